@@ -1,0 +1,1 @@
+"""One file per corpus format: raw layout in, utterances and streams out."""

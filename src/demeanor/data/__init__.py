@@ -1,0 +1,1 @@
+"""The nouns: utterances, ragged streams, provenance, examples, batches, tasks and bundles."""

@@ -1,0 +1,128 @@
+"""Bundle: what training leaves behind, all that is needed to predict and to judge the prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from demeanor.data.errors import InputError
+from demeanor.data.files import read_json, sha256_of_file, write_atomically, write_json
+from demeanor.data.provenance import Provenance
+from demeanor.data.settings import Settings
+from demeanor.data.task import Task
+
+CARD, WEIGHTS = "card.json", "weights.safetensors"
+
+
+class InputSpecification(Settings):
+    """What one role of a system is fed with."""
+
+    stream: str = Field(description="name of the stream, for example audio.frames")
+    dimension: int
+    integer: bool = Field(default=False, description="token ids or codes instead of features")
+    longest: int | None = Field(default=None, description="steps after which a sequence is cut")
+    provenance: Provenance
+
+    @property
+    def modality(self) -> str:
+        return self.stream.split(".", 1)[0]
+
+
+class BundleCard(Settings):
+    """The readable part of a bundle."""
+
+    branch: str = Field(description="name of the pipeline branch that trained it")
+    system: str = Field(description="name in the registry of systems")
+    settings: dict[str, Any] = Field(description="the system's own settings, complete")
+    task: Task
+    inputs: dict[str, InputSpecification]
+    protocol: dict[str, Any] = Field(
+        default_factory=dict,
+        description="corpus, seed, sizes of the splits, epochs, selection, training settings",
+    )
+    metrics: dict[str, float] = Field(default_factory=dict, description="on validation, never on test")
+    data_hash: str = ""
+    code_revision: str = ""
+    version: str = Field(default="", description="of Demeanor")
+    licence: str = ""
+    notes: str = ""
+
+    @property
+    def recomputable(self) -> bool:
+        return all(value.provenance.recomputable for value in self.inputs.values())
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """`tensors` holds `model.<name>` weights and `normaliser.<role>.mean|scale` [D] statistics of the train split."""
+
+    card: BundleCard
+    tensors: Mapping[str, np.ndarray]
+
+    def part(self, prefix: str) -> dict[str, np.ndarray]:
+        """Tensors whose name begins with `prefix.`, without it."""
+        start = f"{prefix}."
+        return {name[len(start) :]: value for name, value in self.tensors.items() if name.startswith(start)}
+
+    @property
+    def parameters(self) -> int:
+        return int(sum(value.size for value in self.part("model").values()))
+
+    def save(self, folder: Path | str) -> None:
+        from safetensors.numpy import save_file
+
+        with write_atomically(folder) as temporary:
+            temporary.mkdir()
+            save_file({key: np.ascontiguousarray(value) for key, value in self.tensors.items()}, temporary / WEIGHTS)
+            card = self.card.as_dict()
+            write_json(temporary / CARD, {**card, "weights_sha256": sha256_of_file(temporary / WEIGHTS)})
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Bundle:
+        from safetensors.numpy import load_file
+
+        folder = Path(folder)
+        missing = [f"no {name}" for name in (CARD, WEIGHTS) if not (folder / name).is_file()]
+        if missing:
+            raise InputError(f"bundle {folder}", missing, "Give the folder that training wrote.")
+        card = read_json(folder / CARD)
+        expected = card.pop("weights_sha256", None)
+        if expected != sha256_of_file(folder / WEIGHTS):
+            raise InputError(f"bundle {folder}", [f"{WEIGHTS} is not the file that {CARD} describes"])
+        return cls(BundleCard(**card), load_file(folder / WEIGHTS))
+
+    def __str__(self) -> str:
+        return spec_sheet(self.card, self.parameters)
+
+
+def spec_sheet(card: BundleCard, parameters: int) -> str:
+    """What a reader wants to know of a model before using it."""
+    lines = [
+        f"{card.branch} ({card.system}), {parameters:,} parameters",
+        f"task        {card.task.describe()}",
+    ]
+    for role, value in card.inputs.items():
+        source = value.provenance
+        how = "from a recording" if source.recomputable else "imported, not recomputable"
+        lines.append(
+            f"{role:<11} {value.stream} [{value.dimension}] by {source.extractor} {source.version}, {how}, "
+            f"licence: {source.licence}"
+        )
+    protocol = card.protocol
+    lines.append(
+        f"trained on  {protocol.get('corpus', '?')}, {protocol.get('train', '?')} utterances, "
+        f"seed {protocol.get('seed', '?')}, data {card.data_hash}, code {card.code_revision or 'unknown'}"
+    )
+    if card.metrics:
+        listed = ", ".join(f"{name} {value:.3f}" for name, value in sorted(card.metrics.items()))
+        lines.append(f"validation  {listed}")
+    if card.licence:
+        lines.append(f"licence     {card.licence}")
+    if card.notes:
+        lines.append(f"notes       {card.notes}")
+    return "\n".join(lines)

@@ -1,0 +1,264 @@
+"""Ragged: sequences of different lengths in one flat array, on disk as one memory-mapped safetensors file.
+
+A safetensors file is an 8-byte little-endian header length, a JSON header, then raw values
+(https://github.com/huggingface/safetensors#format). The header may end in spaces; `RaggedWriter` uses that
+to reserve room, so that a stream of unknown length is written in one pass without being held in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from demeanor.data.errors import InputError
+from demeanor.data.files import write_atomically
+
+HEADER_ROOM = 1 << 16
+DTYPES = {
+    "F64": np.float64, "F32": np.float32, "F16": np.float16,
+    "I64": np.int64, "I32": np.int32, "I16": np.int16, "U8": np.uint8,
+}  # fmt: skip
+DTYPE_NAMES = {np.dtype(value): key for key, value in DTYPES.items()}
+
+
+class Ragged:
+    """N sequences of D-dimensional steps.
+
+    values : array [sum of T_n, D], often memory-mapped and then read-only
+    offsets: array [N + 1], sequence n is values[offsets[n]:offsets[n + 1]]
+    ids    : N utterance ids, in order
+
+    `select` gives a view on some of the sequences without copying any value. A length of zero is an absent
+    modality, an ordinary value.
+    """
+
+    def __init__(self, values: np.ndarray, offsets: np.ndarray, ids: Sequence[str], rows: np.ndarray | None = None):
+        offsets = np.asarray(offsets, dtype=np.int64)
+        problems = []
+        if values.ndim != 2:
+            problems.append(f"values must be two-dimensional [steps, features], found shape {values.shape}")
+        if offsets.ndim != 1 or len(offsets) == 0 or offsets[0] != 0 or np.any(np.diff(offsets) < 0):
+            problems.append("offsets must start at 0 and never fall")
+        elif offsets[-1] != len(values):
+            problems.append(f"the last offset is {offsets[-1]} but there are {len(values)} steps")
+        if rows is None and len(ids) != len(offsets) - 1:
+            problems.append(f"{len(ids)} ids for {len(offsets) - 1} sequences")
+        if problems:
+            raise InputError("ragged array", problems)
+        self.values = values
+        self.offsets = offsets
+        self._rows = np.arange(len(offsets) - 1) if rows is None else np.asarray(rows, dtype=np.int64)
+        self.ids: tuple[str, ...] = tuple(ids)
+        self._index: dict[str, int] | None = None
+
+    @classmethod
+    def from_sequences(
+        cls, sequences: Mapping[str, np.ndarray], dimension: int | None = None, dtype: type = np.float32
+    ) -> Ragged:
+        """From arrays [T_n, D] by id. `dimension` is needed only where every sequence is empty."""
+        arrays = [np.asarray(value) for value in sequences.values()]
+        filled = [array for array in arrays if array.size]
+        if filled:
+            dimension, dtype = filled[0].shape[1], filled[0].dtype.type
+        width = dimension or 0
+        lengths = [len(array) if array.size else 0 for array in arrays]
+        values = np.concatenate(filled) if filled else np.zeros((0, width), dtype=dtype)
+        return cls(values, np.concatenate([[0], np.cumsum(lengths)]), list(sequences))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __repr__(self) -> str:
+        return f"Ragged({len(self)} sequences, {int(self.lengths.sum())} steps of {self.dimension}, {self.dtype})"
+
+    @property
+    def dimension(self) -> int:
+        return int(self.values.shape[1])
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.values.dtype
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """[N] steps of each sequence."""
+        return self.offsets[self._rows + 1] - self.offsets[self._rows]
+
+    def __getitem__(self, key: int | str) -> np.ndarray:
+        """[T_n, D], a view."""
+        row = self._rows[self.position(key) if isinstance(key, str) else key]
+        return self.values[self.offsets[row] : self.offsets[row + 1]]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self[n] for n in range(len(self)))
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._positions
+
+    @property
+    def _positions(self) -> dict[str, int]:
+        if self._index is None:
+            self._index = {name: n for n, name in enumerate(self.ids)}
+        return self._index
+
+    def position(self, key: str) -> int:
+        try:
+            return self._positions[key]
+        except KeyError:
+            raise InputError("ragged array", [f"no sequence with id '{key}'"]) from None
+
+    def select(self, ids: Iterable[str]) -> Ragged:
+        """The sequences of `ids`, in that order, sharing this array's values."""
+        ids = list(ids)
+        missing = [name for name in ids if name not in self]
+        if missing:
+            raise InputError("ragged array", [f"no sequence with id '{name}'" for name in missing])
+        rows = self._rows[[self._positions[name] for name in ids]] if ids else np.zeros(0, dtype=np.int64)
+        return Ragged(self.values, self.offsets, ids, rows)
+
+    def gather(
+        self, positions: Sequence[int] | np.ndarray, longest: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Right-padded copies of some sequences: values [B, T, D] and mask [B, T] (True on real steps).
+
+        T is the longest of them (at least 1, so that shapes stay ordinary when all are absent), cut at `longest`.
+        """
+        rows = self._rows[np.asarray(positions, dtype=np.int64)]
+        starts = self.offsets[rows]
+        lengths = self.offsets[rows + 1] - starts
+        if longest is not None:
+            lengths = np.minimum(lengths, longest)
+        width = max(int(lengths.max(initial=0)), 1)
+        values = np.zeros((len(rows), width, self.dimension), dtype=self.dtype)
+        for n, (start, length) in enumerate(zip(starts, lengths, strict=True)):
+            values[n, :length] = self.values[start : start + length]
+        mask = np.arange(width)[None, :] < lengths[:, None]
+        return values, mask
+
+    def save(self, path: Path | str, metadata: Mapping[str, str] | None = None) -> None:
+        with RaggedWriter.open(path, self.dimension, self.dtype, metadata) as writer:
+            for name, sequence in zip(self.ids, self, strict=True):
+                writer.append(name, sequence)
+
+    @classmethod
+    def load(cls, path: Path | str) -> Ragged:
+        """Memory-map a stored array: nothing but the header, offsets and ids is read now."""
+        return cls(*_mapped(path))
+
+
+class RaggedWriter:
+    """Append sequences one after the other; use `RaggedWriter.open` so that the file appears whole or not at all."""
+
+    def __init__(self, handle: BinaryIO, dimension: int, dtype: np.dtype, metadata: Mapping[str, str]):
+        if np.dtype(dtype) not in DTYPE_NAMES:
+            raise InputError("ragged array", [f"values of type {dtype} cannot be stored"])
+        self._handle, self.dimension, self.dtype = handle, dimension, np.dtype(dtype)
+        self._metadata = dict(metadata)
+        self._lengths: list[int] = []
+        self._ids: list[str] = []
+        self._hash = hashlib.sha256()
+        handle.write(b"\0" * (8 + HEADER_ROOM))
+
+    @classmethod
+    @contextmanager
+    def open(
+        cls,
+        path: Path | str,
+        dimension: int,
+        dtype: np.dtype | type,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Iterator[RaggedWriter]:
+        with write_atomically(path) as temporary, open(temporary, "wb") as handle:
+            writer = cls(handle, dimension, np.dtype(dtype), metadata or {})
+            yield writer
+            writer._finish()
+
+    def append(self, name: str, sequence: np.ndarray) -> None:
+        """Write sequence [T, D]; T may be 0."""
+        if sequence.size == 0:
+            sequence = np.zeros((0, self.dimension), dtype=self.dtype)
+        if sequence.ndim != 2 or sequence.shape[1] != self.dimension:
+            raise InputError(
+                f"ragged array, id '{name}'", [f"expected [steps, {self.dimension}], found {sequence.shape}"]
+            )
+        content = np.ascontiguousarray(sequence, dtype=self.dtype).tobytes()
+        self._handle.write(content)
+        self._hash.update(content)
+        self._lengths.append(len(sequence))
+        self._ids.append(name)
+
+    def _finish(self) -> None:
+        offsets = np.concatenate([[0], np.cumsum(self._lengths, dtype=np.int64)]).astype(np.int64)
+        steps = int(offsets[-1])
+        ends = [steps * self.dimension * self.dtype.itemsize]
+        # Alignment: the format wants no gaps, so the 8-byte offsets follow the values wherever those end.
+        self._handle.write(offsets.tobytes())
+        ends.append(ends[-1] + offsets.nbytes)
+        names = np.frombuffer(json.dumps(self._ids, ensure_ascii=False).encode("utf-8"), dtype=np.uint8)
+        self._handle.write(names.tobytes())
+        self._hash.update(offsets.tobytes() + names.tobytes())
+        ends.append(ends[-1] + names.nbytes)
+        header = {
+            "__metadata__": {
+                **self._metadata,
+                "format": "demeanor.ragged",
+                "content_sha256": self._hash.hexdigest(),
+            },
+            "values": _entry(DTYPE_NAMES[self.dtype], [steps, self.dimension], 0, ends[0]),
+            "offsets": _entry("I64", [len(offsets)], ends[0], ends[1]),
+            "ids": _entry("U8", [names.size], ends[1], ends[2]),
+        }
+        text = json.dumps(header, ensure_ascii=True).encode("ascii")
+        if len(text) > HEADER_ROOM:
+            raise InputError("ragged array", [f"its metadata take {len(text)} bytes, more than {HEADER_ROOM}"])
+        self._handle.seek(0)
+        self._handle.write(struct.pack("<Q", HEADER_ROOM) + text.ljust(HEADER_ROOM, b" "))
+
+
+def _entry(dtype: str, shape: list[int], start: int, end: int) -> dict:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+
+
+def read_header(path: Path | str) -> tuple[dict, int]:
+    """Header of a safetensors file and the position of its first value; InputError if it is not one."""
+    path = Path(path)
+    try:
+        with open(path, "rb") as handle:
+            (size,) = struct.unpack("<Q", handle.read(8))
+            if size > path.stat().st_size:
+                raise ValueError("header longer than the file")
+            header = json.loads(handle.read(size))
+    except (OSError, ValueError, struct.error) as error:
+        raise InputError(str(path), [f"not a readable safetensors file ({error})"]) from error
+    return header, 8 + size
+
+
+def read_metadata(path: Path | str) -> dict[str, str]:
+    return read_header(path)[0].get("__metadata__", {})
+
+
+def _mapped(path: Path | str) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    header, base = read_header(path)
+    missing = {"values", "offsets", "ids"} - header.keys()
+    if missing:
+        raise InputError(str(path), [f"holds no '{name}': not a ragged stream" for name in sorted(missing)])
+    last = max(entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__")
+    if Path(path).stat().st_size < base + last:
+        raise InputError(str(path), ["the file is cut short"], "Remove it and run feature_engineering again.")
+
+    def array(key: str) -> np.ndarray:
+        entry = header[key]
+        dtype, shape = np.dtype(DTYPES[entry["dtype"]]), tuple(entry["shape"])
+        if 0 in shape:
+            return np.zeros(shape, dtype=dtype)
+        return np.memmap(path, dtype=dtype, mode="r", offset=base + entry["data_offsets"][0], shape=shape)
+
+    names = json.loads(array("ids").tobytes().decode("utf-8"))
+    return array("values"), np.array(array("offsets")), names

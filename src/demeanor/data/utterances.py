@@ -1,0 +1,110 @@
+"""The utterances table: one row per utterance, checked by a schema when it is written and when it is read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from demeanor.data.errors import InputError
+
+if TYPE_CHECKING:
+    import pandera.pandas as pa
+
+SPLITS = ("train", "valid", "test")
+MODALITIES = ("text", "audio", "vision")
+
+#: Columns that every corpus has; a reader adds its label columns (sentiment, emotion, ...) after them.
+COLUMNS: dict[str, str] = {
+    "utterance_id": "unique within the corpus, safe as a file name",
+    "corpus": "name of the corpus",
+    "split": "train, valid or test",
+    "dialogue": "the recording or conversation it belongs to",
+    "turn": "position within the dialogue, from 0",
+    "speaker": "who speaks; missing where unknown",
+    "start": "seconds from the start of `media`; 0 where the file is the utterance",
+    "end": "seconds; missing means the end of the file",
+    "text": "transcript; missing where there is none",
+    "language": "ISO 639-1 code",
+    "media": "path of the recording relative to the corpus folder; missing where there is none",
+}
+#: Numeric label columns by modality of the annotation (MMSA's label, label_T, label_A, label_V).
+SENTIMENT_COLUMNS = {
+    "fusion": "sentiment",
+    "text": "sentiment_text",
+    "audio": "sentiment_audio",
+    "vision": "sentiment_vision",
+}
+
+
+def schema() -> pa.DataFrameSchema:
+    """The pandera schema of the table; label columns are free, numeric ones finite or missing."""
+    import pandera.pandas as pa
+
+    text = {"coerce": True}
+    return pa.DataFrameSchema(
+        {
+            "utterance_id": pa.Column(str, pa.Check.str_matches(r"^[^/\\\s]+$"), unique=True, **text),
+            "corpus": pa.Column(str, **text),
+            "split": pa.Column(str, pa.Check.isin(SPLITS), **text),
+            "dialogue": pa.Column(str, **text),
+            "turn": pa.Column("int64", pa.Check.ge(0), coerce=True),
+            "speaker": pa.Column(str, nullable=True, **text),
+            "start": pa.Column(float, pa.Check.ge(0), coerce=True),
+            "end": pa.Column(float, nullable=True, coerce=True),
+            "text": pa.Column(str, nullable=True, **text),
+            "language": pa.Column(str, **text),
+            "media": pa.Column(str, nullable=True, **text),
+        },
+        strict=False,
+        unique=["dialogue", "turn"],
+        name="utterances",
+    )
+
+
+def validate(table: pd.DataFrame, where: str = "utterances") -> pd.DataFrame:
+    """The table with its column types made right, or an InputError that lists every problem."""
+    import pandera.errors
+
+    try:
+        checked = schema().validate(table, lazy=True)
+    except pandera.errors.SchemaErrors as errors:
+        raise InputError(where, _problems(errors.failure_cases)) from None
+    problems = [
+        f"column '{name}': {int(np.isinf(checked[name]).sum())} infinite values"
+        for name in checked.columns
+        if pd.api.types.is_float_dtype(checked[name]) and np.isinf(checked[name]).any()
+    ]
+    if problems:
+        raise InputError(where, problems)
+    return checked
+
+
+def _problems(cases: pd.DataFrame) -> list[str]:
+    """One line per column and rule, with how many rows and three examples; never a thousand rows."""
+    lines = []
+    for (column, check), group in cases.groupby(["column", "check"], dropna=False, sort=False):
+        values = [str(value) for value in group["failure_case"].head(3)]
+        place = "table" if not isinstance(column, str) else f"column '{column}'"
+        rows = "" if group["index"].isna().all() else f" in {group['index'].nunique()} rows"
+        lines.append(f"{place}: {check}{rows}, for example {', '.join(values)}")
+    return lines
+
+
+def make_table(rows: list[dict[str, Any]], where: str = "utterances") -> pd.DataFrame:
+    """A checked table from one dict per utterance; columns in standard order, labels after them."""
+    table = pd.DataFrame(rows)
+    for name in ("speaker", "text", "media", "end"):
+        if name not in table:
+            table[name] = None
+    for name, default in (("start", 0.0), ("language", "en")):
+        if name not in table:
+            table[name] = default
+    known = [name for name in COLUMNS if name in table]
+    return validate(table[known + [name for name in table if name not in COLUMNS]], where)
+
+
+def has_text(table: pd.DataFrame) -> pd.Series:
+    """True where there is a transcript with at least one visible character."""
+    return table["text"].fillna("").str.strip().ne("")

@@ -1,0 +1,1 @@
+"""Metrics, receipts, comparison and figures."""

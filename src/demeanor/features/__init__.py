@@ -1,0 +1,1 @@
+"""One file per kind of extractor: media or text in, ragged features out."""

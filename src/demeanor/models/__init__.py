@@ -1,0 +1,28 @@
+"""The registry of systems: one line each, imported only when one is used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from demeanor.data.errors import InputError, nearest
+
+if TYPE_CHECKING:
+    from demeanor.models.base import System
+
+#: name -> "module:class". A new system is one file in this folder and one line here.
+SYSTEMS: dict[str, str] = {
+    "text_only": "demeanor.models.unimodal:TextOnly",
+    "audio_only": "demeanor.models.unimodal:AudioOnly",
+    "vision_only": "demeanor.models.unimodal:VisionOnly",
+    "late_fusion": "demeanor.models.late_fusion:LateFusion",
+    "self_mm": "demeanor.models.self_mm:SelfMM",
+}
+
+
+def find_system(name: str) -> type[System]:
+    """The class of a registered system; an unknown name is an error with the nearest one."""
+    if name not in SYSTEMS:
+        raise InputError("system", [f"there is no system '{name}'.{nearest(name, SYSTEMS)}"])
+    module, class_name = SYSTEMS[name].split(":")
+    return getattr(importlib.import_module(module), class_name)

@@ -1,0 +1,1 @@
+"""The five pipelines: nodes.py and pipeline.py each, thin."""

@@ -1,0 +1,1 @@
+"""A bundle at work: the predictor, the MLflow model, the registry."""

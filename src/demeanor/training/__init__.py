@@ -1,0 +1,1 @@
+"""One loop, batching, checkpoints, seeds and processes."""
