@@ -1,0 +1,133 @@
+"""Building blocks that several systems share: sequences to vectors, absent modalities, small networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from demeanor.data.batch import Padded
+from demeanor.data.errors import InputError
+
+
+def clean(padded: Padded) -> Padded:
+    """The same stream with at least one step and with zeros in every padded step.
+
+    A batch in which nobody has the modality may have no step at all, and rubbish in the padding (even NaN) must not
+    reach a sum that multiplies it by zero.
+    """
+    values, mask = padded.values, padded.mask
+    if values.shape[1] == 0:
+        values = values.new_zeros((values.shape[0], 1, values.shape[2]))
+        mask = mask.new_zeros((mask.shape[0], 1))
+    return Padded(values.masked_fill(~mask.unsqueeze(-1), 0), mask)
+
+
+class Absence(nn.Module):
+    """A learned vector that stands in for a modality that was not recorded."""
+
+    def __init__(self, dimension: int):
+        super().__init__()
+        self.vector = nn.Parameter(torch.zeros(dimension))
+
+    def forward(
+        self, values: Float[Tensor, "batch dimension"], present: Bool[Tensor, " batch"]
+    ) -> Float[Tensor, "batch dimension"]:
+        return torch.where(present.unsqueeze(-1), values, self.vector.to(values.dtype))
+
+
+class AttentionPooling(nn.Module):
+    """Weighted mean over real steps with one learned score per step; zero for a row without any."""
+
+    def __init__(self, dimension: int):
+        super().__init__()
+        self.score = nn.Linear(dimension, 1, bias=False)
+
+    def forward(
+        self, values: Float[Tensor, "batch time dimension"], mask: Bool[Tensor, "batch time"]
+    ) -> Float[Tensor, "batch dimension"]:
+        scores = self.score(values).squeeze(-1).masked_fill(~mask, torch.finfo(values.dtype).min)
+        weights = scores.softmax(dim=1) * mask
+        return torch.einsum("bt,btd->bd", weights, values)
+
+
+def statistics(
+    values: Float[Tensor, "batch time dimension"], mask: Bool[Tensor, "batch time"]
+) -> tuple[Float[Tensor, "batch dimension"], Float[Tensor, "batch dimension"]]:
+    """Mean and standard deviation over real steps; the deviation of a single step is (nearly) zero."""
+    weight = mask.unsqueeze(-1).to(values.dtype)
+    count = weight.sum(dim=1).clamp(min=1.0)
+    mean = (values * weight).sum(dim=1) / count
+    variance = ((values - mean.unsqueeze(1)).square() * weight).sum(dim=1) / count
+    return mean, (variance + 1e-6).sqrt()
+
+
+class StatisticsEncoder(nn.Module):
+    """Any sequence to one vector: mean, deviation and attention pooling, normalised, projected to `dimension`.
+
+    Few parameters and no recurrence: made for corpora of some hundred clips. Absent rows get a learned vector.
+    """
+
+    def __init__(self, width: int, dimension: int, dropout: float):
+        super().__init__()
+        self.attention = AttentionPooling(width)
+        self.project = nn.Sequential(
+            nn.LayerNorm(3 * width), nn.Dropout(dropout), nn.Linear(3 * width, dimension), nn.GELU()
+        )
+        self.absence = Absence(dimension)
+
+    def forward(self, padded: Padded) -> Float[Tensor, "batch dimension"]:
+        padded = clean(padded)
+        values = padded.values.to(self.absence.vector.dtype)
+        mean, deviation = statistics(values, padded.mask)
+        pooled = torch.cat([mean, deviation, self.attention(values, padded.mask)], dim=1)
+        return self.absence(self.project(pooled), padded.present)
+
+
+class LastState(nn.Module):
+    """State of a forward LSTM at the true end of each sequence; zero for a row without a step.
+
+    The recurrence runs densely over the batch's longest row and the state is gathered at each row's last real step:
+    a forward LSTM never looks ahead, so the result is that of a packed sequence, and the dense kernel is faster.
+    """
+
+    def __init__(self, width: int, hidden: int, layers: int = 1, dropout: float = 0.0):
+        super().__init__()
+        self.rnn = nn.LSTM(width, hidden, num_layers=layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
+
+    def forward(self, padded: Padded) -> Float[Tensor, "batch hidden"]:
+        padded = clean(padded)
+        states, _ = self.rnn(padded.values.to(self.rnn.weight_ih_l0.dtype))
+        last = (padded.lengths - 1).clamp(min=0)
+        rows = torch.arange(len(last), device=last.device)
+        return states[rows, last] * padded.present.unsqueeze(-1)
+
+
+def load_renamed(module: nn.Module, state: Mapping[str, Tensor], names: Mapping[str, str], prefix: str = "") -> None:
+    """Load weights kept under the names of a published implementation.
+
+    names maps the beginning of a published name (after `prefix`) to the beginning of ours; the longest match wins.
+    Weights that we do not have and parameters that stay unset are an error, except our learned absence vectors.
+    """
+    own = module.state_dict()
+    renamed: dict[str, Tensor] = {}
+    problems = []
+    for name, value in state.items():
+        short = name.removeprefix(prefix)
+        start = max((key for key in names if short.startswith(key)), key=len, default=None)
+        target = short if start is None else names[start] + short[len(start) :]
+        if target == "":
+            continue
+        if target not in own:
+            problems.append(f"'{name}' has no place ('{target}')")
+        elif own[target].shape != value.shape:
+            problems.append(f"'{name}' is {tuple(value.shape)}, '{target}' is {tuple(own[target].shape)}")
+        else:
+            renamed[target] = value
+    unset = own.keys() - renamed.keys()
+    problems += [f"'{name}' is not given" for name in sorted(unset) if not name.endswith("absence.vector")]
+    if problems:
+        raise InputError("published weights", problems)
+    module.load_state_dict({**own, **renamed})

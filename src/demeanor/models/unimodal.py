@@ -1,0 +1,63 @@
+"""One modality alone: the yardstick that a fusion has to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field
+from torch import nn
+
+from demeanor.data.batch import Batch
+from demeanor.data.bundle import InputSpecification
+from demeanor.data.settings import Settings
+from demeanor.data.task import Task
+from demeanor.models.base import Card, Output, Role, System
+from demeanor.models.layers import StatisticsEncoder
+
+
+class UnimodalSettings(Settings):
+    hidden: int = Field(default=64, gt=0, description="width of the pooled representation")
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+
+
+class Unimodal(System):
+    """Mean, deviation and attention pooling of one stream, then a head; what is absent is a learned vector."""
+
+    modality: Literal["text", "audio", "vision"]
+    Settings = UnimodalSettings
+
+    def __init__(self, settings: UnimodalSettings, inputs: Mapping[str, InputSpecification], task: Task):
+        super().__init__(settings, inputs, task)
+        self.encoder = StatisticsEncoder(inputs[self.modality].dimension, settings.hidden, settings.dropout)
+        self.head = nn.Sequential(nn.Dropout(settings.dropout), nn.Linear(settings.hidden, task.outputs))
+
+    @classmethod
+    def tiny(cls) -> UnimodalSettings:
+        """Settings for tests."""
+        return UnimodalSettings(hidden=8, dropout=0.1)
+
+    def forward(self, batch: Batch) -> Output:
+        representation = self.encoder(batch[self.modality])
+        return Output(self.head(representation), representation=representation)
+
+
+def _card(modality: Literal["text", "audio", "vision"]) -> Card:
+    # Pretrained text vectors are on a useful scale already; frame features are in many units.
+    role = Role(modality, normalised=modality != "text", description=f"any features of {modality}: steps or one vector")
+    return Card(f"{modality.capitalize()} only", "", {modality: role})
+
+
+class TextOnly(Unimodal):
+    modality = "text"
+    card = _card("text")
+
+
+class AudioOnly(Unimodal):
+    modality = "audio"
+    card = _card("audio")
+
+
+class VisionOnly(Unimodal):
+    modality = "vision"
+    card = _card("vision")
