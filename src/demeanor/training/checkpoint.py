@@ -1,0 +1,67 @@
+"""Checkpoints that survive `kill -9`: after every epoch, whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from demeanor.data.files import sha256_of, write_atomically
+from demeanor.data.settings import Settings
+
+
+class Checkpoint:
+    """State of one training (system, seed) in `folder`.
+
+    Random state is not stored: the loop seeds every epoch from (seed, epoch), so an epoch that was cut short is run
+    again from its beginning and gives the same numbers.
+    """
+
+    LATEST, BEST = "latest.pt", "best.pt"
+
+    def __init__(self, folder: Path | str | None, identity: Any):
+        self.folder = None if folder is None else Path(folder)
+        self.identity = sha256_of(identity)
+
+    def save(self, state: dict[str, Any], improved: bool) -> None:
+        """Keep `state` as the latest; its "model" also as the best if `improved`."""
+        if self.folder is None:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if improved:
+            self._write(self.BEST, {"model": state["model"]})
+        self._write(self.LATEST, state)
+
+    def latest(self) -> dict[str, Any] | None:
+        """The stored state, or None if there is none of this very training."""
+        state = self._read(self.LATEST)
+        return state
+
+    def best(self) -> dict[str, torch.Tensor] | None:
+        state = self._read(self.BEST)
+        return None if state is None else state["model"]
+
+    def remove(self) -> None:
+        if self.folder is not None and self.folder.exists():
+            shutil.rmtree(self.folder)
+
+    def _write(self, name: str, state: dict[str, Any]) -> None:
+        assert self.folder is not None
+        with write_atomically(self.folder / name) as temporary:
+            torch.save({"identity": self.identity, **state}, temporary)
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        if self.folder is None or not (self.folder / name).is_file():
+            return None
+        # Written by us just above, with nothing but tensors and plain containers: weights_only refuses anything else.
+        state = torch.load(self.folder / name, map_location="cpu", weights_only=True)
+        if state.pop("identity") != self.identity:
+            return None
+        return state
+
+
+def identity_of(settings: Settings, **more: Any) -> dict[str, Any]:
+    """What makes two trainings the same one."""
+    return {"settings": settings.as_dict(), **more}

@@ -1,0 +1,170 @@
+"""From development examples and settings to a bundle: what surrounds the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from demeanor import __version__
+from demeanor.data.bundle import Bundle, BundleCard, InputSpecification
+from demeanor.data.errors import InputError, nearest
+from demeanor.data.examples import Examples
+from demeanor.data.task import Task
+from demeanor.models import find_system
+from demeanor.training.batches import Batches
+from demeanor.training.checkpoint import Checkpoint, identity_of
+from demeanor.training.inference import forward_all, is_training_buffer
+from demeanor.training.loop import Loop, Report, Score, seed_everything
+from demeanor.training.normaliser import Normaliser
+from demeanor.training.processes import Processes
+from demeanor.training.settings import BranchSettings
+
+
+@dataclass(frozen=True)
+class Trained:
+    """bundle: the best epoch's model; history: one row per epoch; validation: predictions [N_valid, outputs]."""
+
+    bundle: Bundle
+    history: list[dict[str, float]] = field(default_factory=list)
+    validation: np.ndarray | None = None
+
+
+def fit(
+    branch: str,
+    settings: BranchSettings,
+    task: Task,
+    development: Examples,
+    seed: int,
+    score: Score,
+    report: Report = lambda metrics, epoch: None,
+    checkpoints: Path | str | None = None,
+    processes: Processes | None = None,
+    progress: bool = True,
+    code_revision: str = "",
+) -> Trained:
+    """Train one branch with one seed on the train split, choose the epoch on the valid split.
+
+    development : train and valid utterances; a test utterance among them is an error
+    score       : metrics of predictions, see demeanor.evaluation.metrics.score
+    report      : called with each epoch's row of the history
+    checkpoints : folder for resuming; None keeps none
+    """
+    training = settings.training
+    processes = processes or Processes()
+    train, valid = sealed(development, task)
+    system_class = find_system(settings.system)
+    inputs = specify(settings, development)
+    torch.set_num_threads(training.threads)
+    seed_everything(seed)
+    roles = system_class.card.roles
+    normalised = {
+        role: value.stream
+        for role, value in inputs.items()
+        if settings.normalise and roles[role].normalised and not value.integer
+    }
+    normaliser = Normaliser.fit(train, normalised)
+    device = choose_device(training.device, processes)
+    system = system_class(system_class.Settings(**settings.model), inputs, task).to(device)
+    batching = system_class.card.batching
+    batches = {
+        name: Batches(part, inputs, task, normaliser, batching)
+        for name, part in {"train": train, "valid": valid}.items()
+    }
+    loop = Loop(system, task, batches, training, seed, score, device, processes)
+    checkpoint = Checkpoint(
+        checkpoints if processes.first else None,
+        identity_of(settings, task=task.as_dict(), seed=seed, data=development.data_hash, version=__version__),
+    )
+    loop.run(checkpoint, report, f"{branch} seed {seed}", progress and processes.first)
+    weights = {
+        f"model.{name}": value.detach().cpu().contiguous().numpy()
+        for name, value in loop.best_weights(checkpoint).items()
+        if not is_training_buffer(system, name)
+    }
+    best = loop.history[loop.best_epoch - 1]
+    card = BundleCard(
+        branch=branch,
+        system=settings.system,
+        settings=system.settings.as_dict(),
+        task=task,
+        inputs=inputs,
+        protocol={
+            "corpus": corpus_of(development),
+            "seed": seed,
+            "train": len(train),
+            "valid": len(valid),
+            "epoch": loop.best_epoch,
+            "epochs": len(loop.history),
+            "selection": loop.selection[0],
+            "training": training.as_dict(),
+        },
+        metrics={name.removeprefix("valid_"): value for name, value in best.items() if name.startswith("valid_")},
+        data_hash=development.data_hash,
+        code_revision=code_revision,
+        version=__version__,
+        licence=licences(inputs),
+        notes=settings.notes,
+    )
+    predicted = forward_all(system, batches["valid"], task.outputs, device=device)
+    return Trained(Bundle(card, {**weights, **normaliser.tensors()}), loop.history, predicted)
+
+
+def sealed(development: Examples, task: Task) -> tuple[Examples, Examples]:
+    """The labelled utterances of train and valid; anything of test, or an empty split, is an error."""
+    splits = set(development.utterances["split"])
+    problems = []
+    if "test" in splits:
+        problems.append("test utterances reached training: the test split is sealed")
+    labelled = Examples.of(development.utterances[task.labelled(development.utterances)], development.streams)
+    parts = [labelled.split(name) for name in ("train", "valid")]
+    problems += [
+        f"the {name} split has no utterance with a label for {task.name}"
+        for name, part in zip(("train", "valid"), parts, strict=True)
+        if not len(part)
+    ]
+    if problems:
+        raise InputError("development examples", problems)
+    return parts[0], parts[1]
+
+
+def specify(settings: BranchSettings, examples: Examples) -> dict[str, InputSpecification]:
+    """What each role is fed with, from the streams that are there."""
+    missing = [
+        f"role '{role}' wants stream '{name}', which there is not.{nearest(name, examples.streams)}"
+        for role, name in settings.streams.items()
+        if name not in examples.streams
+    ]
+    if missing:
+        raise InputError(f"streams of {settings.system}", missing, "Add them to feature_engineering's parameters.")
+    return {
+        role: InputSpecification(
+            stream=name,
+            dimension=examples.stream(name).dimension,
+            integer=np.issubdtype(examples.stream(name).ragged.dtype, np.integer),
+            longest=settings.longest.get(role),
+            provenance=examples.stream(name).provenance,
+        )
+        for role, name in settings.streams.items()
+    }
+
+
+def choose_device(name: str, processes: Processes) -> torch.device:
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda", processes.rank if processes.many else torch.cuda.current_device())
+    return torch.device("cpu")
+
+
+def corpus_of(examples: Examples) -> str:
+    return ", ".join(sorted(set(examples.utterances["corpus"])))
+
+
+def licences(inputs: Mapping[str, InputSpecification]) -> str:
+    """Licences of the extractors that a model depends on, each once."""
+    found = {value.provenance.licence for value in inputs.values()} - {"unknown", ""}
+    return "; ".join(sorted(found))

@@ -1,0 +1,88 @@
+"""A bundle back to a model, and predictions for examples."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+import torch
+
+from demeanor.data.bundle import Bundle
+from demeanor.data.errors import InputError
+from demeanor.data.examples import Examples
+from demeanor.models import find_system
+from demeanor.models.base import System
+from demeanor.training.batches import Batches
+from demeanor.training.normaliser import Normaliser
+
+EVALUATION_BATCH = 64
+
+
+def build(bundle: Bundle) -> System:
+    """The trained model of a bundle, in evaluation mode on the CPU."""
+    card = bundle.card
+    system_class = find_system(card.system)
+    system = system_class(system_class.Settings(**card.settings), card.inputs, card.task)
+    weights = {name: torch.from_numpy(np.array(value)) for name, value in bundle.part("model").items()}
+    result = system.load_state_dict(weights, strict=False)
+    missing = [name for name in result.missing_keys if not is_training_buffer(system, name)]
+    if missing or result.unexpected_keys:
+        problems = [f"no weight '{name}'" for name in missing]
+        problems += [f"unknown weight '{name}'" for name in result.unexpected_keys]
+        raise InputError(f"bundle of {card.branch}", problems, "It was trained by another version of this system.")
+    return system.eval()
+
+
+def is_training_buffer(system: System, name: str) -> bool:
+    """Is this tensor of the state dict of use in training alone?"""
+    return any(name == buffer or name.startswith(f"{buffer}.") for buffer in system.training_buffers)
+
+
+def check_provenance(bundle: Bundle, examples: Examples) -> None:
+    """Refuse examples whose streams were made in another way than those the bundle was trained on."""
+    for specification in bundle.card.inputs.values():
+        stream = examples.stream(specification.stream)
+        specification.provenance.require(stream.provenance, specification.stream)
+
+
+def batches_of(bundle: Bundle, examples: Examples, labelled: bool = False) -> Batches:
+    card = bundle.card
+    normaliser = Normaliser.from_tensors(bundle.part("normaliser"))
+    batching = find_system(card.system).card.batching
+    return Batches(examples, card.inputs, card.task if labelled else None, normaliser, batching)
+
+
+def predict(
+    bundle: Bundle,
+    examples: Examples,
+    without: Collection[str] = (),
+    system: System | None = None,
+    device: torch.device | str = "cpu",
+) -> np.ndarray:
+    """Predictions [N, outputs] in the order of `examples`: numbers, or logits for classes.
+
+    without : roles to be treated as not recorded
+    """
+    check_provenance(bundle, examples)
+    system = system or build(bundle)
+    return forward_all(system, batches_of(bundle, examples), bundle.card.task.outputs, without, device)
+
+
+@torch.inference_mode()
+def forward_all(
+    system: System,
+    batches: Batches,
+    outputs: int,
+    without: Collection[str] = (),
+    device: torch.device | str = "cpu",
+    batch_size: int = EVALUATION_BATCH,
+) -> np.ndarray:
+    """Predictions [N, outputs] of all rows; batches go in order of length, results back in order of rows."""
+    was_training = system.training
+    system.eval().to(device)
+    predicted = np.full((len(batches), outputs), np.nan, dtype=np.float32)
+    for batch in batches.iterate(batches.plan(batch_size)):
+        output = system(batch.without(without).to(device))
+        predicted[batch.rows.numpy()] = output.prediction.float().cpu().numpy()
+    system.train(was_training)
+    return predicted

@@ -1,0 +1,244 @@
+"""The one training loop of all systems, in plain torch."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from demeanor.data.batch import Batch
+from demeanor.data.errors import DemeanorError
+from demeanor.data.task import Task
+from demeanor.models.base import System
+from demeanor.training.batches import Batches, drop_roles
+from demeanor.training.checkpoint import Checkpoint
+from demeanor.training.processes import Processes
+from demeanor.training.settings import TrainingSettings
+
+Score = Callable[[Task, np.ndarray, np.ndarray], dict[str, float]]
+Report = Callable[[dict[str, float], int], None]
+
+
+class TrainingFailed(DemeanorError):
+    """The loss stopped being a number, or no epoch could be scored."""
+
+
+class Loop:
+    """State of one training; `run` goes from where the checkpoint stands to the end."""
+
+    def __init__(
+        self,
+        system: System,
+        task: Task,
+        batches: Mapping[str, Batches],
+        training: TrainingSettings,
+        seed: int,
+        score: Score,
+        device: torch.device,
+        processes: Processes,
+    ):
+        self.system, self.task, self.batches, self.training = system, task, batches, training
+        self.seed, self.score, self.device, self.processes = seed, score, device, processes
+        self.selection = selection_of(task, training)
+        groups = system.parameter_groups(training.learning_rate, training.weight_decay)
+        groups = [group for group in groups if group["params"]]
+        kind = torch.optim.AdamW if training.optimiser == "adamw" else torch.optim.Adam
+        self.optimiser = kind(groups, lr=training.learning_rate, weight_decay=training.weight_decay)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=training.precision == "float16")
+        self.planned = len(self._plan(epoch=1))
+        steps = training.epochs * math.ceil(self.planned / training.accumulate)
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimiser, schedule(training, steps))
+        self.history: list[dict[str, float]] = []
+        self.best_epoch = 0
+        self._best_weights: dict[str, torch.Tensor] = {}
+
+    def run(self, checkpoint: Checkpoint, report: Report, title: str, progress: bool) -> None:
+        if not self._resume(checkpoint, report):
+            self.system.training_started(self._first_pass, len(self.batches["train"]))
+        forward = self.processes.wrap(self.system)
+        start = len(self.history)
+        with tqdm(total=self.training.epochs, initial=start, desc=title, disable=not progress, leave=False) as bar:
+            while len(self.history) < self.training.epochs and not self._exhausted():
+                row = self._epoch(forward, len(self.history) + 1)
+                self.history.append(row)
+                improved = self._improved()
+                if improved:
+                    self.best_epoch = len(self.history)
+                    if checkpoint.folder is None:
+                        self._best_weights = copy_of(self.system)
+                checkpoint.save(self._state(), improved)
+                report(row, len(self.history))
+                bar.update()
+                bar.set_postfix({name: f"{row[name]:.3f}" for name in ("train_loss", self._watched) if name in row})
+        if self.best_epoch == 0:
+            raise TrainingFailed(
+                f"{title}: no epoch gave a finite validation '{self.selection[0]}'. "
+                "Look at the labels of the valid split, or lower the learning rate."
+            )
+        self.system.load_state_dict(self.best_weights(checkpoint))
+
+    def best_weights(self, checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+        return checkpoint.best() or self._best_weights or copy_of(self.system)
+
+    @property
+    def _watched(self) -> str:
+        return f"valid_{self.selection[0]}"
+
+    def _epoch(self, forward: Any, epoch: int) -> dict[str, float]:
+        began = time.perf_counter()
+        seed_everything(self.seed, epoch)
+        self.system.train()
+        generator = torch.Generator().manual_seed(mixed(self.seed, epoch))
+        plan = self._plan(epoch)
+        totals: dict[str, float] = {}
+        seen = 0
+        self.optimiser.zero_grad(set_to_none=True)
+        shares = [self.processes.share(rows, self.batches["train"]) for rows in plan]
+        made = self.batches["train"].iterate([rows for rows, _ in shares], self.training.workers)
+        for number, (whole, (_, counted)) in enumerate(zip(made, shares, strict=True), 1):
+            batch = drop_roles(whole, self.training.modality_dropout, generator).to(self.device)
+            last = number == len(plan)
+            due = number % self.training.accumulate == 0 or (last and not self.training.drop_remainder)
+            terms, output = self._backward(forward, batch, counted / len(plan[number - 1]), due)
+            self.system.step_ended(output, batch, epoch)
+            if due:
+                self._step()
+            for name, value in terms.items():
+                totals[name] = totals.get(name, 0.0) + value * counted
+            seen += counted
+        totals, seen = self.processes.sum_of(totals, seen)
+        row = {f"train_{'loss' if name == 'total' else name}": value / seen for name, value in totals.items()}
+        row.update(self._validate())
+        seconds = time.perf_counter() - began
+        row.update(epoch=float(epoch), learning_rate=self.optimiser.param_groups[0]["lr"], seconds=seconds)
+        row["utterances_per_second"] = seen / seconds
+        return row
+
+    def _backward(self, forward: Any, batch: Batch, part: float, due: bool) -> tuple[dict[str, float], Any]:
+        amp = self.training.precision != "float32"
+        kind = torch.bfloat16 if self.training.precision == "bfloat16" else torch.float16
+        quiet = forward.no_sync() if self.processes.many and not due else contextlib.nullcontext()
+        with quiet:
+            with torch.autocast(self.device.type, dtype=kind, enabled=amp):
+                output = forward(batch)
+                terms = self.system.loss(output, batch)
+            # Several processes average gradients: weigh each share so that the sum is the mean over the whole batch.
+            weight = part * self.processes.count
+            loss = terms["total"]
+            if not bool(torch.isfinite(loss)):
+                raise TrainingFailed(
+                    f"the loss became {float(loss)} at utterances {', '.join(batch.ids[:3])}, ... "
+                    "Lower the learning rate, set clip_norm, or use precision float32."
+                )
+            self.scaler.scale(loss * weight).backward()
+        return {name: float(value.detach()) for name, value in terms.items()}, output
+
+    def _step(self) -> None:
+        if self.training.clip_norm is not None:
+            self.scaler.unscale_(self.optimiser)
+            torch.nn.utils.clip_grad_norm_(self.system.parameters(), self.training.clip_norm)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.scheduler.step()
+
+    @torch.inference_mode()
+    def _validate(self) -> dict[str, float]:
+        """Metrics and mean loss on the valid split, each utterance counted once and equally."""
+        valid = self.batches["valid"]
+        predicted = np.full((len(valid), self.task.outputs), np.nan, dtype=np.float32)
+        total = 0.0
+        self.system.eval()
+        for made in valid.iterate(valid.plan(self.training.batch_size)):
+            batch = made.to(self.device)
+            output = self.system(batch)
+            total += float(self.system.loss(output, batch)["total"]) * len(batch)
+            predicted[made.rows.numpy()] = output.prediction.float().cpu().numpy()
+        target = self.task.targets(valid.examples.utterances)
+        row = {f"valid_{name}": value for name, value in self.score(self.task, predicted, target).items()}
+        return {**row, "valid_loss": total / len(valid)}
+
+    def _plan(self, epoch: int) -> list[np.ndarray]:
+        shuffle = np.random.default_rng([self.seed, epoch])
+        return self.batches["train"].plan(self.training.batch_size, self.training.step_budget, shuffle)
+
+    def _first_pass(self) -> Iterator[Batch]:
+        train = self.batches["train"]
+        return (batch.to(self.device) for batch in train.iterate(train.plan(self.training.batch_size)))
+
+    def _improved(self) -> bool:
+        value = self.history[-1].get(self._watched, math.nan)
+        if not math.isfinite(value):
+            return False
+        if self.best_epoch == 0:
+            return True
+        best = self.history[self.best_epoch - 1][self._watched]
+        return value < best if self.selection[1] == "min" else value > best
+
+    def _exhausted(self) -> bool:
+        return len(self.history) - self.best_epoch >= self.training.patience
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "model": self.system.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "history": self.history,
+            "best_epoch": self.best_epoch,
+        }
+
+    def _resume(self, checkpoint: Checkpoint, report: Report) -> bool:
+        state = self.processes.same(checkpoint.latest())
+        if state is None:
+            return False
+        self.system.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.history, self.best_epoch = state["history"], state["best_epoch"]
+        for number, row in enumerate(self.history, 1):
+            report(row, number)
+        return True
+
+
+def selection_of(task: Task, training: TrainingSettings) -> tuple[str, str]:
+    if training.selection is None:
+        return task.selection_metric
+    lower = training.selection in {"loss", "MAE"}
+    return training.selection, "min" if lower else "max"
+
+
+def schedule(training: TrainingSettings, steps: int) -> Callable[[int], float]:
+    """Factor of the learning rate at each optimiser step."""
+    warm = int(training.warmup * steps)
+
+    def factor(step: int) -> float:
+        if step < warm:
+            return (step + 1) / warm
+        if training.schedule == "constant":
+            return 1.0
+        done = min((step - warm) / max(steps - warm, 1), 1.0)
+        return 1.0 - done if training.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * done))
+
+    return factor
+
+
+def mixed(seed: int, epoch: int) -> int:
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+
+
+def seed_everything(seed: int, epoch: int = 0) -> None:
+    """Seed torch and numpy from (seed, epoch), so that an epoch's numbers do not depend on those before it."""
+    torch.manual_seed(mixed(seed, epoch))
+    np.random.seed(mixed(seed, epoch))
+
+
+def copy_of(system: System) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in system.state_dict().items()}

@@ -1,0 +1,63 @@
+"""How a branch of fusion_training is fed and trained."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from demeanor.data.settings import Settings
+
+
+class TrainingSettings(Settings):
+    """Settings of the one training loop.
+
+    The defaults suit small models on frozen features; a system that fine-tunes encoders wants a lower learning rate
+    and fewer epochs. `batch_size` counts utterances, or dialogues for systems that read whole dialogues.
+    """
+
+    seeds: tuple[int, ...] = Field(default=(1, 2, 3), min_length=1, description="one model per seed")
+    epochs: int = Field(default=60, ge=1)
+    patience: int = Field(default=12, ge=1, description="epochs without improvement on validation before it stops")
+    selection: str | None = Field(default=None, description="validation metric or 'loss'; None: the task's own")
+    batch_size: int = Field(default=32, ge=1)
+    step_budget: int | None = Field(default=None, ge=1, description="padded steps a batch may hold; cuts long ones")
+    accumulate: int = Field(default=1, ge=1, description="batches per optimiser step")
+    drop_remainder: bool = Field(default=False, description="leave a last, incomplete accumulation group unused")
+    optimiser: Literal["adamw", "adam"] = "adamw"
+    learning_rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=1e-2, ge=0)
+    clip_norm: float | None = Field(default=1.0, gt=0)
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup: float = Field(default=0.0, ge=0, lt=1, description="share of all steps with a rising learning rate")
+    modality_dropout: float = Field(default=0.0, ge=0, lt=1, description="chance that a role of a row is left out")
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, ...")
+    devices: int | Literal["auto"] = Field(default=1, description="processes; auto: one per GPU")
+    threads: int = Field(default=2, ge=1, description="CPU threads; results on CPU depend on it in the last digits")
+    workers: int = Field(default=0, ge=0, description="processes that make batches ahead")
+
+
+class BranchSettings(Settings):
+    """One namespaced branch of fusion_training: a system, its task, its streams and how it is trained."""
+
+    system: str = Field(description="name in the registry of systems")
+    task: str = Field(default="sentiment", description="name in the parameters' `tasks`")
+    streams: dict[str, str] = Field(description="role of the system -> stream")
+    longest: dict[str, int] = Field(default_factory=dict, description="role -> steps after which it is cut")
+    normalise: bool = Field(default=True, description="standardise features with statistics of the train split")
+    model: dict[str, Any] = Field(default_factory=dict, description="the system's own settings")
+    training: TrainingSettings = TrainingSettings()
+    notes: str = ""
+
+    @model_validator(mode="after")
+    def _known_system(self) -> BranchSettings:
+        # Imported here, not above: a system brings torch along, and commands that train nothing must start fast.
+        from demeanor.models import find_system
+
+        system = find_system(self.system)
+        system.Settings(**self.model)
+        unknown = [role for role in self.streams if role not in system.card.roles]
+        if unknown:
+            raise ValueError(f"{self.system} has no role {', '.join(unknown)}; it has {', '.join(system.card.roles)}")
+        return self
