@@ -99,7 +99,7 @@ class LastState(nn.Module):
 
     def forward(self, padded: Padded) -> Float[Tensor, "batch hidden"]:
         padded = clean(padded)
-        states, _ = self.rnn(padded.values.to(self.rnn.weight_ih_l0.dtype))
+        states, _ = self.rnn(padded.values.to(next(self.rnn.parameters()).dtype))
         last = (padded.lengths - 1).clamp(min=0)
         rows = torch.arange(len(last), device=last.device)
         return states[rows, last] * padded.present.unsqueeze(-1)

@@ -46,7 +46,7 @@ class TextEncoder(nn.Module):
         if not self.tokens:
             return
         self.network = build_network(specification, encoder, configuration)
-        config = self.network.config
+        config: Any = self.network.config
         self.configuration = config.to_dict()
         self.dimension = int(config.hidden_size)
         self.longest = int(getattr(config, "max_position_embeddings", 0) or 0)
@@ -83,7 +83,8 @@ class TextEncoder(nn.Module):
 
     def parameter_groups(self, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
         """Two groups: weights, and the biases and layer normalisations that are not decayed."""
-        decayed, free = [], []
+        decayed: list[nn.Parameter] = []
+        free: list[nn.Parameter] = []
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
                 (free if "bias" in name or "LayerNorm" in name or parameter.ndim == 1 else decayed).append(parameter)
@@ -93,9 +94,7 @@ class TextEncoder(nn.Module):
         ]
 
 
-def build_network(
-    specification: InputSpecification, encoder: str, configuration: dict[str, Any] | None
-) -> nn.Module:
+def build_network(specification: InputSpecification, encoder: str, configuration: dict[str, Any] | None) -> nn.Module:
     """The encoder without its pooler, whose weights no loss ever reaches."""
     from transformers import AutoConfig, AutoModel
 

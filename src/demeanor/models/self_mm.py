@@ -1,0 +1,216 @@
+"""Self-MM: self-supervised multi-task learning, https://arxiv.org/abs/2102.04830 (Yu et al., AAAI 2021).
+
+A fusion head and three unimodal heads; the unimodal heads learn labels that are generated from distances to class
+centres while training (label_generation.py). Sections 2 to 6 of the system's specification.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from demeanor.data.batch import Batch
+from demeanor.data.bundle import InputSpecification
+from demeanor.data.settings import Settings
+from demeanor.data.task import Task
+from demeanor.models.base import Card, Output, Role, System, masked_mean
+from demeanor.models.label_generation import FUSION, MODALITIES, MODES, LabelBank
+from demeanor.models.layers import Absence, LastState, clean
+from demeanor.models.text_encoder import TextEncoder
+
+
+class SelfMMSettings(Settings):
+    """Defaults: the published setting for MOSI (section 7.1, MMSA's column)."""
+
+    encoder: str = Field(default="", description="of token streams: minilm, a folder, a hub id; empty: by provenance")
+    encoder_configuration: dict[str, Any] = Field(
+        default_factory=dict, description="filled in by the system itself: rebuilds the encoder without its weights"
+    )
+    finetune: bool = Field(default=True, description="train the text encoder of a token stream")
+    pooling: Literal["first", "mean"] | None = Field(
+        default=None, description="of word states; None: the first of a trained encoder, the mean of frozen features"
+    )
+    audio_hidden: int = Field(default=16, gt=0)
+    vision_hidden: int = Field(default=32, gt=0)
+    layers: int = Field(default=1, gt=0, description="of the recurrent encoders")
+    audio_output: int = Field(default=16, gt=0)
+    vision_output: int = Field(default=32, gt=0)
+    recurrent_dropout: float = Field(default=0.0, ge=0, lt=1, description="on the last state of audio and vision")
+    fusion_dimension: int = Field(default=128, gt=0)
+    text_dimension: int = Field(default=32, gt=0)
+    audio_dimension: int = Field(default=16, gt=0)
+    vision_dimension: int = Field(default=32, gt=0)
+    fusion_dropout: float = Field(default=0.0, ge=0, lt=1)
+    text_dropout: float = Field(default=0.1, ge=0, lt=1)
+    audio_dropout: float = Field(default=0.1, ge=0, lt=1)
+    vision_dropout: float = Field(default=0.0, ge=0, lt=1)
+    exclude_zero: bool = Field(default=True, description="zero labels stay out of the positive centre (MMSA: true)")
+    label_limit: float | None = Field(default=None, gt=0, description="H; None: the larger end of the task's range")
+    text_learning_rate: float = Field(default=5e-5, gt=0, description="of a fine-tuned encoder")
+    audio_learning_rate: float | None = Field(default=None, gt=0, description="None: the training's own")
+    vision_learning_rate: float | None = Field(default=None, gt=0, description="None: the training's own")
+    other_learning_rate: float | None = Field(default=None, gt=0, description="None: the training's own")
+    text_weight_decay: float | None = Field(default=None, ge=0, description="None: the training's own")
+    audio_weight_decay: float | None = Field(default=None, ge=0, description="None: the training's own")
+    vision_weight_decay: float | None = Field(default=None, ge=0, description="None: the training's own")
+    other_weight_decay: float | None = Field(default=None, ge=0, description="None: the training's own")
+    reference: bool = Field(
+        default=False,
+        description="published defects: empty classes give NaN, unimodal heads are decayed while they learn nothing",
+    )
+
+
+class Head(nn.Module):
+    """feature = relu(W1 dropout(z)); prediction = W3 relu(W2 feature) (section 4)."""
+
+    def __init__(self, width: int, dimension: int, dropout: float):
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.first = nn.Linear(width, dimension)
+        self.second = nn.Linear(dimension, dimension)
+        self.third = nn.Linear(dimension, 1)
+
+    def forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        feature = functional.relu(self.first(self.dropout(values)))
+        return feature, self.third(functional.relu(self.second(feature)))
+
+
+class SequenceEncoder(nn.Module):
+    """LSTM over the true length, dropout, projection (section 3); absent rows get a learned vector."""
+
+    def __init__(self, width: int, hidden: int, output: int, layers: int, dropout: float):
+        super().__init__()
+        self.recurrent = LastState(width, hidden, layers)
+        self.dropout = nn.Dropout(dropout)
+        self.project = nn.Linear(hidden, output)
+        self.absence = Absence(output)
+
+    def forward(self, padded) -> Float[Tensor, "batch output"]:
+        return self.absence(self.project(self.dropout(self.recurrent(padded))), padded.present)
+
+
+class SelfMM(System):
+    card = Card(
+        "Self-MM",
+        "https://arxiv.org/abs/2102.04830",
+        {
+            "text": Role("text", kind="any", normalised=False, description="tokens (fine-tuned) or frozen word states"),
+            "audio": Role("audio", description="frame features"),
+            "vision": Role("vision", description="frame features"),
+        },
+        tasks=("regression",),
+    )
+    Settings = SelfMMSettings
+    training_buffers = tuple(f"bank.{name}" for name in LabelBank.BUFFERS)
+
+    def __init__(self, settings: SelfMMSettings, inputs: Mapping[str, InputSpecification], task: Task):
+        super().__init__(settings, inputs, task)
+        self.text = TextEncoder(inputs["text"], settings.encoder, settings.finetune, settings.encoder_configuration)
+        self.settings = settings.model_copy(update={"encoder_configuration": self.text.configuration})
+        self.pooling = settings.pooling or ("first" if self.text.tokens and settings.finetune else "mean")
+        self.text_absence = Absence(self.text.dimension)
+        self.audio, self.vision = (
+            SequenceEncoder(
+                inputs[name].dimension,
+                getattr(settings, f"{name}_hidden"),
+                getattr(settings, f"{name}_output"),
+                settings.layers,
+                settings.recurrent_dropout,
+            )
+            for name in ("audio", "vision")
+        )
+        widths = {"text": self.text.dimension, "audio": settings.audio_output, "vision": settings.vision_output}
+        widths = {FUSION: sum(widths.values()), **widths}
+        dimensions = {mode: getattr(settings, f"{mode}_dimension") for mode in MODES}
+        self.heads = nn.ModuleDict(
+            {mode: Head(widths[mode], dimensions[mode], getattr(settings, f"{mode}_dropout")) for mode in MODES}
+        )
+        limit = settings.label_limit or max(abs(task.low), abs(task.high))
+        self.bank = LabelBank(dimensions, limit, settings.exclude_zero, settings.reference)
+
+    @classmethod
+    def tiny(cls) -> SelfMMSettings:
+        """Settings for tests."""
+        return SelfMMSettings(
+            audio_hidden=6, vision_hidden=6, audio_output=5, vision_output=5,
+            fusion_dimension=12, text_dimension=8, audio_dimension=6, vision_dimension=6,
+        )  # fmt: skip
+
+    def forward(self, batch: Batch) -> Output:
+        """prediction: the fusion head; auxiliary: prediction_<mode> [B, 1] and feature_<mode> [B, dimension]."""
+        text = self.text_absence(self.pooled_text(batch), batch["text"].present)
+        states = {"text": text, "audio": self.audio(batch["audio"]), "vision": self.vision(batch["vision"])}
+        states[FUSION] = torch.cat([states[mode] for mode in MODALITIES], dim=1)
+        auxiliary: dict[str, Tensor] = {}
+        for mode in MODES:
+            auxiliary[f"feature_{mode}"], auxiliary[f"prediction_{mode}"] = self.heads[mode](states[mode])
+        return Output(auxiliary["prediction_fusion"], auxiliary, representation=auxiliary["feature_fusion"])
+
+    def pooled_text(self, batch: Batch) -> Float[Tensor, "batch dimension"]:
+        states, mask = self.text(clean(batch["text"]))
+        return states[:, 0] if self.pooling == "first" else masked_mean(states, mask)
+
+    def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
+        """Mean absolute errors, the unimodal ones weighted by how far their labels have moved (section 5.1).
+
+        Outside of training, and before the bank is started, only the fusion counts: rows of another split have no
+        place in the bank.
+        """
+        target = batch.target.float()
+        known = ~torch.isnan(target)
+        count = known.sum().clamp(min=1)
+
+        def mean(errors: Tensor) -> Tensor:
+            return errors.masked_fill(~known, 0).sum() / count
+
+        terms = {FUSION: mean((output.prediction[:, 0].float() - target).abs())}
+        if self.training and self.bank.started:
+            for mode in MODALITIES:
+                label, weight = self.bank.label(mode, batch.rows), self.bank.weight(mode, batch.rows)
+                if not self.settings.reference:
+                    weight = weight * batch[mode].present
+                terms[mode] = mean(weight * (output.auxiliary[f"prediction_{mode}"][:, 0].float() - label).abs())
+        return {"total": torch.stack(list(terms.values())).sum(), **terms}
+
+    def training_started(self, batches: Callable[[], Iterable[Batch]], examples: int) -> None:
+        """Give the bank every training label. After a checkpoint was loaded this leaves its bank alone."""
+        device = next(self.heads.parameters()).device
+        rows, labels = [], []
+        for batch in batches():
+            rows.append(batch.rows)
+            labels.append(batch.target)
+        self.bank.start(torch.cat(rows).to(device), torch.cat(labels).to(device), examples)
+
+    def step_ended(self, output: Output, batch: Batch, epoch: int) -> None:
+        features = {mode: output.auxiliary[f"feature_{mode}"] for mode in MODES}
+        always = torch.ones_like(batch.rows, dtype=torch.bool)
+        present = {mode: always if mode == FUSION or self.settings.reference else batch[mode].present for mode in MODES}
+        self.bank.update(batch.rows, features, present, epoch)
+
+    def parameter_groups(self, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
+        """Five groups (section 6). By default the unimodal heads are not decayed: in the first two epochs they have
+        no loss yet, and Adam's coupled decay would shrink them to nothing (section 11, row 18)."""
+        settings = self.settings
+
+        def decay(name: str) -> float:
+            own = getattr(settings, f"{name}_weight_decay")
+            return weight_decay if own is None else own
+
+        groups = self.text.parameter_groups(settings.text_learning_rate, decay("text"))
+        for name in ("audio", "vision"):
+            rate = getattr(settings, f"{name}_learning_rate") or learning_rate
+            module = getattr(self, name)
+            groups.append({"params": list(module.parameters()), "lr": rate, "weight_decay": decay(name)})
+        rate = settings.other_learning_rate or learning_rate
+        decayed = MODES if settings.reference else (FUSION,)
+        heads = [value for mode in decayed for value in self.heads[mode].parameters()]
+        groups.append({"params": heads, "lr": rate, "weight_decay": decay("other")})
+        rest = [value for mode in MODES if mode not in decayed for value in self.heads[mode].parameters()]
+        groups.append({"params": [*rest, *self.text_absence.parameters()], "lr": rate, "weight_decay": 0.0})
+        return [group for group in groups if group["params"]]
