@@ -133,7 +133,7 @@ class Loop:
             loss = terms["total"]
             if not bool(torch.isfinite(loss)):
                 raise TrainingFailed(
-                    f"the loss became {float(loss)} at utterances {', '.join(batch.ids[:3])}, ... "
+                    f"the loss became {float(loss.detach())} at utterances {', '.join(batch.ids[:3])}, ... "
                     "Lower the learning rate, set clip_norm, or use precision float32."
                 )
             self.scaler.scale(loss * weight).backward()

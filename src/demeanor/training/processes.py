@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,13 @@ class Processes:
         """The module whose forward and backward keep all processes in step."""
         if not self.many:
             return system
+        wrapper = nn.parallel.DistributedDataParallel
+        # Buffers hold label banks that each process fills with its own rows: nothing may overwrite them. The setting
+        # was renamed in torch 2.13.
+        renamed = "forward_sync_buffers" in inspect.signature(wrapper.__init__).parameters
+        still = {"forward_sync_buffers" if renamed else "broadcast_buffers": False}
         # A system may leave parameters unused in a step (a branch without rows, heads that wait for labels).
-        return nn.parallel.DistributedDataParallel(system, find_unused_parameters=True, broadcast_buffers=False)
+        return wrapper(system, find_unused_parameters=True, **still)
 
     def share(self, rows: np.ndarray, batches: Batches) -> tuple[np.ndarray, int]:
         """This process' rows of a batch, and how many of them count; whole dialogues stay together.

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from demeanor.data.errors import InputError
 from demeanor.data.settings import Settings
 
 
@@ -55,7 +56,10 @@ class BranchSettings(Settings):
         # Imported here, not above: a system brings torch along, and commands that train nothing must start fast.
         from demeanor.models import find_system
 
-        system = find_system(self.system)
+        try:
+            system = find_system(self.system)
+        except InputError as error:
+            raise ValueError(str(error)) from None
         system.Settings(**self.model)
         unknown = [role for role in self.streams if role not in system.card.roles]
         if unknown:

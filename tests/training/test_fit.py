@@ -1,0 +1,154 @@
+"""The training loop: learns, resumes bit for bit, keeps the test split out, and says what went wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from demeanor.data.bundle import Bundle
+from demeanor.data.errors import InputError, ProvenanceError
+from demeanor.data.examples import Examples
+from demeanor.data.provenance import Provenance
+from demeanor.data.stream import Stream
+from demeanor.training.fit import fit
+from demeanor.training.inference import predict
+from demeanor.training.loop import TrainingFailed
+from demeanor.training.settings import BranchSettings, TrainingSettings
+from tests.toy import EMOTION, EMOTIONS, SENTIMENT, toy_examples, toy_score
+
+
+def branch(system: str = "text_only", streams: dict | None = None, **training) -> BranchSettings:
+    settings = {"epochs": 6, "patience": 6, "batch_size": 8, "threads": 1, **training}
+    return BranchSettings(
+        system=system, streams=streams or {"text": "text.words"}, training=TrainingSettings(**settings)
+    )
+
+
+@pytest.fixture(scope="module")
+def examples() -> Examples:
+    return toy_examples()
+
+
+@pytest.fixture(scope="module")
+def development(examples: Examples) -> Examples:
+    return examples.split("train", "valid")
+
+
+def test_learns_and_its_bundle_predicts_the_same_after_saving(examples, development, tmp_path):
+    trained = fit("words", branch(epochs=25, patience=25), SENTIMENT, development, 1, toy_score, progress=False)
+    trained.bundle.save(tmp_path / "bundle")
+    loaded = Bundle.load(tmp_path / "bundle")
+    valid = development.split("valid")
+    again = predict(loaded, valid)
+    np.testing.assert_array_equal(again, predict(trained.bundle, valid))
+    error = np.abs(again[:, 0] - SENTIMENT.targets(valid.utterances)).mean()
+    guess = np.abs(SENTIMENT.targets(valid.utterances) - SENTIMENT.targets(examples.split("train").utterances).mean())
+    assert error < 0.7 * guess.mean()
+    assert error == pytest.approx(loaded.card.metrics["MAE"], abs=1e-5)
+    assert loaded.card.protocol["seed"] == 1
+    assert "text.words" in str(loaded)
+
+
+@pytest.mark.parametrize("task", [EMOTION, EMOTIONS], ids=lambda task: task.kind)
+def test_other_tasks(development, task):
+    trained = fit("words", branch(), task, development, 1, toy_score, progress=False)
+    assert trained.validation.shape == (16, task.outputs)
+
+
+def test_same_seed_same_numbers_and_another_seed_others(development):
+    runs = [fit("words", branch(), SENTIMENT, development, seed, toy_score, progress=False) for seed in (1, 1, 2)]
+    np.testing.assert_array_equal(runs[0].validation, runs[1].validation)
+    assert not np.array_equal(runs[0].validation, runs[2].validation)
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("system", ["text_only", "late_fusion"])
+def test_resumes_to_the_same_result_bit_for_bit(development, tmp_path, system):
+    streams = {"text": "text.words", "audio": "audio.frames", "vision": "vision.frames"}
+    settings = branch(
+        system,
+        streams if system == "late_fusion" else None,
+        modality_dropout=0.2,
+        accumulate=2,
+        schedule="cosine",
+        warmup=0.1,
+    )
+    whole = fit("words", settings, SENTIMENT, development, 3, toy_score, progress=False)
+    epochs = []
+
+    def dies(row, epoch):
+        epochs.append(epoch)
+        if epoch == 3:
+            raise Killed
+
+    folder = tmp_path / "checkpoint"
+    with pytest.raises(Killed):
+        fit("words", settings, SENTIMENT, development, 3, toy_score, dies, folder, progress=False)
+    rest = []
+    resumed = fit(
+        "words", settings, SENTIMENT, development, 3, toy_score, lambda row, n: rest.append(n), folder, progress=False
+    )
+    assert epochs == [1, 2, 3]
+    assert rest == [1, 2, 3, 4, 5, 6]
+    np.testing.assert_array_equal(whole.validation, resumed.validation)
+    for name, value in whole.bundle.tensors.items():
+        np.testing.assert_array_equal(value, resumed.bundle.tensors[name], err_msg=name)
+
+
+def test_a_checkpoint_of_other_settings_is_not_taken(development, tmp_path):
+    fit("words", branch(), SENTIMENT, development, 1, toy_score, checkpoints=tmp_path / "c", progress=False)
+    seen = []
+    fit(
+        "words", branch(learning_rate=5e-3), SENTIMENT, development, 1, toy_score,
+        lambda row, epoch: seen.append(row["seconds"]), tmp_path / "c", progress=False,
+    )  # fmt: skip
+    fresh = fit("words", branch(learning_rate=5e-3), SENTIMENT, development, 1, toy_score, progress=False)
+    taken = torch.load(tmp_path / "c" / "latest.pt", weights_only=True)
+    assert taken["history"][0]["train_loss"] == fresh.history[0]["train_loss"]
+
+
+def test_test_utterances_never_reach_training(examples):
+    with pytest.raises(InputError, match="sealed"):
+        fit("words", branch(), SENTIMENT, examples, 1, toy_score, progress=False)
+
+
+def test_changing_the_test_split_changes_nothing(development):
+    other = toy_examples(test=4).split("train", "valid")
+    results = [fit("w", branch(), SENTIMENT, part, 1, toy_score, progress=False) for part in (development, other)]
+    np.testing.assert_array_equal(results[0].validation, results[1].validation)
+
+
+def test_a_missing_stream_is_named_with_the_nearest(development):
+    with pytest.raises(InputError, match=r"Did you mean 'text\.words'"):
+        fit("words", branch(streams={"text": "text.wrds"}), SENTIMENT, development, 1, toy_score, progress=False)
+
+
+def test_a_loss_that_is_no_number_stops_with_advice(development):
+    table = development.utterances.copy()
+    settings = branch(learning_rate=1e30, clip_norm=None, weight_decay=0.0, epochs=20, patience=20)
+    with pytest.raises(TrainingFailed, match="learning rate"):
+        fit("words", settings, SENTIMENT, Examples.of(table, development.streams), 1, toy_score, progress=False)
+
+
+def test_features_made_in_another_way_are_refused(development):
+    trained = fit("words", branch(epochs=1), SENTIMENT, development, 1, toy_score, progress=False)
+    stream = development.streams["text.words"]
+    other = Provenance(extractor="toy", version="2", parameters={"stream": "text.words"})
+    changed = Examples(
+        development.utterances, {**development.streams, "text.words": Stream(stream.name, stream.ragged, other)}
+    )
+    with pytest.raises(ProvenanceError, match="version: '1' expected, '2' found"):
+        predict(trained.bundle, changed)
+
+
+def test_misspelt_settings_are_refused_before_anything_runs():
+    with pytest.raises(ValueError, match="has no role"):
+        branch(streams={"txt": "text.words"})
+    with pytest.raises(ValueError, match="Did you mean 'text_only'"):
+        branch(system="text_onli")
+    with pytest.raises(ValueError, match="Extra inputs"):
+        BranchSettings(system="text_only", streams={"text": "text.words"}, model={"hiden": 3})
