@@ -1,0 +1,139 @@
+"""What every reader takes and gives: settings in, a `Corpus` out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import pandas as pd
+from pydantic import Field, model_validator
+
+from demeanor.data.errors import InputError
+from demeanor.data.settings import Settings
+from demeanor.data.stream import Stream
+
+Severity = Literal["error", "warning", "note"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One kind of thing that was noticed about a corpus.
+
+    kind      short machine name, for example "silent_audio"
+    severity  "error": the utterances concerned are set aside; "warning": legal but foolish; "note": good to know
+    message   what was found, in one line
+    count     how many utterances, columns or files
+    examples  at most three of them
+    advice    what to do about it
+    """
+
+    kind: str
+    severity: Severity
+    message: str
+    count: int = 1
+    examples: tuple[str, ...] = ()
+    advice: str = ""
+
+
+@dataclass(frozen=True)
+class Card:
+    """Who made a corpus, what it may be used for, and how large it was when it was published."""
+
+    title: str
+    licence: str = "unknown: ask the owner of the recordings"
+    citation: str = ""
+    published: Mapping[str, int] = field(default_factory=dict)
+    "utterances by split as published; empty where nothing was published"
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What a reader makes of files on disk.
+
+    utterances  the checked table (demeanor.data.utterances)
+    root        folder that `media` of the table is relative to
+    streams     features that came with the corpus, memory-mapped from the reader's `output` folder; each has a row
+                for every utterance, and its provenance says whether it can be recomputed from a recording
+    set_aside   utterance id -> why a row of the corpus is not in the table
+    """
+
+    name: str
+    utterances: pd.DataFrame
+    root: Path
+    card: Card
+    streams: Mapping[str, Stream] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+    set_aside: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Utterances by split."""
+        found = self.utterances["split"].value_counts()
+        return {split: int(found.get(split, 0)) for split in ("train", "valid", "test")}
+
+
+class ReaderSettings(Settings):
+    """What every reader is told.
+
+    path      folder or file of the corpus
+    name      how the corpus is called in tables and tags
+    language  ISO 639-1 code of its transcripts
+    """
+
+    path: Path
+    name: str = "corpus"
+    language: str = "en"
+
+
+class Reader:
+    """Base of all readers: `settings_type` names the settings, `read` does the work."""
+
+    settings_type: ClassVar[type[ReaderSettings]] = ReaderSettings
+
+    def read(self, settings: Any, output: Path) -> Corpus:
+        """Read the corpus at `settings.path`; large streams go to `output`, one safetensors file each.
+
+        Raises InputError that lists every problem; then nothing is left in `output`.
+        """
+        raise NotImplementedError
+
+
+class CorpusSettings(Settings):
+    """The `corpus` entry of the parameters: which reader, and what it is told.
+
+    `options` are checked against the reader's own settings as soon as the parameters are loaded.
+    """
+
+    reader: str = Field(description="one of demeanor.corpora.READERS")
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _options_fit_the_reader(self) -> CorpusSettings:
+        from demeanor.corpora import find_reader
+
+        try:
+            reader = find_reader(self.reader)
+        except InputError as error:
+            raise ValueError(str(error)) from None
+        reader.settings_type.model_validate(self.options)
+        return self
+
+    def read(self, output: Path) -> Corpus:
+        from demeanor.corpora import find_reader
+
+        reader = find_reader(self.reader)
+        return reader().read(reader.settings_type.model_validate(self.options), output)
+
+
+def require_path(path: Path, kind: Literal["file", "folder", "any"], advice: str = "") -> Path:
+    """`path`, or an InputError that says what is there instead."""
+    hint = advice or "Set the reader's `path` to where the corpus lies on this machine."
+    if not path.exists():
+        raise InputError(str(path), [f"there is no such {kind if kind != 'any' else 'file or folder'}"], hint)
+    if kind == "file" and not path.is_file():
+        raise InputError(str(path), ["is a folder, but a file is expected"], hint)
+    if kind == "folder" and not path.is_dir():
+        raise InputError(str(path), ["is a file, but a folder is expected"], hint)
+    return path

@@ -1,0 +1,246 @@
+"""The doctor's instruments: one function per thing that can be wrong with a corpus."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from demeanor.corpora.base import Corpus, Finding
+from demeanor.data.files import sha256_of_file
+from demeanor.data.media import MediaProbe
+from demeanor.data.ragged import Ragged
+from demeanor.data.stream import Stream
+
+CHUNK_BYTES = 1 << 26
+#: Characters per second of speech: (slowest, fastest) that still look like the transcript of the recording.
+SPEEDS = {"zh": (0.5, 15.0), "ja": (0.5, 15.0), "ko": (0.5, 15.0)}
+ALPHABET_SPEED = (1.0, 35.0)
+SHORTEST_SECONDS = 0.1
+UNIQUE_WORDS = 4
+
+
+def media(corpus: Corpus, probes: Mapping[str, MediaProbe] | None) -> tuple[list[Finding], dict[str, str]]:
+    """Findings about recordings, and the utterances that cannot be used because of theirs."""
+    table = corpus.utterances[corpus.utterances["media"].notna()]
+    unusable: dict[str, str] = {}
+    silent, faceless, short, without_audio, without_video = [], [], [], [], []
+    for name, path in zip(table["utterance_id"], table["media"], strict=True):
+        probe = probes.get(name) if probes is not None else None
+        place = corpus.root / path
+        if not place.is_file():
+            unusable[name] = "recording is missing"
+        elif place.stat().st_size == 0:
+            unusable[name] = "recording is an empty file"
+        elif probe is not None and probe.error:
+            unusable[name] = f"recording cannot be decoded ({probe.error})"
+        elif probe is not None and not (probe.has_audio or probe.has_video):
+            unusable[name] = "recording has neither sound nor picture"
+        elif probe is not None:
+            video = place.suffix.lower() in (".mp4", ".mkv", ".avi", ".mov", ".webm")
+            silent += [name] if probe.silent and probe.has_audio else []
+            faceless += [name] if probe.face is False and probe.has_video else []
+            without_audio += [name] if not probe.has_audio else []
+            without_video += [name] if video and not probe.has_video else []
+            short += [name] if probe.duration is not None and probe.duration < SHORTEST_SECONDS else []
+    findings = []
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for name, reason in unusable.items():
+        reasons[reason.partition(" (")[0]].append(name)
+    advice = "They are left out; put the files back or make them again from the source."
+    for reason, names in reasons.items():
+        kind = {"recording is missing": "missing_media"}.get(reason, "undecodable_media")
+        findings.append(Finding(kind, "error", reason, len(names), _three(names), advice))
+    for kind, names, message, hint in (
+        ("silent_audio", silent, "the audio is silent", "Audio counts as absent there."),
+        ("no_face", faceless, "no face was found", "Vision counts as absent there."),
+        ("no_audio_track", without_audio, "there is no audio track", "Audio counts as absent there."),
+        ("no_video_track", without_video, "a video file without a picture", "Vision counts as absent there."),
+        ("short_media", short, f"shorter than {SHORTEST_SECONDS} s", "Look whether they were cut wrongly."),
+    ):
+        if names:
+            findings.append(Finding(kind, "warning", message, len(names), _three(names), hint))
+    return findings, unusable
+
+
+def transcripts(
+    table: pd.DataFrame, probes: Mapping[str, MediaProbe] | None, slowest: float | None, fastest: float | None
+) -> list[Finding]:
+    """Empty transcripts, and recordings far too short or long for what is said in them."""
+    findings = []
+    text = table["text"].fillna("").str.strip()
+    empty = list(table.loc[text == "", "utterance_id"])
+    if empty:
+        findings.append(
+            Finding("no_text", "note" if len(empty) == len(table) else "warning", "there is no transcript",
+                    len(empty), _three(empty), "Text counts as absent there.")
+        )  # fmt: skip
+    seconds = durations(table, probes)
+    language = table["language"].mode().iloc[0] if len(table) else "en"
+    low, high = SPEEDS.get(language, ALPHABET_SPEED)
+    low, high = slowest or low, fastest or high
+    speed = text.str.len() / seconds
+    spoken = (text != "") & (seconds > 0)
+    for kind, rows, message in (
+        ("too_long", spoken & (speed < low), f"fewer than {low:g} characters per second"),
+        ("too_short", spoken & (speed > high), f"more than {high:g} characters per second"),
+    ):
+        names = list(table.loc[rows, "utterance_id"])
+        if names:
+            findings.append(
+                Finding(kind, "warning", f"the recording is {kind.replace('_', ' ')} for its transcript ({message})",
+                        len(names), _three(names), "Listen to a few: text and recording may not belong together.")
+            )  # fmt: skip
+    return findings
+
+
+def durations(table: pd.DataFrame, probes: Mapping[str, MediaProbe] | None) -> pd.Series:
+    """Seconds of each utterance: its span, or what probing gave; NaN where neither is known."""
+    seconds = (table["end"] - table["start"]).astype(float)
+    if probes is None:
+        return seconds
+    probed = pd.Series(
+        [probes[name].duration if name in probes else None for name in table["utterance_id"]],
+        index=table.index, dtype=float,
+    )  # fmt: skip
+    return seconds.fillna(probed - table["start"])
+
+
+def duplicates(corpus: Corpus, hash_media: bool) -> list[Finding]:
+    """The same transcript, recording or audio features in several splits."""
+    table = corpus.utterances
+    split = dict(zip(table["utterance_id"], table["split"], strict=True))
+    text = table["text"].fillna("").str.lower().str.replace(r"\W+", " ", regex=True).str.strip()
+    # "yes" and "thank you" stand in every split of every corpus and prove nothing.
+    long = text.str.count(" ") + 1 >= UNIQUE_WORDS
+    long |= (table["language"].isin(SPEEDS)) & (text.str.len() >= 2 * UNIQUE_WORDS)
+    groups = {"duplicate_text": ("transcript", _groups(zip(text[long], table.loc[long, "utterance_id"], strict=True)))}
+    if hash_media:
+        groups["duplicate_media"] = ("recording", _groups(_media_hashes(corpus)))
+    for name, stream in corpus.streams.items():
+        if stream.modality == "audio":
+            groups[f"duplicate_{name}"] = (f"sequence of {name}", _groups(_sequence_hashes(stream.ragged)))
+    findings = []
+    for kind, (what, found) in groups.items():
+        across = [names for names in found if len({split[name] for name in names if name in split}) > 1]
+        if across:
+            concerned = sum(len(names) for names in across)
+            findings.append(
+                Finding(kind, "warning", f"the same {what} stands in several splits ({len(across)} of them)",
+                        concerned, tuple(" = ".join(names[:2]) for names in across[:3]),
+                        "The test is no longer unseen; remove them from train or say so.")
+            )  # fmt: skip
+    return findings
+
+
+def _groups(pairs: Any) -> list[list[str]]:
+    groups: dict[Any, list[str]] = defaultdict(list)
+    for key, name in pairs:
+        groups[key].append(name)
+    return [names for names in groups.values() if len(names) > 1]
+
+
+def _media_hashes(corpus: Corpus) -> Iterator[tuple[str, str]]:
+    """(hash, utterance id) of recordings that are one utterance each; a file of a size of its own is not read."""
+    table = corpus.utterances
+    alone = table["media"].notna() & ~table["media"].duplicated(keep=False)
+    sizes: dict[int, list[tuple[str, Any]]] = defaultdict(list)
+    for name, path in zip(table.loc[alone, "utterance_id"], table.loc[alone, "media"], strict=True):
+        place = corpus.root / path
+        if place.is_file() and place.stat().st_size:
+            sizes[place.stat().st_size].append((name, place))
+    for members in sizes.values():
+        if len(members) > 1:
+            yield from ((sha256_of_file(place), name) for name, place in members)
+
+
+def _sequence_hashes(ragged: Ragged) -> Iterator[tuple[bytes, str]]:
+    lengths = ragged.lengths
+    repeated = pd.Series(lengths).duplicated(keep=False)
+    for n, name in enumerate(ragged.ids):
+        if repeated[n] and lengths[n]:
+            yield hashlib.blake2b(ragged[n].tobytes(), digest_size=16).digest(), name
+
+
+def streams(found: Mapping[str, Stream], table: pd.DataFrame) -> tuple[dict[str, dict[str, Any]], list[Finding]]:
+    """Facts of each stream, and findings: NaN, infinities, columns that never change, utterances without a step."""
+    facts: dict[str, dict[str, Any]] = {}
+    findings = []
+    for name, stream in found.items():
+        ragged = stream.ragged
+        if len(ragged.offsets) - 1 != len(ragged):  # a selection: its values hold other utterances as well
+            ragged = Ragged.from_sequences(dict(zip(ragged.ids, ragged, strict=True)), ragged.dimension)
+        lengths = ragged.lengths
+        empty = [key for key, length in zip(ragged.ids, lengths, strict=True) if length == 0]
+        facts[name] = {
+            "steps": int(lengths.sum()), "columns": ragged.dimension, "empty": len(empty),
+            "longest": int(lengths.max(initial=0)), "recomputable": stream.provenance.recomputable,
+        }  # fmt: skip
+        if empty:
+            findings.append(
+                Finding("empty_sequences", "warning", f"{name} has no step", len(empty), _three(empty),
+                        "The modality counts as absent there.")
+            )  # fmt: skip
+        findings += _columns(name, ragged)
+    return facts, findings
+
+
+def _columns(name: str, ragged: Ragged) -> list[Finding]:
+    findings = []
+    low = np.full(ragged.dimension, np.inf)
+    high = np.full(ragged.dimension, -np.inf)
+    infinite = np.zeros(ragged.dimension, dtype=np.int64)
+    bad_rows: list[np.ndarray] = []
+    for start, values in _chunks(ragged):
+        finite = np.isfinite(values)
+        if not finite.all():
+            infinite += (~finite).sum(axis=0)
+            bad_rows.append(start + np.flatnonzero(~finite.all(axis=1)))
+            known = np.where(finite, values, np.nan)
+            low = np.fmin(low, np.fmin.reduce(known, axis=0))
+            high = np.fmax(high, np.fmax.reduce(known, axis=0))
+        else:
+            low, high = np.minimum(low, values.min(axis=0)), np.maximum(high, values.max(axis=0))
+    if bad_rows:
+        owners = np.searchsorted(ragged.offsets, np.concatenate(bad_rows), side="right") - 1
+        names = [ragged.ids[n] for n in np.unique(owners) if n < len(ragged.ids)]
+        findings.append(
+            Finding("not_finite", "error",
+                    f"{name} has {int(infinite.sum())} values that are NaN or infinite, in {(infinite > 0).sum()} "
+                    f"of {ragged.dimension} columns", len(names), _three(names),
+                    "Set the reader's `non_finite: zero`, or repair the source.")
+        )  # fmt: skip
+    flat = np.flatnonzero(high <= low) if len(ragged.values) > 1 else np.zeros(0, dtype=int)
+    if len(flat):
+        findings.append(
+            Finding("zero_variance", "warning", f"{name} has columns that never change", len(flat),
+                    tuple(f"column {n}" for n in flat[:3]), "They carry nothing; a broken extractor shows like this.")
+        )  # fmt: skip
+    return findings
+
+
+def _chunks(ragged: Ragged) -> Iterator[tuple[int, np.ndarray]]:
+    """(first row, values) in pieces of some 64 MB.
+
+    A memory-mapped array is read from its file instead: pages of a map that was walked through count as this
+    process's memory, and a corpus may be larger than that.
+    """
+    values = ragged.values
+    rows = max(1, CHUNK_BYTES // max(1, values.itemsize * max(1, values.shape[1])))
+    source = values.filename if isinstance(values, np.memmap) else None
+    for start in range(0, len(values), rows):
+        stop = min(start + rows, len(values))
+        if source is not None and isinstance(values, np.memmap):
+            offset = values.offset + start * values.shape[1] * values.itemsize
+            count = (stop - start) * values.shape[1]
+            yield start, np.fromfile(source, values.dtype, count, offset=offset).reshape(stop - start, -1)
+        else:
+            yield start, np.asarray(values[start:stop])
+
+
+def _three(names: list[str]) -> tuple[str, ...]:
+    return tuple(names[:3])

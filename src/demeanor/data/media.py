@@ -1,0 +1,27 @@
+"""What is known of a recording before anything is computed from it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class MediaProbe:
+    """The outcome of opening one recording.
+
+    duration  seconds; None where the file could not be opened
+    silent    True if the audio track never rises above the noise floor; None where that was not looked at
+    face      True if a face was found in the frames looked at; None where that was not looked at
+    error     why the recording cannot be used, in one line; None for a sound file
+    """
+
+    duration: float | None = None
+    has_audio: bool = False
+    has_video: bool = False
+    silent: bool | None = None
+    face: bool | None = None
+    error: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
