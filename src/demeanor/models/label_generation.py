@@ -33,6 +33,11 @@ class LabelBank(nn.Module):
                   not visited yet enter the first epoch's centres as vectors of zero
     """
 
+    anchor: Tensor
+    labels: Tensor
+    seen: Tensor
+    filled: Tensor
+
     BUFFERS = ("labels", "seen", "filled", *(f"{kind}_{mode}" for mode in MODES for kind in ("features", "centres")))
 
     def __init__(self, dimensions: Mapping[str, int], limit: float, exclude_zero: bool = True, reference: bool = False):
@@ -42,6 +47,7 @@ class LabelBank(nn.Module):
         self.exclude_zero = exclude_zero
         self.reference = reference
         self.restored = False
+        self.register_buffer("anchor", torch.zeros(0), persistent=False)  # knows the device before there is a bank
         for name in self.BUFFERS:
             self.register_buffer(name, None)
 
@@ -49,7 +55,8 @@ class LabelBank(nn.Module):
     def started(self) -> bool:
         return self._buffers["labels"] is not None
 
-    def allocate(self, examples: int, device: torch.device) -> None:
+    def allocate(self, examples: int) -> None:
+        device = self.anchor.device
         self.labels = torch.full((len(MODES), examples), float("nan"), device=device)
         self.seen = torch.zeros((len(MODES), examples), dtype=torch.bool, device=device)
         self.filled = torch.zeros((len(MODES), 2), dtype=torch.bool, device=device)
@@ -63,12 +70,12 @@ class LabelBank(nn.Module):
         if self.restored and self.started and self.labels.shape[1] == examples:
             self.restored = False
             return
-        rows, labels = gather_rows(rows, labels.float())
+        rows, labels = gather_rows(rows.to(self.anchor.device), labels.float().to(self.anchor.device))
         if len(rows) and int(rows.max()) >= examples:
             raise InputError(
                 "label bank", [f"row {int(rows.max())} of a batch; the train split has {examples} utterances"]
             )
-        self.allocate(examples, labels.device)
+        self.allocate(examples)
         self.labels[:, rows] = labels.unsqueeze(0)
 
     def label(self, mode: str, rows: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
@@ -152,10 +159,8 @@ class LabelBank(nn.Module):
         """Take the buffers of a checkpoint whatever their size; a bundle has none and leaves the bank empty."""
         labels = state_dict.get(f"{prefix}labels")
         if labels is not None:
-            anchor = self._buffers["labels"]
-            device = labels.device if anchor is None else anchor.device
-            if anchor is None or anchor.shape != labels.shape:
-                self.allocate(labels.shape[1], device)
+            if not self.started or self.labels.shape != labels.shape:
+                self.allocate(labels.shape[1])
             self.restored = True
         super()._load_from_state_dict(state_dict, prefix, *arguments, **keywords)
 

@@ -108,7 +108,8 @@ class LastState(nn.Module):
 def load_renamed(module: nn.Module, state: Mapping[str, Tensor], names: Mapping[str, str], prefix: str = "") -> None:
     """Load weights kept under the names of a published implementation.
 
-    names maps the beginning of a published name (after `prefix`) to the beginning of ours; the longest match wins.
+    names maps the beginning of a published name (after `prefix`) to the beginning of ours; the longest match wins,
+    and an empty one leaves the weight out.
     Weights that we do not have and parameters that stay unset are an error, except our learned absence vectors.
     """
     own = module.state_dict()
@@ -117,9 +118,9 @@ def load_renamed(module: nn.Module, state: Mapping[str, Tensor], names: Mapping[
     for name, value in state.items():
         short = name.removeprefix(prefix)
         start = max((key for key in names if short.startswith(key)), key=len, default=None)
-        target = short if start is None else names[start] + short[len(start) :]
-        if target == "":
+        if start is not None and names[start] == "":
             continue
+        target = short if start is None else names[start] + short[len(start) :]
         if target not in own:
             problems.append(f"'{name}' has no place ('{target}')")
         elif own[target].shape != value.shape:

@@ -95,6 +95,21 @@ class SequenceEncoder(nn.Module):
         return self.absence(self.project(self.dropout(self.recurrent(padded))), padded.present)
 
 
+#: Names of the published state dict (section 8) -> ours, for `layers.load_renamed` with prefix "Model.".
+PUBLISHED_NAMES = {
+    "text_model.model.pooler.": "",
+    "text_model.model.embeddings.position_ids": "",
+    "text_model.model.": "text.network.",
+    **{f"{theirs}_model.rnn.": f"{ours}.recurrent.rnn." for theirs, ours in (("audio", "audio"), ("video", "vision"))},
+    **{f"{theirs}_model.linear_1.": f"{ours}.project." for theirs, ours in (("audio", "audio"), ("video", "vision"))},
+    **{
+        f"post_{'video' if mode == 'vision' else mode}_layer_{number}.": f"heads.{mode}.{layer}."
+        for mode in MODES
+        for number, layer in enumerate(("first", "second", "third"), 1)
+    },
+}
+
+
 class SelfMM(System):
     card = Card(
         "Self-MM",
@@ -180,12 +195,11 @@ class SelfMM(System):
 
     def training_started(self, batches: Callable[[], Iterable[Batch]], examples: int) -> None:
         """Give the bank every training label. After a checkpoint was loaded this leaves its bank alone."""
-        device = next(self.heads.parameters()).device
         rows, labels = [], []
         for batch in batches():
             rows.append(batch.rows)
             labels.append(batch.target)
-        self.bank.start(torch.cat(rows).to(device), torch.cat(labels).to(device), examples)
+        self.bank.start(torch.cat(rows), torch.cat(labels), examples)
 
     def step_ended(self, output: Output, batch: Batch, epoch: int) -> None:
         features = {mode: output.auxiliary[f"feature_{mode}"] for mode in MODES}
