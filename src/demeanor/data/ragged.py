@@ -87,6 +87,11 @@ class Ragged:
         return self.values.dtype
 
     @property
+    def whole(self) -> bool:
+        """Does it hold every sequence of its values, in order, rather than a selection?"""
+        return np.array_equal(self._rows, np.arange(len(self.offsets) - 1))
+
+    @property
     def lengths(self) -> np.ndarray:
         """[N] steps of each sequence."""
         return self.offsets[self._rows + 1] - self.offsets[self._rows]

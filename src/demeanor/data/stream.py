@@ -55,11 +55,17 @@ class Stream:
 
 
 def save_streams(folder: Path | str, streams: Mapping[str, Stream]) -> None:
-    """One file per stream; files of streams that are no longer there go away."""
+    """One file per stream; files of streams that are no longer there go away.
+
+    A stream that was written straight to its place while it was made is not written again.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, stream in streams.items():
-        stream.save(folder / f"{name}{SUFFIX}")
+        path = folder / f"{name}{SUFFIX}"
+        in_place = stream.path is not None and stream.path.resolve() == path.resolve() and stream.ragged.whole
+        if not in_place:
+            stream.save(path)
     for path in folder.glob(f"*{SUFFIX}"):
         if path.name.removesuffix(SUFFIX) not in streams:
             path.unlink()

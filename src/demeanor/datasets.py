@@ -1,0 +1,181 @@
+"""Kedro datasets for the nouns, and the usual ones with whole-or-nothing saving."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from kedro.io import AbstractDataset
+from kedro_datasets._typing import JSONPreview
+from kedro_datasets.json import JSONDataset
+from kedro_datasets.matplotlib import MatplotlibDataset
+from kedro_datasets.pandas import CSVDataset, ParquetDataset
+from kedro_datasets.text import TextDataset
+
+from demeanor.data.errors import InputError
+from demeanor.data.files import write_atomically
+
+if TYPE_CHECKING:
+    from demeanor.data.bundle import Bundle
+    from demeanor.data.examples import Examples
+    from demeanor.data.stream import Stream
+
+
+class _Atomic:
+    """Save to a temporary name beside the file, then rename: a killed run leaves the former file or the new one."""
+
+    _filepath: PurePosixPath
+
+    def save(self, data: Any) -> None:
+        final = self._filepath
+        with write_atomically(Path(final)) as temporary:
+            self._filepath = PurePosixPath(temporary)
+            try:
+                super().save(data)  # type: ignore[misc]
+            finally:
+                self._filepath = final
+
+
+class ParquetFile(_Atomic, ParquetDataset):
+    """pandas.ParquetDataset, saved atomically."""
+
+
+class CSVFile(_Atomic, CSVDataset):
+    """pandas.CSVDataset, saved atomically."""
+
+
+class JSONFile(_Atomic, JSONDataset):
+    """json.JSONDataset, saved atomically."""
+
+
+class TextFile(_Atomic, TextDataset):
+    """text.TextDataset, saved atomically."""
+
+
+class FigureFile(_Atomic, MatplotlibDataset):
+    """matplotlib.MatplotlibDataset, saved atomically."""
+
+
+class UtterancesFile(ParquetFile):
+    """The utterances table, checked by its schema when it is written and when it is read."""
+
+    def save(self, data: Any) -> None:
+        from demeanor.data.utterances import validate
+
+        super().save(validate(data, str(self._filepath)))
+
+    def load(self) -> Any:
+        from demeanor.data.utterances import validate
+
+        return validate(super().load(), str(self._filepath))
+
+
+class _Folder(AbstractDataset):
+    """Base of the datasets that are a folder."""
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None):
+        self._filepath = Path(filepath)
+        self.metadata = metadata
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath)}
+
+    def _exists(self) -> bool:
+        return self._filepath.is_dir()
+
+    def _require(self, made_by: str) -> Path:
+        if not self._filepath.is_dir():
+            raise InputError(str(self._filepath), ["not there yet"], f"Run `kedro run --pipelines {made_by}` first.")
+        return self._filepath
+
+
+class StreamsFolder(_Folder):
+    """Streams by name, one memory-mapped safetensors file each."""
+
+    def load(self) -> dict[str, Stream]:
+        from demeanor.data.stream import load_streams
+
+        return load_streams(self._require("ingestion,feature_engineering"))
+
+    def save(self, data: dict[str, Stream]) -> None:
+        from demeanor.data.stream import save_streams
+
+        save_streams(self._filepath, data)
+
+    def preview(self) -> JSONPreview:
+        """What kedro viz shows: shape and maker of every stream."""
+        from demeanor.data.stream import load_streams
+
+        described = {
+            name: {
+                "utterances": len(stream.ragged),
+                "steps": int(stream.ragged.lengths.sum()),
+                "dimension": stream.dimension,
+                **stream.provenance.model_dump(mode="json"),
+            }
+            for name, stream in load_streams(self._filepath).items()
+        }
+        return JSONPreview(json.dumps(described))
+
+
+class ExamplesFolder(_Folder):
+    """Examples: a table and references to the streams it uses."""
+
+    def load(self) -> Examples:
+        from demeanor.data.examples import Examples
+
+        return Examples.load(self._require("feature_engineering"))
+
+    def save(self, data: Examples) -> None:
+        data.save(self._filepath)
+
+    def preview(self) -> JSONPreview:
+        """What kedro viz shows: utterances per split and the streams."""
+        from demeanor.data.examples import Examples
+
+        examples = Examples.load(self._filepath)
+        counts = examples.utterances["split"].value_counts().to_dict()
+        streams = {name: stream.dimension for name, stream in examples.streams.items()}
+        return JSONPreview(json.dumps({"utterances": counts, "streams": streams, "data_hash": examples.data_hash}))
+
+
+class BundlesFolder(_Folder):
+    """Bundles of one branch by name, `seed_1`, `seed_2`, ...; empty where the branch has not been trained yet."""
+
+    def load(self) -> dict[str, Bundle]:
+        from demeanor.data.bundle import Bundle
+
+        folders = sorted(path for path in self._filepath.glob("*") if path.is_dir() and path.name[0] != ".")
+        return {path.name: Bundle.load(path) for path in folders}
+
+    def save(self, data: dict[str, Bundle]) -> None:
+        with write_atomically(self._filepath) as temporary:
+            temporary.mkdir()
+            for name, bundle in data.items():
+                bundle.save(temporary / name)
+
+    def _exists(self) -> bool:
+        # A branch that has not been trained is an ordinary state of the evaluation, which says so itself.
+        return True
+
+    def preview(self) -> JSONPreview:
+        """What kedro viz shows: validation metrics and size per seed."""
+        described = {
+            name: {**bundle.card.metrics, "parameters": bundle.parameters, "system": bundle.card.system}
+            for name, bundle in self.load().items()
+        }
+        return JSONPreview(json.dumps(described))
+
+
+__all__ = [
+    "BundlesFolder",
+    "CSVFile",
+    "ExamplesFolder",
+    "FigureFile",
+    "JSONFile",
+    "ParquetFile",
+    "StreamsFolder",
+    "TextFile",
+    "UtterancesFile",
+]

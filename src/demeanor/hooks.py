@@ -1,0 +1,112 @@
+"""What surrounds a `kedro run`: the choice of branches, the MLflow run, the closing summary."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from kedro.framework.context import KedroContext
+from kedro.framework.hooks import hook_impl
+from kedro.io import DataCatalog
+from kedro.pipeline import Pipeline
+
+logger = logging.getLogger(__name__)
+
+TRACKED = "tracked"
+"""Tag of the nodes whose pipelines open an MLflow run."""
+
+
+class BranchHooks:
+    """Hands the parameters' `branches` to the pipeline registry."""
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        from kedro.framework.project import PACKAGE_NAME, pipelines
+
+        from demeanor.pipelines import branches
+
+        names = context.params.get("branches")
+        if names is not None and branches.select(names):
+            pipelines.configure(f"{PACKAGE_NAME or 'demeanor'}.pipeline_registry")
+
+
+class TrackingHooks:
+    """One MLflow parent run for each `kedro run` that trains, scores or registers something."""
+
+    def __init__(self) -> None:
+        self._context: KedroContext | None = None
+        self._run: Any = None
+        self._monitor: Any = None
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        self._context = context
+
+    @hook_impl
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
+        if self._context is None or not pipeline.only_nodes_with_tags(TRACKED).nodes:
+            return
+        import mlflow
+
+        from demeanor import tracking
+        from demeanor.evaluation.receipts import code_revision, this_machine
+        from demeanor.training import tracking as training_tracking
+
+        project = Path(self._context.project_path)
+        settings = self._context.config_loader["mlflow"]
+        tracking.connect(project, settings.get("tracking_uri"))
+        experiment = tracking.choose_experiment(settings["experiment"], project)
+        name = " ".join(run_params.get("pipeline_names") or [run_params.get("pipeline_name") or "all"])
+        self._run = mlflow.start_run(
+            experiment_id=experiment,
+            run_name=name,
+            log_system_metrics=bool(settings.get("system_metrics", True)),
+            tags={
+                "code_revision": code_revision(project),
+                **{f"machine.{key}": str(value) for key, value in this_machine().as_dict().items()},
+            },
+        )
+        tracker = tracking.MlflowTracker(self._run.info.run_id, experiment)
+        tracker.log_parameters(self._context.params)
+        training_tracking.use(tracker)
+
+    @hook_impl
+    def after_pipeline_run(self) -> None:
+        self._end("FINISHED")
+
+    @hook_impl
+    def on_pipeline_error(self, error: Exception) -> None:
+        self._end("FAILED")
+
+    def _end(self, status: str) -> None:
+        if self._run is None:
+            return
+        import mlflow
+
+        from demeanor.training import tracking as training_tracking
+
+        training_tracking.use(None)
+        mlflow.end_run(status)
+        self._run = None
+
+
+class SummaryHooks:
+    """After a run that evaluated: the table of systems, the champion, and where to look next."""
+
+    @hook_impl
+    def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
+        made = pipeline.all_outputs()
+        if any(name.endswith("_bundles") for name in made):
+            # Finished trainings were kept so that a killed run need not repeat them; this run is complete.
+            self._forget_checkpoints(catalog)
+        if "summary" in made:
+            sys.stdout.write("\n" + str(catalog.load("summary")) + "\n")
+            sys.stdout.flush()
+
+    def _forget_checkpoints(self, catalog: DataCatalog) -> None:
+        folder = Path(catalog.load("params:checkpoints"))
+        if folder.is_dir():
+            shutil.rmtree(folder)

@@ -1,0 +1,89 @@
+"""Utterances and media in, streams out, then the one cut between development and the sealed test."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pandas as pd
+
+from demeanor.data.examples import Examples
+from demeanor.data.settings import Settings
+from demeanor.data.stream import Stream
+from demeanor.features.engine import StreamRequest
+
+logger = logging.getLogger(__name__)
+
+
+class FeatureSettings(Settings):
+    """Streams to make, by modality, and where the work is done.
+
+    workers  processes, or auto for all cores
+    cluster  address of a Dask scheduler, "local" for one on this machine, None for plain processes
+    """
+
+    text: dict[str, StreamRequest] = {}
+    audio: dict[str, StreamRequest] = {}
+    vision: dict[str, StreamRequest] = {}
+    workers: int | str = "auto"
+    cluster: str | None = None
+
+
+def extract(
+    modality: str,
+    utterances: pd.DataFrame,
+    imported: dict[str, Stream],
+    root: str,
+    settings: FeatureSettings,
+    folder: str,
+    cache: str,
+) -> dict[str, Stream]:
+    """All streams of one modality; what has been made before from the same content is not made again."""
+    from demeanor.features.clips import clips_of
+    from demeanor.features.engine import extract_streams
+
+    wanted = getattr(settings, modality)
+    streams, set_aside = extract_streams(
+        clips_of(utterances, root, imported),
+        wanted,
+        Path(cache),
+        Path(folder) / modality,
+        settings.workers,  # type: ignore[arg-type]
+        cluster=settings.cluster,
+    )
+    for row in set_aside.itertuples():
+        logger.warning("%s is absent in %s: %s", row.utterance_id, row.stream, row.reason)
+    return streams
+
+
+def extract_text(
+    utterances: pd.DataFrame, imported: dict[str, Stream], root: str, settings: FeatureSettings, folder: str, cache: str
+) -> dict[str, Stream]:
+    """text.tokens, text.words, text.sentence, as the parameters name them."""
+    return extract("text", utterances, imported, root, settings, folder, cache)
+
+
+def extract_audio(
+    utterances: pd.DataFrame, imported: dict[str, Stream], root: str, settings: FeatureSettings, folder: str, cache: str
+) -> dict[str, Stream]:
+    """audio.frames, audio.functionals, as the parameters name them."""
+    return extract("audio", utterances, imported, root, settings, folder, cache)
+
+
+def extract_vision(
+    utterances: pd.DataFrame, imported: dict[str, Stream], root: str, settings: FeatureSettings, folder: str, cache: str
+) -> dict[str, Stream]:
+    """vision.frames, as the parameters name them."""
+    return extract("vision", utterances, imported, root, settings, folder, cache)
+
+
+def cut(
+    utterances: pd.DataFrame,
+    imported: dict[str, Stream],
+    text: dict[str, Stream],
+    audio: dict[str, Stream],
+    vision: dict[str, Stream],
+) -> tuple[Examples, Examples]:
+    """The one place where utterances are parted: development (train and valid) and the sealed test."""
+    examples = Examples.of(utterances, {**imported, **text, **audio, **vision})
+    return examples.split("train", "valid"), examples.split("test")

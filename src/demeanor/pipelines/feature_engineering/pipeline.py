@@ -1,0 +1,31 @@
+"""feature_engineering: utterances and media -> streams -> development and sealed_test."""
+
+from __future__ import annotations
+
+from kedro.pipeline import Node, Pipeline
+
+from demeanor.pipelines.feature_engineering import nodes
+
+EXTRACT = {"text": nodes.extract_text, "audio": nodes.extract_audio, "vision": nodes.extract_vision}
+
+
+def create_pipeline() -> Pipeline:
+    made = [
+        Node(
+            function,
+            [
+                "utterances",
+                "imported_streams",
+                "media_root",
+                "params:features",
+                "params:feature_folder",
+                "params:cache",
+            ],
+            f"{modality}_streams",
+            name=f"extract_{modality}",
+        )
+        for modality, function in EXTRACT.items()
+    ]
+    streams = ["imported_streams", *(f"{modality}_streams" for modality in EXTRACT)]
+    cut = Node(nodes.cut, ["utterances", *streams], ["development", "sealed_test"], name="cut")
+    return Pipeline([*made, cut])

@@ -1,0 +1,64 @@
+"""Development examples in; per branch one bundle per seed and the history of its training out."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+
+from demeanor.data.bundle import Bundle
+from demeanor.data.errors import InputError, nearest
+from demeanor.data.examples import Examples
+from demeanor.data.settings import Settings
+from demeanor.data.task import Task
+from demeanor.training.settings import BranchSettings
+
+logger = logging.getLogger(__name__)
+
+
+class Tasks(Settings):
+    """The tasks of a corpus by name."""
+
+    tasks: dict[str, Task]
+
+    def find(self, name: str) -> Task:
+        if name not in self.tasks:
+            raise InputError("parameter 'tasks'", [f"there is no task '{name}'.{nearest(name, self.tasks)}"])
+        return self.tasks[name]
+
+
+def train_branch(
+    branch: str, development: Examples, settings: BranchSettings, tasks: dict[str, Task], checkpoints: str
+) -> tuple[dict[str, Bundle], pd.DataFrame]:
+    """Train one branch with every seed of its settings.
+
+    Returns bundles by name (`seed_1`, ...) and the history: one row per seed and epoch.
+    """
+    from demeanor.evaluation.metrics import score
+    from demeanor.evaluation.receipts import code_revision
+    from demeanor.training import tracking
+    from demeanor.training.launch import train
+
+    task = Tasks(tasks=tasks).find(settings.task)
+    bundles: dict[str, Bundle] = {}
+    rows: list[dict[str, float | str]] = []
+    for seed in settings.training.seeds:
+        parameters = {"branch": branch, "seed": seed, "task": task.as_dict(), "settings": settings.as_dict()}
+        tags = {"branch": branch, "system": settings.system, "seed": str(seed), "data_hash": development.data_hash}
+        with tracking.current().child(f"{branch} seed {seed}", parameters, tags) as run:
+            trained = train(
+                branch, settings, task, development, seed, score, run.log_metrics,
+                Path(checkpoints) / branch / f"seed_{seed}", code_revision=code_revision(Path.cwd()),
+            )  # fmt: skip
+            run.log_metrics({f"best_{name}": value for name, value in trained.bundle.card.metrics.items()})
+            with tempfile.TemporaryDirectory() as place:
+                trained.bundle.save(Path(place) / "bundle")
+                run.log_artifacts(Path(place) / "bundle", "bundle")
+        bundles[f"seed_{seed}"] = trained.bundle
+        rows += [{"branch": branch, "seed": seed, **row} for row in trained.history]
+        name = task.selection_metric[0]
+        value = trained.bundle.card.metrics.get(name, float("nan"))
+        logger.info("%s seed %s: validation %s %.3f after %d epochs", branch, seed, name, value, len(trained.history))
+    return bundles, pd.DataFrame(rows)

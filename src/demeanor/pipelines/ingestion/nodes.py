@@ -1,0 +1,99 @@
+"""Raw corpus in; checked utterances, streams that come with it, and the doctor's report out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from demeanor.corpora.base import Corpus, CorpusSettings
+from demeanor.corpora.doctor import DoctorSettings, Report, examine, require_share
+from demeanor.data.media import MediaProbe
+from demeanor.data.stream import Stream
+
+logger = logging.getLogger(__name__)
+
+WAVEFORM = "audio.waveform"
+FRAMES_LOOKED_AT = 4
+
+
+def read_corpus(settings: CorpusSettings, folder: str) -> Corpus:
+    """Read what is on disk; streams that come with the corpus are written to `folder`."""
+    return settings.read(Path(folder))
+
+
+def probe_media(corpus: Corpus) -> dict[str, MediaProbe]:
+    """Open every recording once: utterance id -> what was found. Corpora without media give nothing."""
+    table = corpus.utterances[corpus.utterances["media"].notna()]
+    paths = {row.utterance_id: corpus.root / row.media for row in table.itertuples()}
+    # Decoding releases the interpreter's lock, so threads are enough.
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(paths, pool.map(probe_one, paths.values()), strict=True))
+
+
+def probe_one(path: Path) -> MediaProbe:
+    """What one file holds; a file that cannot be read is a probe with an error, not an exception."""
+    from demeanor.features.base import SAMPLE_RATE, SILENCE
+    from demeanor.features.media import MediaError, decode_audio, decode_frames, probe
+    from demeanor.features.vision import has_face
+
+    try:
+        info = probe(path)
+        samples = decode_audio(path, rate=SAMPLE_RATE) if info.has_audio else None
+        silent = None if samples is None or not len(samples) else bool(abs(samples).max() < SILENCE)
+        face = None
+        if info.has_video:
+            rate = FRAMES_LOOKED_AT / info.duration if info.duration else None
+            face = any(has_face(image) for _, image in decode_frames(path, rate=rate))
+    except MediaError as error:
+        return MediaProbe(error=" ".join(str(error).split()))
+    return MediaProbe(info.duration, info.has_audio, info.has_video, silent, face)
+
+
+def examine_corpus(
+    corpus: Corpus, probes: dict[str, MediaProbe], settings: DoctorSettings
+) -> tuple[Report, dict[str, Any], str]:
+    """The doctor's report: as an object, as JSON, and as text."""
+    report = examine(corpus, settings, probes)
+    for finding in report.findings:
+        told = logger.warning if finding.severity != "note" else logger.info
+        told("%s: %s", finding.kind, finding.message)
+    return report, report.to_json(), report.to_markdown()
+
+
+def keep_usable(corpus: Corpus, report: Report, settings: DoctorSettings) -> pd.DataFrame:
+    """The utterances without those set aside; an error if these are more than `bad_share` allows."""
+    require_share(report, settings.bad_share)
+    for name, reason in report.set_aside.items():
+        logger.warning("set aside: %s: %s", name, reason)
+    table = corpus.utterances
+    return table[~table["utterance_id"].isin(list(report.set_aside))].reset_index(drop=True)
+
+
+def decode_audio_tracks(
+    corpus: Corpus, utterances: pd.DataFrame, folder: str, cache: str, workers: int | str
+) -> tuple[dict[str, Stream], str]:
+    """All audio as 16 kHz mono in one stream, beside the streams that came with the corpus.
+
+    Also the corpus' folder, which later pipelines decode the video from.
+    """
+    streams: dict[str, Stream] = dict(corpus.streams)
+    if utterances["media"].notna().any():
+        streams |= waveforms(corpus, utterances, folder, cache, workers)
+    return streams, str(corpus.root)
+
+
+def waveforms(
+    corpus: Corpus, utterances: pd.DataFrame, folder: str, cache: str, workers: int | str
+) -> Mapping[str, Stream]:
+    from demeanor.features.clips import clips_of
+    from demeanor.features.engine import StreamRequest, extract_streams
+
+    clips = clips_of(utterances, corpus.root)
+    request = {WAVEFORM: StreamRequest(extractor="waveform")}
+    made, _ = extract_streams(clips, request, Path(cache), Path(folder), workers)  # type: ignore[arg-type]
+    return made

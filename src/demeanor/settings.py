@@ -1,0 +1,24 @@
+"""Kedro's project settings: https://docs.kedro.org/en/stable/kedro_project_setup/settings.html"""
+
+import os
+import warnings
+
+# Set before anything that reads them is imported: nothing that Demeanor uses may call home.
+os.environ.setdefault("KEDRO_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("DO_NOT_TRACK", "true")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# omegaconf 2.4 deprecates a function that Kedro 1.7 calls; nobody here can act on it.
+warnings.filterwarnings("ignore", message="register_new_resolver", category=UserWarning)
+
+from kedro.config import OmegaConfigLoader  # noqa: E402
+
+from demeanor.hooks import BranchHooks, SummaryHooks, TrackingHooks  # noqa: E402
+
+HOOKS = (BranchHooks(), TrackingHooks(), SummaryHooks())
+
+CONFIG_LOADER_CLASS = OmegaConfigLoader
+CONFIG_LOADER_ARGS = {
+    "base_env": "base",
+    "default_run_env": "local",
+    "config_patterns": {"mlflow": ["mlflow*", "mlflow*/**"]},
+}
