@@ -121,13 +121,20 @@ def prepare(task: Task, prediction: ArrayLike, target: ArrayLike) -> tuple[Array
         )
     if task.kind == "classification":
         truth = truth.astype(np.int64)
-        known = truth != IGNORED
+        known = labelled(task, truth)
         if not np.isin(truth[known], np.arange(task.outputs)).all():
             raise InputError(f"task '{task.name}'", [f"class indices {np.unique(truth)} for {task.outputs} classes"])
     else:
         truth = truth.astype(np.float32)
-        known = ~np.isnan(truth) if truth.ndim == 1 else ~np.isnan(truth).all(axis=1)
+        known = labelled(task, truth)
     return values[..., known, :], truth[known]
+
+
+def labelled(task: Task, target: Array) -> Array:
+    """[N] booleans: the rows that `prepare` keeps: those with a label, for a multilabel task with at least one."""
+    if task.kind == "classification":
+        return target != IGNORED
+    return ~np.isnan(target) if target.ndim == 1 else ~np.isnan(target).all(axis=1)
 
 
 def _warn_of_undefined(task: Task, scores: dict[str, float], prediction: Array, target: Array) -> None:
