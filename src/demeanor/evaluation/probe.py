@@ -1,0 +1,244 @@
+"""Linear probe: what a linear model reads out of an embedding (specification, section 11, and Q14 of section 14).
+
+The reference reports accuracy and weighted F1, near the majority's for the rarer emotions; here every table also has
+unweighted average recall, macro F1, both binarisations of a sentiment, the majority or mean baseline and a bootstrap
+interval.
+
+Protocol. With a labelled test split: C is chosen on valid, the model is fitted again on train and valid, and scored
+on test. Without one (pretraining never sees it): C is chosen by five folds within train, and valid is scored.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import GroupKFold
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from demeanor.data.errors import InputError
+from demeanor.data.examples import Examples
+from demeanor.data.stream import Stream
+from demeanor.data.task import IGNORED, Task
+
+#: The reference searched logspace(-10, 2, 20); below 1e-4 nothing but the prior is left.
+GRID = tuple(float(value) for value in np.logspace(-4, 2, 7))
+FOLDS = 5
+RESAMPLES = 1000
+Fit = Callable[[np.ndarray, np.ndarray, float], Pipeline]
+
+
+def fit_logistic(x: Float[np.ndarray, "rows dimension"], y: Int[np.ndarray, " rows"], c: float) -> Pipeline:
+    """StandardScaler, then L2 logistic regression by lbfgs, no class weights, as the reference's downstream step."""
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=10_000, random_state=42))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return model.fit(x, y)
+
+
+def fit_ridge(x: Float[np.ndarray, "rows dimension"], y: Float[np.ndarray, " rows"], c: float) -> Pipeline:
+    """StandardScaler, then ridge regression with penalty 1 / C, so that one grid serves both."""
+    return make_pipeline(StandardScaler(), Ridge(alpha=1.0 / c)).fit(x, y)
+
+
+def confusion(truth: Int[np.ndarray, " rows"], predicted: Int[np.ndarray, " rows"], classes: int) -> np.ndarray:
+    """[classes, classes] counts, rows are the truth."""
+    flat = truth.astype(np.int64) * classes + predicted.astype(np.int64)
+    return np.bincount(flat, minlength=classes * classes).reshape(classes, classes)
+
+
+def class_scores(counts: Int[np.ndarray, "classes classes"]) -> dict[str, float]:
+    """accuracy, UAR (mean recall of the classes in the truth), macro_F1 (classes in either), weighted_F1."""
+    hit, support, named = np.diag(counts).astype(float), counts.sum(axis=1), counts.sum(axis=0)
+    total = max(int(counts.sum()), 1)
+    recall = hit / np.maximum(support, 1)
+    f1 = 2 * hit / np.maximum(support + named, 1)
+    there, seen = support > 0, (support + named) > 0
+    return {
+        "accuracy": float(hit.sum() / total),
+        "UAR": float(recall[there].mean()) if there.any() else float("nan"),
+        "macro_F1": float(f1[seen].mean()) if seen.any() else float("nan"),
+        "weighted_F1": float((f1 * support).sum() / total),
+    }
+
+
+def regression_scores(truth: Float[np.ndarray, " rows"], predicted: Float[np.ndarray, " rows"]) -> dict[str, float]:
+    """MAE, and Pearson's correlation, which is 0 for a constant prediction."""
+    flat = predicted.std() < 1e-12 or truth.std() < 1e-12
+    return {
+        "MAE": float(np.abs(truth - predicted).mean()),
+        "Corr": 0.0 if flat else float(np.corrcoef(truth, predicted)[0, 1]),
+    }
+
+
+def bootstrap(
+    score: Callable[[np.ndarray], dict[str, float]], rows: int, seed: int = 0, resamples: int = RESAMPLES
+) -> dict[str, float]:
+    """Percentile interval of 95 % for each metric: name.low and name.high; `score` gets the rows of a resample."""
+    generator = np.random.default_rng(seed)
+    drawn = [score(generator.integers(0, rows, rows)) for _ in range(resamples)]
+    found: dict[str, float] = {}
+    for name in drawn[0]:
+        low, high = np.nanquantile([values[name] for values in drawn], (0.025, 0.975))
+        found |= {f"{name}.low": float(low), f"{name}.high": float(high)}
+    return found
+
+
+def choose_c(scores: Sequence[float], grid: Sequence[float]) -> float:
+    """The C of the highest score; of equal ones the first, which is the strongest penalty of a rising grid."""
+    return float(grid[int(np.argmax(scores))])
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Row numbers: fitted on to choose C, scored to choose C (None: folds of `fit`), fitted on at last, reported."""
+
+    fit: np.ndarray
+    choose: np.ndarray | None
+    final: np.ndarray
+    report: np.ndarray
+    split: str
+
+
+def protocol(examples: Examples, labelled: np.ndarray) -> Rows:
+    """The rows of each role; see the head of this module."""
+    split = examples.utterances["split"].to_numpy()
+    train, valid, test = (np.flatnonzero((split == name) & labelled) for name in ("train", "valid", "test"))
+    if len(train) == 0 or (len(valid) == 0 and len(test) == 0):
+        raise InputError(
+            "probe",
+            [f"{len(train)} labelled utterances in train, {len(valid)} in valid, {len(test)} in test"],
+            "A probe needs labelled utterances to fit and others to score.",
+        )
+    if len(test) and len(valid):
+        return Rows(train, valid, np.concatenate([train, valid]), test, "test")
+    return Rows(train, None, train, test if len(test) else valid, "test" if len(test) else "valid")
+
+
+def vectors(embeddings: Stream, examples: Examples) -> Float[np.ndarray, "utterances dimension"]:
+    """One vector per utterance; the mean of the train split stands in for one that has none."""
+    ragged = embeddings.select(examples.ids).ragged
+    if int(ragged.lengths.max(initial=0)) > 1:
+        raise InputError(f"stream '{embeddings.name}'", ["an utterance has more than one vector"], "Pool it first.")
+    values, mask = ragged.gather(np.arange(len(ragged)))
+    values, there = values[:, 0].astype(np.float32, copy=True), mask[:, 0]
+    known = there & (examples.utterances["split"].to_numpy() == "train")
+    values[~there] = values[known].mean(axis=0) if known.any() else 0.0
+    return values
+
+
+def _folds(rows: np.ndarray, groups: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Folds that keep a dialogue together, where there are enough dialogues."""
+    folds = min(FOLDS, len(np.unique(groups[rows])))
+    if folds < 2:
+        half = len(rows) // 2
+        yield rows[:half], rows[half:]
+        return
+    for fit, choose in GroupKFold(folds).split(rows, groups=groups[rows]):
+        yield rows[fit], rows[choose]
+
+
+def fit_chosen(
+    fit: Fit, quality: Callable[[np.ndarray, np.ndarray], float], x: np.ndarray, y: np.ndarray, rows: Rows,
+    groups: np.ndarray, grid: Sequence[float] = GRID,
+) -> tuple[Pipeline, float]:  # fmt: skip
+    """The probe fitted on `rows.final` with the C that scores best, and that C."""
+    pairs = [(rows.fit, rows.choose)] if rows.choose is not None else list(_folds(rows.fit, groups))
+    # A fold without a second class has nothing to fit; a regression has always many values.
+    pairs = [(a, b) for a, b in pairs if len(b) and len(np.unique(y[a])) > 1]
+    scores = [float(np.mean([quality(y[b], fit(x[a], y[a], c).predict(x[b])) for a, b in pairs])) for c in grid]
+    c = choose_c(scores, grid) if pairs else 1.0
+    return fit(x[rows.final], y[rows.final], c), c
+
+
+def _classify(x: np.ndarray, y: np.ndarray, rows: Rows, groups: np.ndarray, classes: int, prefix: str) -> dict:
+    """Scores of a logistic probe and of the majority; with a single class to fit on the two are the same."""
+
+    def quality(truth: np.ndarray, predicted: np.ndarray) -> float:
+        return class_scores(confusion(truth, predicted, classes))["weighted_F1"]
+
+    truth = y[rows.report]
+    majority = np.full(len(truth), np.bincount(y[rows.final], minlength=classes).argmax())
+    if len(np.unique(y[rows.final])) > 1:
+        model, c = fit_chosen(fit_logistic, quality, x, y, rows, groups)
+        predicted = model.predict(x[rows.report])
+    else:
+        predicted, c = majority, float("nan")
+
+    def score(chosen: np.ndarray) -> dict[str, float]:
+        return class_scores(confusion(truth[chosen], predicted[chosen], classes))
+
+    everything = np.arange(len(truth))
+    found = {**score(everything), **bootstrap(score, len(truth)), "C": c}
+    found |= {f"majority.{k}": v for k, v in class_scores(confusion(truth, majority, classes)).items()}
+    return {f"{prefix}{name}": value for name, value in found.items()}
+
+
+def _regress(x: np.ndarray, y: np.ndarray, rows: Rows, groups: np.ndarray) -> dict[str, float]:
+    model, c = fit_chosen(fit_ridge, lambda t, p: -float(np.abs(t - p).mean()), x, y, rows, groups)
+    truth, predicted = y[rows.report], model.predict(x[rows.report])
+
+    def score(chosen: np.ndarray) -> dict[str, float]:
+        return regression_scores(truth[chosen], predicted[chosen])
+
+    mean = np.full(len(truth), y[rows.final].mean())
+    found = {**score(np.arange(len(truth))), **bootstrap(score, len(truth)), "C": c}
+    return found | {f"majority.{name}": value for name, value in regression_scores(truth, mean).items()}
+
+
+def probe(embeddings: Stream, examples: Examples, task: Task) -> dict[str, float]:
+    """Scores of a linear probe on `embeddings`, flat, with <metric>.low and .high (95 %) and majority.<metric>.
+
+    regression      MAE, Corr by ridge (majority.*: the mean); and by logistic regression non_negative.* (y >= 0) and
+                    positive.* (y > 0, zeros dropped) with accuracy, UAR, macro_F1, weighted_F1
+    classification  the four by one model over all classes, and <class>.* for each class against the rest
+    multilabel      <class>.* for each class, and their means
+    """
+    x, table = vectors(embeddings, examples), examples.utterances
+    groups = table["dialogue"].to_numpy()
+    y, labelled = task.targets(table), task.labelled(table)
+    rows = protocol(examples, labelled)
+    found: dict[str, float] = {"utterances": float(len(rows.report)), "dimension": float(x.shape[1])}
+    if task.kind == "regression":
+        found |= _regress(x, y.astype(np.float64), rows, groups)
+        for name, binary, kept in (
+            ("non_negative", y >= 0, labelled),
+            ("positive", y > 0, labelled & (y != 0)),
+        ):
+            part = protocol(examples, kept)
+            found |= _classify(x, binary.astype(np.int64), part, groups, 2, f"{name}.")
+        return found
+    if task.kind == "classification":
+        found |= _classify(x, y, rows, groups, len(task.classes), "")
+        names = list(enumerate(task.classes)) if len(task.classes) > 2 else []
+        for n, name in names:
+            found |= _classify(x, np.where(y == IGNORED, 0, y == n).astype(np.int64), rows, groups, 2, f"{name}.")
+        return found
+    for n, name in enumerate(task.classes):
+        found |= _classify(x, np.nan_to_num(y[:, n]).astype(np.int64), rows, groups, 2, f"{name}.")
+    for metric in ("accuracy", "UAR", "macro_F1", "weighted_F1"):
+        for start in ("", "majority."):
+            found[f"{start}{metric}"] = float(np.mean([found[f"{name}.{start}{metric}"] for name in task.classes]))
+    return found
+
+
+def compare(candidates: Mapping[str, Stream], examples: Examples, task: Task) -> pd.DataFrame:
+    """One row per embedding (index: its name) and a first row `majority`; columns as `probe`, intervals included."""
+    found = {name: probe(stream, examples, task) for name, stream in candidates.items()}
+    if not found:
+        raise InputError("probe", ["no embedding to compare"])
+    first = next(iter(found.values()))
+    baseline = {name.replace("majority.", "", 1): value for name, value in first.items() if "majority." in name} | {
+        "utterances": first["utterances"]
+    }
+    rows = {"majority": baseline} | {
+        name: {k: v for k, v in values.items() if "majority." not in k} for name, values in found.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
