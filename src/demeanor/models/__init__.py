@@ -17,6 +17,13 @@ SYSTEMS: dict[str, str] = {
     "vision_only": "demeanor.models.unimodal:VisionOnly",
     "late_fusion": "demeanor.models.late_fusion:LateFusion",
     "self_mm": "demeanor.models.self_mm:SelfMM",
+    "lf_dnn": "demeanor.models.lf_dnn:LFDNN",
+    "tfn": "demeanor.models.tfn:TFN",
+    "lmf": "demeanor.models.lmf:LMF",
+    "mlf_dnn": "demeanor.models.multitask:MLFDNN",
+    "mtfn": "demeanor.models.multitask:MTFN",
+    "mlmf": "demeanor.models.multitask:MLMF",
+    "multilogue_net": "demeanor.models.multilogue_net:MultilogueNet",
 }
 
 
