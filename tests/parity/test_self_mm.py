@@ -25,7 +25,7 @@ FEATURES = {"fusion": "f", "text": "t", "audio": "a", "vision": "v"}
 def settings_of(configuration: dict[str, Any], bert: dict[str, Any]) -> SelfMMSettings:
     """The published names of the configuration in ours."""
     c = configuration
-    rates = {
+    rates: dict[str, Any] = {
         f"{ours}_{kind}": c.get(f"{kind}_{theirs}")
         for ours, theirs in (("text", "bert"), ("audio", "audio"), ("vision", "video"), ("other", "other"))
         for kind in ("learning_rate", "weight_decay")

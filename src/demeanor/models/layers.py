@@ -48,9 +48,9 @@ class AttentionPooling(nn.Module):
     def forward(
         self, values: Float[Tensor, "batch time dimension"], mask: Bool[Tensor, "batch time"]
     ) -> Float[Tensor, "batch dimension"]:
-        scores = self.score(values).squeeze(-1).masked_fill(~mask, torch.finfo(values.dtype).min)
+        scores = self.score(values).squeeze(-1).float().masked_fill(~mask, torch.finfo(torch.float32).min)
         weights = scores.softmax(dim=1) * mask
-        return torch.einsum("bt,btd->bd", weights, values)
+        return torch.einsum("bt,btd->bd", weights.to(values.dtype), values)
 
 
 def statistics(
