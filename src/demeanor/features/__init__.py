@@ -1,1 +1,65 @@
-"""One file per kind of extractor: media or text in, ragged features out."""
+"""Extractors: media or text in, ragged features out. The registry names them without importing any."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from demeanor.data.errors import InputError, ProvenanceError, nearest
+
+if TYPE_CHECKING:
+    from demeanor.data.provenance import Provenance
+    from demeanor.data.settings import Settings
+    from demeanor.features.base import Extractor
+
+#: name -> "module:Class"; a new extractor is one class and one line here.
+EXTRACTORS: dict[str, str] = {
+    "waveform": "demeanor.features.audio:Waveform",
+    "opensmile_lld": "demeanor.features.audio:OpenSmileDescriptors",
+    "opensmile_functionals": "demeanor.features.audio:OpenSmileFunctionals",
+    "librosa_frames": "demeanor.features.spectral:LibrosaFrames",
+    "librosa_functionals": "demeanor.features.spectral:LibrosaFunctionals",
+    "hf_tokens": "demeanor.features.text:Tokens",
+    "hf_words": "demeanor.features.text:WordStates",
+    "hf_sentence": "demeanor.features.text:SentenceState",
+    "face_descriptors": "demeanor.features.vision:FaceDescriptors",
+}
+
+
+def extractor_class(name: str) -> type[Extractor]:
+    if name not in EXTRACTORS:
+        raise InputError("extractors", [f"there is no extractor '{name}'.{nearest(name, EXTRACTORS)}"])
+    module, _, attribute = EXTRACTORS[name].partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def find_extractor(name: str, settings: Settings | dict[str, Any] | None = None) -> Extractor:
+    """The extractor of that name; settings are checked now, weights are loaded when first needed."""
+    from pydantic import ValidationError
+
+    kind = extractor_class(name)
+    try:
+        return kind(settings)
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, entry['loc']))}: {entry['msg']}" for entry in error.errors()]
+        raise InputError(f"settings of extractor '{name}'", problems) from None
+
+
+def extractor_from(provenance: Provenance, stream: str = "") -> Extractor:
+    """The extractor that made a stream, built again here.
+
+    ProvenanceError with the differences where it is not the same (another library version, other weights), or
+    where the stream cannot be made from a recording at all.
+    """
+    label = stream or provenance.extractor
+    if not provenance.recomputable or provenance.extractor not in EXTRACTORS:
+        raise ProvenanceError(
+            f"stream '{label}' cannot be made from a recording: it was imported by '{provenance.extractor}'"
+            f"{' (' + provenance.notes + ')' if provenance.notes else ''}.\n"
+            "Score rows that carry this stream, or train on streams that feature_engineering makes."
+        )
+    known = extractor_class(provenance.extractor).settings_type.model_fields
+    settings = {key: value for key, value in provenance.parameters.items() if key in known}
+    extractor = find_extractor(provenance.extractor, settings)
+    provenance.require(extractor.provenance(), label)
+    return extractor

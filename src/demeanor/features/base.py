@@ -1,0 +1,248 @@
+"""What every extractor has in common: a clip goes in, steps of a stream come out, and the maker is on record."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Float32
+
+from demeanor.data.errors import DemeanorError
+from demeanor.data.files import sha256_of, sha256_of_file
+from demeanor.data.provenance import Provenance
+from demeanor.data.ragged import Ragged
+from demeanor.data.settings import Settings
+
+#: Samples per second of every waveform inside Demeanor.
+SAMPLE_RATE = 16_000
+#: A recording whose loudest sample stays below this holds no voice: the audio modality is absent.
+SILENCE = 1e-4
+READS = frozenset({"text", "audio", "video", "words"})
+
+
+class ExtractionError(DemeanorError):
+    """One clip cannot be turned into features; the run goes on without it."""
+
+
+@dataclass(frozen=True)
+class Word:
+    """One word of a transcript; start and end in seconds from the start of the utterance."""
+
+    text: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """One utterance as extractors see it: small enough to be sent to a worker process, media decoded on demand.
+
+    text       transcript, None where there is none
+    words      times of `text.split()`, None where unknown
+    media      path or content of a recording; the utterance is its seconds `start` to `end` (None: to its end)
+    recorded   [T] int16 or float samples at 16 kHz, used instead of the audio of `media`
+    stored     file of the stream `audio.waveform`, which holds the samples under `utterance_id`
+    alignment  where word times came from: corpus, ctc, uniform
+    """
+
+    utterance_id: str
+    text: str | None = None
+    language: str = "en"
+    words: tuple[Word, ...] | None = None
+    media: Path | bytes | None = None
+    start: float = 0.0
+    end: float | None = None
+    recorded: np.ndarray | None = field(default=None, repr=False)
+    stored: Path | None = None
+    alignment: str = ""
+
+    @property
+    def spoken(self) -> str | None:
+        """The transcript, or None where it has no visible character."""
+        return self.text if isinstance(self.text, str) and self.text.strip() else None
+
+    @cached_property
+    def waveform(self) -> Float32[np.ndarray, " samples"] | None:
+        """Mono samples in [-1, 1) at 16 kHz, or None where nothing was recorded.
+
+        Values lie on the 16-bit grid, so that a clip gives the same features whether it is decoded now or was
+        stored as `audio.waveform` (int16) before. MediaError where the recording cannot be read.
+        """
+        samples = self._samples()
+        if samples is None or len(samples) == 0:
+            return None
+        return samples.astype(np.float32) / 32768.0
+
+    @property
+    def audible(self) -> Float32[np.ndarray, " samples"] | None:
+        """`waveform`, or None where it is silent throughout (peak below 1e-4)."""
+        waveform = self.waveform
+        return None if waveform is None or float(np.abs(waveform).max()) < SILENCE else waveform
+
+    def _samples(self) -> np.ndarray | None:
+        """[T] int16."""
+        if self.recorded is not None:
+            return to_int16(self.recorded.reshape(-1))
+        if self.stored is not None:
+            return np.asarray(_stored(str(self.stored), self.stored.stat().st_mtime_ns)[self.utterance_id]).reshape(-1)
+        if self.media is None:
+            return None
+        from demeanor.features.media import decode_audio
+
+        samples = decode_audio(self.media, self.start, self.end, SAMPLE_RATE)
+        return None if samples is None else to_int16(samples)
+
+    def frames(self, rate: float | None = None, longest_side: int | None = None) -> Iterator[tuple[float, np.ndarray]]:
+        """(seconds from the start of the utterance, RGB image [height, width, 3]) one by one; none without video."""
+        if self.media is None:
+            return iter(())
+        from demeanor.features.media import decode_frames
+
+        return decode_frames(self.media, self.start, self.end, rate, longest_side)
+
+    def without_cache(self) -> Clip:
+        """A copy that holds no decoded samples."""
+        return replace(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "waveform"}
+
+    def content(self, reads: frozenset[str]) -> str:
+        """Hash of all of this clip that an extractor reading `reads` can see."""
+        parts: list[Any] = []
+        if "text" in reads:
+            parts += ["text", self.text, self.language]
+        if "words" in reads:
+            words = None if self.words is None else [[word.text, word.start, word.end] for word in self.words]
+            parts += ["words", words, self.alignment]
+        if "audio" in reads and (self.recorded is not None or self.stored is not None):
+            parts += ["samples", _digest(np.ascontiguousarray(self._samples()))]
+        elif "audio" in reads:
+            parts += ["audio", *self._media_content()]
+        if "video" in reads:
+            parts += ["video", *self._media_content()]
+        return sha256_of(parts)
+
+    def _media_content(self) -> list[Any]:
+        if self.media is None:
+            return [None]
+        if isinstance(self.media, bytes):
+            return [_digest(self.media), self.start, self.end]
+        if not self.media.is_file():
+            return ["missing", str(self.media)]
+        status = self.media.stat()
+        digest = _file_digest(str(self.media), status.st_size, status.st_mtime_ns)
+        return [digest, self.start, self.end]
+
+
+def to_int16(samples: np.ndarray) -> np.ndarray:
+    """Float samples in [-1, 1] to the nearest 16-bit values; 16-bit samples pass unchanged."""
+    if samples.dtype == np.int16:
+        return samples
+    return np.clip(np.rint(samples.astype(np.float64) * 32768.0), -32768, 32767).astype(np.int16)
+
+
+def _digest(content: bytes | np.ndarray) -> str:
+    import hashlib
+
+    return hashlib.sha256(content.tobytes() if isinstance(content, np.ndarray) else content).hexdigest()
+
+
+@lru_cache(maxsize=65536)
+def _file_digest(path: str, size: int, modified: int) -> str:
+    """Hash of a file; many utterances of one long recording share it."""
+    return sha256_of_file(path)
+
+
+@lru_cache(maxsize=4)
+def _stored(path: str, modified: int) -> Ragged:
+    return Ragged.load(path)
+
+
+class Extractor(ABC):
+    """Turns clips into the steps of one stream.
+
+    name       as in the registry and in provenance
+    stream     the stream it usually makes
+    reads      what of a clip it looks at: text, audio, video, words
+    unit       what one step is
+    batched    True for encoders, which want many clips at once and run in the main process; False for
+               extractors that treat each clip by itself, which run in worker processes
+    """
+
+    name: ClassVar[str]
+    stream: ClassVar[str]
+    reads: ClassVar[frozenset[str]]
+    unit: ClassVar[str]
+    licence: ClassVar[str] = "Apache-2.0"
+    batched: ClassVar[bool] = False
+    dtype: ClassVar[type[np.generic]] = np.float32
+    settings_type: ClassVar[type[Settings]] = Settings
+
+    def __init__(self, settings: Settings | dict[str, Any] | None = None):
+        self.settings: Any = settings if isinstance(settings, Settings) else self.settings_type(**(settings or {}))
+
+    @property
+    @abstractmethod
+    def version(self) -> str:
+        """Of the library that decides the values."""
+
+    @property
+    @abstractmethod
+    def dimension(self) -> int:
+        """Width D of a step."""
+
+    @property
+    def rate(self) -> float | None:
+        """Steps per second; None where they are not regular."""
+        return None
+
+    @property
+    def weights_sha256(self) -> str | None:
+        return None
+
+    def facts(self) -> dict[str, Any]:
+        """What decides values beside the settings, for example a vocabulary's hash; enters the provenance."""
+        return {}
+
+    @property
+    def alignment(self) -> str:
+        return ""
+
+    def provenance(self) -> Provenance:
+        return Provenance(
+            extractor=self.name,
+            version=self.version,
+            parameters={**self.settings.as_dict(), **self.facts()},
+            rate=self.rate,
+            unit=self.unit,
+            weights_sha256=self.weights_sha256,
+            licence=self.licence,
+            alignment=self.alignment,
+        )
+
+    def extract(self, clips: Sequence[Clip]) -> list[np.ndarray]:
+        """[T, D] for each clip; T is 0 where the modality is absent.
+
+        Raises for a clip that cannot be read; a batched extractor is then asked again clip by clip.
+        """
+        return [self.extract_clip(clip) for clip in clips]
+
+    def extract_clip(self, clip: Clip) -> np.ndarray:
+        """[T, D] of one clip."""
+        (values,) = self.extract([clip])
+        return values
+
+    def cost(self, clip: Clip) -> float:
+        """A cheap guess at the length of a clip; batched extractors see clips of similar cost together."""
+        return float(len(clip.text or ""))
+
+    @property
+    def absent(self) -> np.ndarray:
+        """[0, D]."""
+        return np.zeros((0, self.dimension), dtype=self.dtype)

@@ -1,0 +1,55 @@
+"""From the utterances table to clips."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from demeanor.data.stream import Stream
+from demeanor.features.base import Clip, Word
+
+WAVEFORM, WORD_TIMES = "audio.waveform", "text.word_times"
+
+
+def clips_of(utterances: pd.DataFrame, root: Path | str, streams: Mapping[str, Stream] | None = None) -> list[Clip]:
+    """One clip per row of the table; `media` is relative to the corpus folder `root`.
+
+    Of `streams`, `audio.waveform` (int16 [T, 1] at 16 kHz) is read instead of decoding the media again, and
+    `text.word_times` ([W, 2] seconds) gives the words of `text.split()` their times; where the number of words
+    differs, the utterance counts as unaligned.
+    """
+    streams = streams or {}
+    waveform, times = streams.get(WAVEFORM), streams.get(WORD_TIMES)
+    return [_clip(row, Path(root), waveform, times) for row in utterances.to_dict(orient="records")]
+
+
+def _clip(row: dict[Any, Any], root: Path, waveform: Stream | None, times: Stream | None) -> Clip:
+    identity = row["utterance_id"]
+    text, media, end = (None if pd.isna(row[name]) else row[name] for name in ("text", "media", "end"))
+    held = waveform is not None and identity in waveform.ragged
+    in_file = held and waveform is not None and waveform.path is not None
+    words = _words(text, times, identity)
+    return Clip(
+        utterance_id=identity,
+        text=text,
+        language=row["language"],
+        words=words,
+        media=None if media is None else root / media,
+        start=float(row["start"]),
+        end=end,
+        recorded=waveform.ragged[identity] if waveform is not None and held and not in_file else None,
+        stored=waveform.path if waveform is not None and in_file else None,
+        alignment=times.provenance.alignment or "corpus" if words is not None and times is not None else "",
+    )
+
+
+def _words(text: str | None, times: Stream | None, identity: str) -> tuple[Word, ...] | None:
+    if text is None or times is None or identity not in times.ragged:
+        return None
+    spans, spoken = times.ragged[identity], text.split()
+    if not spoken or len(spans) != len(spoken):
+        return None
+    return tuple(Word(word, float(start), float(stop)) for word, (start, stop) in zip(spoken, spans, strict=True))

@@ -1,0 +1,158 @@
+"""The engine: plan what is missing, extract it in parallel, keep it in shards, write the streams.
+
+The plan is content hash x extractor fingerprint: a clip whose media, text or word times are what they were, and
+whose extractor is what it was, is never worked on twice, neither by the next run nor after `kill -9`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from pydantic import Field
+
+from demeanor.data.errors import InputError
+from demeanor.data.files import sha256_of
+from demeanor.data.ragged import RaggedWriter, read_metadata
+from demeanor.data.settings import Settings
+from demeanor.data.stream import SUFFIX, Stream
+from demeanor.features import find_extractor
+from demeanor.features.base import Clip, Extractor
+from demeanor.features.cache import ShardCache
+from demeanor.features.pools import Task, available_cores, chunks, pool_for
+
+#: Clips per shard: of clip-wise extractors, and of encoders, which sort more of them by length.
+SHARD, ENCODER_SHARD = 32, 256
+REPORT_COLUMNS = ("utterance_id", "stream", "reason")
+
+
+class StreamRequest(Settings):
+    """One stream to make: `extractor` names it in the registry, `parameters` are its settings."""
+
+    extractor: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+    def build(self) -> Extractor:
+        return find_extractor(self.extractor, self.parameters)
+
+
+def extract_streams(
+    clips: Sequence[Clip],
+    streams: Mapping[str, StreamRequest],
+    cache: Path,
+    output: Path,
+    workers: int | Literal["auto"] = "auto",
+    progress: bool = True,
+    cluster: Any = None,
+) -> tuple[dict[str, Stream], pd.DataFrame]:
+    """Make every stream of `streams` for all clips; files `output/<stream>.safetensors`, memory-mapped.
+
+    Returns the streams and the report on clips set aside (utterance_id, stream, reason), which are absent (length
+    0) in that stream. Results do not depend on `workers`. `cluster` is None, "local" or the address of a Dask
+    scheduler. InputError, before anything runs, if a stream's settings are wrong; afterwards, if a stream could
+    not be made for a single one of its clips.
+    """
+    count = available_cores() if workers == "auto" else int(workers)
+    makers = _build(streams)
+    made: dict[str, Stream] = {}
+    set_aside: list[dict[str, str]] = []
+    for name, extractor in makers.items():
+        stream, failures = _make(name, extractor, clips, Path(cache), Path(output), count, progress, cluster)
+        made[name] = stream
+        set_aside += [{"utterance_id": key, "stream": name, "reason": reason} for key, reason in failures.items()]
+    return made, pd.DataFrame(set_aside, columns=list(REPORT_COLUMNS), dtype="str")
+
+
+def extract_one(clip: Clip, extractor: Extractor) -> Any:
+    """[T, D] of one clip: what serving calls; the same code as training. Raises where the clip cannot be read."""
+    return extractor.extract_clip(clip)
+
+
+def _build(streams: Mapping[str, StreamRequest]) -> dict[str, Extractor]:
+    """All extractors, or one error that lists what is wrong with each."""
+    makers, problems = {}, []
+    for name, request in streams.items():
+        try:
+            makers[name] = request.build()
+        except InputError as error:
+            problems += [f"stream '{name}': {error.where}: {problem}" for problem in error.problems]
+    if problems:
+        raise InputError("streams to extract", problems)
+    return makers
+
+
+def _make(
+    name: str, extractor: Extractor, clips: Sequence[Clip], cache: Path, output: Path, workers: int,
+    progress: bool, cluster: Any,
+) -> tuple[Stream, dict[str, str]]:  # fmt: skip
+    provenance = extractor.provenance()
+    keys = {clip.utterance_id: clip.content(extractor.reads) for clip in clips}
+    unique = {keys[clip.utterance_id]: clip for clip in clips}
+    shards = ShardCache.of(cache, extractor, provenance)
+    tasks = list(_plan(extractor, unique, shards))
+    failures: dict[str, str] = {}
+    bar = _Progress(name, sum(len(task.keys) for task in tasks), len(unique), progress)
+    for outcome in pool_for(extractor, workers, bar.total, cluster).run(tasks):
+        shards.add(outcome.values)
+        failures.update(outcome.failures)
+        bar.advance(len(outcome.values) + len(outcome.failures))
+    bar.close(len(failures))
+    if failures and len(failures) == len(unique):
+        raise InputError(f"stream '{name}'", [f"no clip could be read: {reason}" for reason in failures.values()])
+    path = output / f"{name}{SUFFIX}"
+    plan = sha256_of([name, provenance.model_dump(mode="json"), list(keys.items()), sorted(failures)])
+    if not (path.exists() and read_metadata(path).get("plan") == plan):
+        metadata = {"stream": name, "provenance": provenance.model_dump_json(), "plan": plan}
+        with RaggedWriter.open(path, extractor.dimension, extractor.dtype, metadata) as writer:
+            for identity, key in keys.items():
+                writer.append(identity, extractor.absent if key in failures else shards[key])
+    return Stream.load(path), {name: failures[key] for name, key in keys.items() if key in failures}
+
+
+def _plan(extractor: Extractor, unique: Mapping[str, Clip], shards: ShardCache) -> Iterator[Task]:
+    """What has to be done.
+
+    Encoders batch clips of like length, and the last bits of their values depend on the company; their groups
+    are therefore drawn from all clips, and a group of which anything is missing is made as a whole. So a run that
+    was stopped ends with the very bytes of one that was not.
+    """
+    settings = json.dumps(extractor.settings.as_dict(), sort_keys=True)
+    if extractor.batched:
+        ordered = sorted(unique, key=lambda key: (extractor.cost(unique[key]), key))
+        groups = [group for group in chunks(ordered, ENCODER_SHARD) if shards.missing(group)]
+    else:
+        groups = list(chunks(shards.missing(unique), SHARD))
+    for group in groups:
+        yield Task(extractor.name, settings, tuple(unique[key] for key in group), tuple(group))
+
+
+class _Progress:
+    """A bar on a terminal, a plain line elsewhere."""
+
+    def __init__(self, name: str, total: int, of: int, shown: bool):
+        self.name, self.total, self.of, self.shown = name, total, of, shown
+        self.done = 0
+        self.bar: Any = None
+        if shown and total and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=total, desc=name, unit="clip")
+
+    def advance(self, count: int) -> None:
+        before, self.done = self.done, self.done + count
+        if self.bar is not None:
+            self.bar.update(count)
+        elif self.shown and self.total >= 200 and (self.done * 4 // self.total) > (before * 4 // self.total):
+            sys.stderr.write(f"{self.name}: {self.done} of {self.total} clips\n")
+
+    def close(self, failed: int) -> None:
+        if self.bar is not None:
+            self.bar.close()
+        elif self.shown:
+            kept = f", {self.of - self.total} kept from before" if self.of > self.total else ""
+            aside = f", {failed} set aside" if failed else ""
+            sys.stderr.write(f"{self.name}: {self.done} clips made{kept}{aside}\n")

