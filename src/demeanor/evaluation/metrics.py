@@ -133,8 +133,9 @@ def prepare(task: Task, prediction: ArrayLike, target: ArrayLike) -> tuple[Array
 def labelled(task: Task, target: Array) -> Array:
     """[N] booleans: the rows that `prepare` keeps: those with a label, for a multilabel task with at least one."""
     if task.kind == "classification":
-        return target != IGNORED
-    return ~np.isnan(target) if target.ndim == 1 else ~np.isnan(target).all(axis=1)
+        return np.not_equal(target, IGNORED)
+    missing = np.isnan(target)
+    return np.logical_not(missing if target.ndim == 1 else missing.all(axis=1))
 
 
 def _warn_of_undefined(task: Task, scores: dict[str, float], prediction: Array, target: Array) -> None:

@@ -71,7 +71,7 @@ def modality_ablation(
         for name in primary_metrics(task):
             sign = 1.0 if metrics[name].better == "max" else -1.0
             full = drawn[0][name]
-            row[f"{name}_drop"] = sign * (full.mean - draws[name].mean)
+            row[f"{name}_drop"] = sign * (full.mean - draws[name].mean) + 0.0
             row[f"{name}_drop_low"], row[f"{name}_drop_high"] = interval(
                 sign * (full.resampled - draws[name].resampled)
             )
