@@ -144,10 +144,14 @@ class BundlesFolder(_Folder):
     """Bundles of one branch by name, `seed_1`, `seed_2`, ...; empty where the branch has not been trained yet."""
 
     def load(self) -> dict[str, Bundle]:
+        kind = self._kind()
+        folders = sorted(path for path in self._filepath.glob("*") if path.is_dir() and path.name[0] != ".")
+        return {path.name: kind.load(path) for path in folders}
+
+    def _kind(self) -> type[Bundle]:
         from demeanor.data.bundle import Bundle
 
-        folders = sorted(path for path in self._filepath.glob("*") if path.is_dir() and path.name[0] != ".")
-        return {path.name: Bundle.load(path) for path in folders}
+        return Bundle
 
     def save(self, data: dict[str, Bundle]) -> None:
         with write_atomically(self._filepath) as temporary:
@@ -168,6 +172,26 @@ class BundlesFolder(_Folder):
         return JSONPreview(json.dumps(described))
 
 
+class RepresentationsFolder(BundlesFolder):
+    """Bundles of self-supervised representations by name."""
+
+    def load(self) -> dict[str, Bundle]:
+        self._require("representation_learning")
+        return super().load()
+
+    def _exists(self) -> bool:
+        return self._filepath.is_dir()
+
+    def _kind(self) -> type[Bundle]:
+        from demeanor.models.representation import RepresentationBundle
+
+        return RepresentationBundle
+
+    def preview(self) -> JSONPreview:
+        """What kedro viz shows: the size of each."""
+        return JSONPreview(json.dumps({name: {"parameters": b.parameters} for name, b in self.load().items()}))
+
+
 __all__ = [
     "BundlesFolder",
     "CSVFile",
@@ -175,6 +199,7 @@ __all__ = [
     "FigureFile",
     "JSONFile",
     "ParquetFile",
+    "RepresentationsFolder",
     "StreamsFolder",
     "TextFile",
     "UtterancesFile",

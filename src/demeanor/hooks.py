@@ -52,7 +52,7 @@ class TrackingHooks:
         import mlflow
 
         from demeanor import tracking
-        from demeanor.evaluation.receipts import code_revision, this_machine
+        from demeanor.evaluation.environment import code_revision, this_machine
         from demeanor.training import tracking as training_tracking
 
         project = Path(self._context.project_path)

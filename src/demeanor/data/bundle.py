@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,14 @@ class Bundle:
         """Tensors whose name begins with `prefix.`, without it."""
         start = f"{prefix}."
         return {name[len(start) :]: value for name, value in self.tensors.items() if name.startswith(start)}
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """Hash of all tensors with their names."""
+        digest = hashlib.sha256()
+        for name in sorted(self.tensors):
+            digest.update(name.encode("utf-8") + np.ascontiguousarray(self.tensors[name]).tobytes())
+        return digest.hexdigest()
 
     @property
     def parameters(self) -> int:

@@ -6,6 +6,7 @@ import logging
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from demeanor.data.bundle import Bundle
@@ -29,6 +30,13 @@ class Tasks(Settings):
         return self.tasks[name]
 
 
+def validation_score(task: Task, prediction: np.ndarray, target: np.ndarray) -> dict[str, float]:
+    """Metrics of an epoch; undefined ones stay NaN without a warning each time (the test's receipt will warn)."""
+    from demeanor.evaluation.metrics import score
+
+    return score(task, prediction, target, warn=False)
+
+
 def train_branch(
     branch: str, development: Examples, settings: BranchSettings, tasks: dict[str, Task], checkpoints: str
 ) -> tuple[dict[str, Bundle], pd.DataFrame]:
@@ -36,8 +44,7 @@ def train_branch(
 
     Returns bundles by name (`seed_1`, ...) and the history: one row per seed and epoch.
     """
-    from demeanor.evaluation.metrics import score
-    from demeanor.evaluation.receipts import code_revision
+    from demeanor.evaluation.environment import code_revision
     from demeanor.training import tracking
     from demeanor.training.launch import train
 
@@ -49,7 +56,7 @@ def train_branch(
         tags = {"branch": branch, "system": settings.system, "seed": str(seed), "data_hash": development.data_hash}
         with tracking.current().child(f"{branch} seed {seed}", parameters, tags) as run:
             trained = train(
-                branch, settings, task, development, seed, score, run.log_metrics,
+                branch, settings, task, development, seed, validation_score, run.log_metrics,
                 Path(checkpoints) / branch / f"seed_{seed}", code_revision=code_revision(Path.cwd()),
             )  # fmt: skip
             run.log_metrics({f"best_{name}": value for name, value in trained.bundle.card.metrics.items()})

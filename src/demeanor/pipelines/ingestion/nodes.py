@@ -29,7 +29,9 @@ def read_corpus(settings: CorpusSettings, folder: str) -> Corpus:
 def probe_media(corpus: Corpus) -> dict[str, MediaProbe]:
     """Open every recording once: utterance id -> what was found. Corpora without media give nothing."""
     table = corpus.utterances[corpus.utterances["media"].notna()]
-    paths = {row.utterance_id: corpus.root / row.media for row in table.itertuples()}
+    paths = {
+        str(name): corpus.root / str(media) for name, media in table[["utterance_id", "media"]].itertuples(index=False)
+    }
     # Decoding releases the interpreter's lock, so threads are enough.
     with ThreadPoolExecutor() as pool:
         return dict(zip(paths, pool.map(probe_one, paths.values()), strict=True))
@@ -37,9 +39,11 @@ def probe_media(corpus: Corpus) -> dict[str, MediaProbe]:
 
 def probe_one(path: Path) -> MediaProbe:
     """What one file holds; a file that cannot be read is a probe with an error, not an exception."""
+    import cv2
+
     from demeanor.features.base import SAMPLE_RATE, SILENCE
+    from demeanor.features.faces import find_face
     from demeanor.features.media import MediaError, decode_audio, decode_frames, probe
-    from demeanor.features.vision import has_face
 
     try:
         info = probe(path)
@@ -48,7 +52,8 @@ def probe_one(path: Path) -> MediaProbe:
         face = None
         if info.has_video:
             rate = FRAMES_LOOKED_AT / info.duration if info.duration else None
-            face = any(has_face(image) for _, image in decode_frames(path, rate=rate))
+            pictures = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for _, image in decode_frames(path, rate=rate))
+            face = any(find_face(picture) is not None for picture in pictures)
     except MediaError as error:
         return MediaProbe(error=" ".join(str(error).split()))
     return MediaProbe(info.duration, info.has_audio, info.has_video, silent, face)

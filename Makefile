@@ -1,0 +1,53 @@
+# `make` lists the targets. Everything is installed into .venv from constraints.txt, the lock.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+EXTRAS := viz,dask,tune,lora,notebooks,dev
+
+export MLFLOW_DISABLE_TELEMETRY := true
+export KEDRO_DISABLE_TELEMETRY := 1
+export HF_HUB_OFFLINE := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test check lint viz mlflow clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+install: $(STAMP) ## create .venv and install everything into it
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$(EXTRAS)]"
+	touch $@
+
+run: install ## run the five pipelines on the demo corpus, then score a clip that no model has seen
+	$(BIN)/kedro run
+	@printf '\n$$ demeanor predict %s --text "..."\n' "$$($(BIN)/python -m demeanor.corpora.demo unseen)"
+	@$(BIN)/demeanor predict "$$($(BIN)/python -m demeanor.corpora.demo unseen)" \
+		--text "$$($(BIN)/python -m demeanor.corpora.demo unseen --text)"
+
+test: install check ## check the code, then run the tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+check: install ## style, types and the direction of imports
+	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+lint: install ## repair style where that can be done by itself
+	$(BIN)/ruff check --fix src tests
+	$(BIN)/ruff format src tests
+
+viz: install ## open the pipelines in kedro viz
+	$(BIN)/kedro viz run
+
+mlflow: install ## open the runs and the model registry
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db
+
+clean: ## remove what running leaves behind; the corpus and .venv stay
+	rm -rf data/0[2-8]_*/demo mlruns mlflow.db .viz .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build

@@ -1,0 +1,367 @@
+"""The sealed test and the bundles in; receipts, comparison, figures and the registered champions out."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from demeanor.data.bundle import Bundle
+from demeanor.data.errors import InputError
+from demeanor.data.examples import Examples
+from demeanor.data.files import read_json
+from demeanor.data.settings import Settings
+from demeanor.data.task import Task
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+logger = logging.getLogger(__name__)
+
+Bundles = Mapping[str, Bundle]
+SYNTHETIC = "synthetic"
+
+
+class EvaluationSettings(Settings):
+    """
+    register   store the champions in the MLflow model registry
+    ceiling    JSON file with the best achievable scores of a corpus whose truth is known: task -> row -> metrics
+    resamples  of every bootstrap interval
+    """
+
+    register_champions: bool = True
+    ceiling: str | None = None
+    resamples: int = 2000
+
+
+def trained(bundles: Mapping[str, Bundles]) -> dict[str, Bundles]:
+    """The branches that have been trained; the others are named once."""
+    absent = [name for name, found in bundles.items() if not found]
+    if absent:
+        logger.warning("not trained yet, so not compared: %s", ", ".join(absent))
+    found = {name: value for name, value in bundles.items() if value}
+    if not found:
+        raise InputError("evaluation", ["no branch has been trained"], "Run `kedro run --pipelines fusion_training`.")
+    return found
+
+
+def choose_champions(development: Examples, **bundles: Bundles) -> dict[str, dict[str, Any]]:
+    """Per task, the branch with the best mean on validation, and its best seed. The test split has no say.
+
+    Bundles that were trained on other data than `development` are an error: their scores do not compare.
+    """
+    stale = [
+        f"{branch} {name} was trained on data {bundle.card.data_hash}, features are now {development.data_hash}"
+        for branch, found in trained(bundles).items()
+        for name, bundle in found.items()
+        if bundle.card.data_hash != development.data_hash
+    ]
+    if stale:
+        raise InputError("bundles", stale, "Run `kedro run --pipelines fusion_training` again.")
+    champions: dict[str, dict[str, Any]] = {}
+    for branch, found in trained(bundles).items():
+        task = next(iter(found.values())).card.task
+        metric, better = task.selection_metric
+        values = {name: bundle.card.metrics.get(metric, np.nan) for name, bundle in found.items()}
+        if np.isnan(list(values.values())).any():
+            continue
+        mean = float(np.mean(list(values.values())))
+        pick = min if better == "min" else max
+        seed = pick(values, key=lambda name: values[name])
+        entry = {"branch": branch, "seed": seed, "metric": metric, "mean": mean, "value": values[seed]}
+        former = champions.get(task.name)
+        if former is None or pick(mean, former["mean"]) != former["mean"]:
+            champions[task.name] = entry
+    return champions
+
+
+def score_sealed_test(sealed_test: Examples, **bundles: Bundles) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+    """Every bundle on the sealed test: predictions, and one receipt for each."""
+    from demeanor.evaluation.environment import code_revision, peak_memory_mib
+    from demeanor.evaluation.metrics import score
+    from demeanor.evaluation.predictions import predictions_table
+    from demeanor.evaluation.receipts import Receipt
+    from demeanor.training import tracking
+    from demeanor.training.inference import predict
+
+    revision = code_revision(Path.cwd())
+    tables, receipts = [], []
+    for branch, found in trained(bundles).items():
+        for bundle in found.values():
+            card = bundle.card
+            began = time.perf_counter()
+            predicted = predict(bundle, sealed_test)
+            seconds = time.perf_counter() - began
+            target = card.task.targets(sealed_test.utterances)
+            seed = int(card.protocol["seed"])
+            table = predictions_table(card.task, branch, seed, sealed_test.utterances, predicted)
+            tables.append(table.assign(task=card.task.name))
+            receipt = Receipt(
+                branch=branch,
+                system=card.system,
+                task=card.task.name,
+                corpus=card.protocol["corpus"],
+                split="test",
+                seed=seed,
+                metrics=score(card.task, predicted, target),
+                n=int(card.task.labelled(sealed_test.utterances).sum()),
+                data_hash=sealed_test.data_hash,
+                code_revision=revision,
+                weights_sha256=bundle.weights_sha256,
+                seconds=seconds,
+                peak_memory_mib=peak_memory_mib(),
+                synthetic=SYNTHETIC in card.protocol["corpus"],
+            )
+            receipts.append(receipt.as_dict())
+    logged = {
+        f"test.{r['branch']}.{metric}.seed_{r['seed']}": value
+        for r in receipts
+        for metric, value in r["metrics"].items()
+        if value is not None
+    }
+    tracking.current().log_metrics(logged)
+    return pd.concat(tables, ignore_index=True), receipts
+
+
+def compare_systems(
+    predictions: pd.DataFrame,
+    receipts: list[dict[str, Any]],
+    champions: dict[str, dict[str, Any]],
+    development: Examples,
+    tasks: dict[str, Task],
+    settings: EvaluationSettings,
+) -> tuple[pd.DataFrame, str]:
+    """All systems of every task with means, deviations and intervals, and each against the champion."""
+    from demeanor.evaluation.comparison import compare
+    from demeanor.evaluation.paired import differences
+    from demeanor.evaluation.receipts import Receipt
+    from demeanor.evaluation.tables import differences_to_markdown, to_markdown
+
+    scored = [Receipt(**receipt) for receipt in receipts]
+    train = development.split("train").utterances
+    parts, text = [], []
+    for name, champion in champions.items():
+        task = tasks[name]
+        mine = predictions_of(task, predictions)
+        table = compare(
+            task, scored, mine, train_target=task.targets(train), resamples=settings.resamples, by="utterance"
+        )
+        parts.append(table.assign(task=name))
+        text += [f"# {task.describe()}", "", to_markdown(task, table, reference=ceiling_of(settings, name))]
+        if mine["branch"].nunique() > 1:
+            against = differences(task, mine, champion["branch"])
+            text += [
+                "",
+                f"Each system against the champion, {champion['branch']}:",
+                "",
+                differences_to_markdown(against),
+            ]
+        text.append("")
+    return pd.concat(parts, ignore_index=True), "\n".join(text)
+
+
+def predictions_of(task: Task, predictions: pd.DataFrame) -> pd.DataFrame:
+    """The rows of one task, with the columns and the target type that are its own."""
+    mine = predictions[predictions["task"] == task.name].dropna(axis=1, how="all").drop(columns="task")
+    return mine.astype({"target": "int64"}) if task.kind == "classification" else mine
+
+
+def ceiling_of(settings: EvaluationSettings, task: str) -> dict[str, dict[str, float]] | None:
+    if settings.ceiling is None or not Path(settings.ceiling).is_file():
+        return None
+    return read_json(settings.ceiling).get(task)
+
+
+def ablate_modalities(
+    sealed_test: Examples, champions: dict[str, dict[str, Any]], settings: EvaluationSettings, **bundles: Bundles
+) -> pd.DataFrame:
+    """Each champion with every subset of its modalities, all seeds, as if the rest had not been recorded."""
+    from demeanor.evaluation.robustness import modality_ablation
+
+    tables = []
+    for name, champion in champions.items():
+        found = bundles[champion["branch"]]
+        card = next(iter(found.values())).card
+        modalities = sorted({value.modality for value in card.inputs.values()})
+        table = modality_ablation(
+            card.task,
+            partial(predict_with, found, sealed_test),
+            card.task.targets(sealed_test.utterances),
+            modalities,
+            resamples=settings.resamples,
+        )
+        tables.append(table.assign(task=name, branch=champion["branch"]))
+    return pd.concat(tables, ignore_index=True)
+
+
+def predict_with(found: Bundles, examples: Examples, kept: tuple[str, ...]) -> np.ndarray:
+    """[seeds, N, outputs] of all seeds of a branch when only the modalities `kept` are there."""
+    from demeanor.training.inference import predict
+
+    predicted = []
+    for bundle in found.values():
+        without = [role for role, value in bundle.card.inputs.items() if value.modality not in kept]
+        predicted.append(predict(bundle, examples, without))
+    return np.stack(predicted)
+
+
+def draw_comparison(comparison: pd.DataFrame, tasks: dict[str, Task], settings: EvaluationSettings) -> Figure:
+    """Every system's test score with its interval, for the first task."""
+    from demeanor.evaluation.figures import comparison_forest
+
+    name = comparison["task"].iloc[0]
+    task = tasks[name]
+    metric = task.selection_metric[0]
+    ceilings = ceiling_of(settings, name) or {}
+    reference = {label: values[metric] for label, values in ceilings.items() if metric in values}
+    return comparison_forest(
+        task,
+        comparison[comparison["task"] == name],
+        metric=metric,
+        reference=reference or None,
+        title=titled(comparison),
+    )
+
+
+def titled(table: pd.DataFrame) -> str:
+    return f"{table['corpus'].iloc[0]}, sealed test"
+
+
+def draw_answers(
+    predictions: pd.DataFrame, champions: dict[str, dict[str, Any]], tasks: dict[str, Task]
+) -> tuple[Figure, Figure]:
+    """The champions' answers: a scatter for numbers, a confusion matrix for classes (of the sign, without classes)."""
+    from demeanor.evaluation.figures import confusion_matrix, regression_scatter
+    from demeanor.evaluation.predictions import stacks
+
+    scatter, confusion = None, None
+    for name, champion in champions.items():
+        task = tasks[name]
+        stack = stacks(task, predictions_of(task, predictions), [champion["branch"]])[champion["branch"]]
+        mean = stack.prediction.mean(axis=0)
+        title = f"{champion['branch']}, mean of {len(stack.seeds)} seeds"
+        if task.kind == "regression" and scatter is None:
+            scatter = regression_scatter(task, mean, stack.target, title=title)
+            confusion = confusion or confusion_matrix(*signs(task, mean, stack.target), title=f"{title}: sign")
+        elif task.kind == "classification":
+            confusion = confusion_matrix(task, mean, stack.target, title=title)
+    return scatter or empty_figure("no regression task"), confusion or empty_figure("no classification task")
+
+
+def signs(task: Task, prediction: np.ndarray, target: np.ndarray) -> tuple[Task, np.ndarray, np.ndarray]:
+    """A number as two classes, negative and not negative, so that a regression has a confusion matrix too."""
+    classes = Task(name=task.name, kind="classification", column=task.column, classes=("negative", "not negative"))
+    logits = np.stack([-prediction[:, 0], prediction[:, 0]], axis=1)
+    return classes, logits, np.where(np.isnan(target), -1, target >= 0).astype(np.int64)
+
+
+def empty_figure(text: str) -> Figure:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4, 2))
+    figure.text(0.5, 0.5, text, ha="center")
+    return figure
+
+
+def draw_ablation(ablation: pd.DataFrame, tasks: dict[str, Task]) -> Figure:
+    """What each subset of modalities is worth to the first champion."""
+    from demeanor.evaluation.figures import modality_ablation_bars
+
+    name = ablation["task"].iloc[0]
+    metric, better = tasks[name].selection_metric
+    mine = ablation[ablation["task"] == name]
+    return modality_ablation_bars(mine, metric=metric, better=better, title=f"{mine['branch'].iloc[0]}, sealed test")
+
+
+def draw_training(tasks: dict[str, Task], **histories: pd.DataFrame) -> Figure:
+    """Loss and validation metric per epoch of every branch, for the first task."""
+    from demeanor.evaluation.figures import training_curves
+
+    metric = next(iter(tasks.values())).selection_metric[0]
+    rows = [table for table in histories.values() if f"valid_{metric}" in table]
+    return training_curves(pd.concat(rows, ignore_index=True), metric=f"valid_{metric}")
+
+
+def register_champions(
+    champions: dict[str, dict[str, Any]],
+    receipts: list[dict[str, Any]],
+    utterances: pd.DataFrame,
+    root: str,
+    settings: EvaluationSettings,
+    **bundles: Bundles,
+) -> dict[str, dict[str, Any]]:
+    """Each task's champion as a new version in the MLflow model registry, alias `champion`."""
+    from demeanor.serving.registry import register, registered_name
+
+    if not settings.register_champions:
+        return {}
+    registered = {}
+    for name, champion in champions.items():
+        bundle = bundles[champion["branch"]][champion["seed"]]
+        card = bundle.card
+        if not card.recomputable:
+            logger.warning("%s reads imported features: registered, but it cannot score a recording", name)
+        receipt = next(r for r in receipts if r["weights_sha256"] == bundle.weights_sha256)
+        tags = {
+            "corpus": card.protocol["corpus"],
+            "task": name,
+            "branch": champion["branch"],
+            "system": card.system,
+            "data_hash": card.data_hash,
+            "code_revision": card.code_revision,
+            f"valid_{champion['metric']}": f"{champion['value']:.6g}",
+        }
+        metrics = {key: value for key, value in receipt["metrics"].items() if value is not None}
+        example = example_row(utterances, root)
+        registered[name] = register(bundle, registered_name(card.protocol["corpus"], name), tags, metrics, example)
+    return registered
+
+
+def example_row(utterances: pd.DataFrame, root: str) -> dict[str, Any]:
+    """A raw row that the registered model is shown with: words and, where there is media, a clip."""
+    first = utterances[utterances["split"] != "test"].iloc[0]
+    row: dict[str, Any] = {"text": first["text"] if isinstance(first["text"], str) else "I really like it."}
+    if isinstance(first["media"], str):
+        row["video"] = str((Path(root) / first["media"]).resolve())
+    return row
+
+
+def summarise(
+    comparison: pd.DataFrame,
+    champions: dict[str, dict[str, Any]],
+    registration: dict[str, dict[str, Any]],
+    tasks: dict[str, Task],
+    settings: EvaluationSettings,
+) -> str:
+    """The short closing table: systems, champion, and where to look next."""
+    from demeanor.evaluation.metrics import primary_metrics
+    from demeanor.evaluation.tables import to_markdown
+    from demeanor.training import tracking
+
+    lines = []
+    for name, champion in champions.items():
+        task = tasks[name]
+        table = comparison[comparison["task"] == name].drop(columns="task").reset_index(drop=True)
+        metrics = primary_metrics(task)[:3]
+        lines += [to_markdown(task, table, metrics=metrics, notes=False, reference=ceiling_of(settings, name)), ""]
+        made = registration.get(name)
+        where = f", registered as {made['name']} version {made['version']}" if made else ""
+        lines.append(
+            f"Champion for {name}, chosen on validation ({champion['metric']} {champion['mean']:.3f}): "
+            f"{champion['branch']} {champion['seed'].replace('_', ' ')}{where}."
+        )
+        lines.append("")
+    lines += [
+        'Next: demeanor predict CLIP.mp4 --text "..."   scores a recording with the champion',
+        "      make mlflow                              the runs and the model registry",
+        "      make viz                                 the five pipelines",
+    ]
+    text = "\n".join(lines)
+    tracking.current().set_tags({"mlflow.note.content": text})
+    return text
