@@ -24,6 +24,8 @@ SYSTEMS: dict[str, str] = {
     "mtfn": "demeanor.models.multitask:MTFN",
     "mlmf": "demeanor.models.multitask:MLMF",
     "multilogue_net": "demeanor.models.multilogue_net:MultilogueNet",
+    "mmml": "demeanor.models.mmml:MMML",
+    "mmml_dialogue": "demeanor.models.mmml:MMMLDialogue",
 }
 
 

@@ -1,0 +1,1 @@
+"""The parts of MMML: encoders, cross-modality layers, heads, rules for the inputs, published checkpoints."""
