@@ -22,6 +22,7 @@ EXTRACTORS: dict[str, str] = {
     "hf_tokens": "demeanor.features.text:Tokens",
     "hf_words": "demeanor.features.text:WordStates",
     "hf_sentence": "demeanor.features.text:SentenceState",
+    "mel_spectrogram": "demeanor.features.spectrogram:MelSpectrogram",
     "vq_wav2vec_codes": "demeanor.features.speech_codes:SpeechCodes",
     "vq_wav2vec_ids": "demeanor.features.speech_codes:SpeechCodeIds",
     "face_descriptors": "demeanor.features.vision:FaceDescriptors",
