@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from functools import partial, update_wrapper
+from collections.abc import Callable
 
+import pandas as pd
 from kedro.pipeline import Node, Pipeline
 
+from demeanor.data.bundle import Bundle
+from demeanor.data.examples import Examples
+from demeanor.data.task import Task
 from demeanor.pipelines.branches import selected
 from demeanor.pipelines.fusion_training import nodes
+from demeanor.training.settings import BranchSettings
 
 
 def create_pipeline() -> Pipeline:
@@ -17,7 +22,7 @@ def create_pipeline() -> Pipeline:
 def branch_pipeline(branch: str) -> Pipeline:
     """One branch: `kedro run --pipelines fusion_training --namespaces <branch>` trains it alone."""
     train = Node(
-        update_wrapper(partial(nodes.train_branch, branch), nodes.train_branch),
+        trainer(branch),
         ["development", "params:settings", "params:tasks", "params:checkpoints"],
         ["bundles", "history"],
         name="train",
@@ -34,3 +39,14 @@ def branch_pipeline(branch: str) -> Pipeline:
         },
         outputs={"bundles": f"{branch}_bundles", "history": f"{branch}_history"},
     )
+
+
+def trainer(branch: str) -> Callable[..., tuple[dict[str, Bundle], pd.DataFrame]]:
+    """`train_branch` for one branch. Kedro reads the types of the parameters off the signature, so it is spelt out."""
+
+    def train(
+        development: Examples, settings: BranchSettings, tasks: dict[str, Task], checkpoints: str
+    ) -> tuple[dict[str, Bundle], pd.DataFrame]:
+        return nodes.train_branch(branch, development, settings, tasks, checkpoints)
+
+    return train
