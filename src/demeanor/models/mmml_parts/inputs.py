@@ -68,10 +68,7 @@ def tokenise(
     ids = np.full((len(texts), limit), tokenizer.pad_token_id, dtype=np.int64)
     mask = np.zeros((len(texts), limit), dtype=np.int64)
     for row, text in enumerate(texts):
-        content = tokenizer(text, add_special_tokens=False)["input_ids"]
-        room = limit - 2
-        content = content[:room] if keep == "oldest" else content[max(len(content) - room, 0) :]
-        whole = tokenizer.build_inputs_with_special_tokens(content)
+        whole = join_tokens([np.asarray(tokenizer(text)["input_ids"], dtype=np.int64)], limit, keep)
         ids[row, : len(whole)] = whole
         mask[row, : len(whole)] = 1
     return ids, mask
@@ -82,7 +79,17 @@ def normalise_waveform(samples: Float32[np.ndarray, " samples"]) -> Float32[np.n
     if len(samples) == 0:
         return samples.astype(np.float32)
     samples = samples.astype(np.float32)
-    return (samples - samples.mean()) / np.sqrt(samples.var() + np.float32(VARIANCE_FLOOR))
+    centred = samples - blocked_mean(samples)
+    # The root is taken in float64 and sums in blocks, as the original's versions did: its loader is met to the last bit.
+    return centred / np.float32(np.sqrt(np.float64(blocked_mean(centred * centred)) + VARIANCE_FLOOR))
+
+
+def blocked_mean(values: Float32[np.ndarray, " values"], block: int = 8192) -> np.float32:
+    """Mean in float32, summed block by block as NumPy 1 reduces through its buffers."""
+    total = np.float32(0.0)
+    for start in range(0, len(values), block):
+        total = np.float32(total + values[start : start + block].sum())
+    return np.float32(total / np.float32(len(values)))
 
 
 def cut_waveform(samples: np.ndarray, limit: int, keep: Keep = "oldest") -> np.ndarray:
