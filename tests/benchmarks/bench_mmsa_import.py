@@ -3,8 +3,8 @@
     python tests/benchmarks/bench_mmsa_import.py [--mosei] [--folder FOLDER]
 
 The file is generated with random values in the published shapes (float32, unaligned). Each measurement runs in a
-process of its own; its peak is the largest resident set (Linux), which for memory-mapped files counts pages that the system
-may take back at any time. MOSEI's file has about 9 GB, so that it is made only when asked for.
+process of its own; its peak is the largest resident set (Linux), which for memory-mapped files counts pages that the
+system may take back at any time. MOSEI's file has about 9 GB, so that it is made only when asked for.
 """
 
 from __future__ import annotations

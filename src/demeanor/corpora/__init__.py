@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 READERS = {
     "label_csv": "demeanor.corpora.label_csv:LabelCsvReader",
     "mmsa_pickle": "demeanor.corpora.mmsa_pickle:MmsaPickleReader",
+    "mosi_utterances": "demeanor.corpora.mosi_utterances:MosiUtterancesReader",
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -103,28 +103,40 @@ class Reader:
 class CorpusSettings(Settings):
     """The `corpus` entry of the parameters: which reader, and what it is told.
 
-    `options` are checked against the reader's own settings as soon as the parameters are loaded.
+    `options` are checked against the reader's own settings as soon as the parameters are loaded. `split`, if given,
+    takes the place of the split that the corpus comes with (demeanor.corpora.splits.SplitSettings).
     """
 
     reader: str = Field(description="one of demeanor.corpora.READERS")
     options: dict[str, Any] = Field(default_factory=dict)
+    split: dict[str, Any] | None = None
 
     @model_validator(mode="after")
     def _options_fit_the_reader(self) -> CorpusSettings:
         from demeanor.corpora import find_reader
+        from demeanor.corpora.splits import SplitSettings
 
         try:
             reader = find_reader(self.reader)
         except InputError as error:
             raise ValueError(str(error)) from None
         reader.settings_type.model_validate(self.options)
+        if self.split is not None:
+            SplitSettings.model_validate(self.split)
         return self
 
     def read(self, output: Path) -> Corpus:
         from demeanor.corpora import find_reader
+        from demeanor.corpora.splits import SplitSettings
 
         reader = find_reader(self.reader)
-        return reader().read(reader.settings_type.model_validate(self.options), output)
+        corpus = reader().read(reader.settings_type.model_validate(self.options), output)
+        if self.split is None:
+            return corpus
+        made = SplitSettings.model_validate(self.split).make(corpus.utterances)
+        counted = ", ".join(f"{count} {part}" for part, count in made.counts().items())
+        finding = Finding("own_split", "note", f"split '{made.name}' ({counted}), sha256 {made.sha256[:16]}")
+        return replace(corpus, utterances=made.apply(corpus.utterances), findings=(*corpus.findings, finding))
 
 
 def require_path(path: Path, kind: Literal["file", "folder", "any"], advice: str = "") -> Path:
