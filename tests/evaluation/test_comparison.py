@@ -9,8 +9,9 @@ import pytest
 from demeanor.data.errors import InputError
 from demeanor.data.task import Task
 from demeanor.evaluation.comparison import baseline_prediction, compare
-from demeanor.evaluation.metrics import metrics_of
+from demeanor.evaluation.metrics import metrics_of, score
 from demeanor.evaluation.predictions import predictions_table, stacks
+from demeanor.evaluation.receipts import Receipt
 from demeanor.evaluation.tables import differences_to_markdown, to_markdown
 
 LABELS = Task(name="emotions", kind="multilabel", column="emotion", classes=("happy", "sad"))
@@ -35,6 +36,30 @@ def test_one_row_per_branch_best_first(evaluation):
     assert baseline["MAE"] == pytest.approx(np.nanmean(np.abs(labels - 0.5)))
     assert np.isnan(baseline["Corr"])
     assert np.isnan(baseline["Corr_low"])
+
+
+def test_classes_are_ordered_by_the_higher_score():
+    generator = np.random.default_rng(0)
+    task = Task(name="emotion", kind="classification", column="emotion", classes=("a", "b", "c"))
+    utterances = pd.DataFrame(
+        {
+            "utterance_id": [f"u{i}" for i in range(60)],
+            "dialogue": "d",
+            "emotion": generator.choice(["a", "b", "c"], 60),
+        }
+    )
+    target = task.targets(utterances)
+    tables, receipts = [], []
+    for branch, strength in {"poor": 0.2, "good": 3.0}.items():
+        logits = generator.normal(size=(60, 3)) + strength * np.eye(3)[target]
+        tables.append(predictions_table(task, branch, 0, utterances, logits))
+        values = {"branch": branch, "system": "s", "task": "emotion", "corpus": "c", "split": "test", "data_hash": "h"}
+        receipts.append(Receipt(**values, seed=0, n=60, metrics=score(task, logits, target)))
+    table = compare(task, receipts, pd.concat(tables), train_target=target)
+    assert table["branch"].iloc[0] == "good"
+    assert table["weighted_F1"].is_monotonic_decreasing
+    assert table["weighted_F1_sd"].isna().all()
+    assert "± " not in to_markdown(task, table, notes=False)
 
 
 def test_the_table_does_not_depend_on_the_order_of_rows(evaluation):

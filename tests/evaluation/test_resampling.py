@@ -111,3 +111,14 @@ def test_p_is_two_sided_and_never_zero():
 def test_no_utterance_is_no_crash():
     draws = bootstrap(metrics_of(MOSI), [np.zeros((1, 0, 1), np.float32)], np.zeros(0, np.float32), Resampler.over(0))
     assert np.isnan(draws[0]["MAE"].mean)
+
+
+def test_a_resample_of_one_utterance_alone_has_no_correlation():
+    generator = np.random.default_rng(0)
+    prediction, target = prepare(MOSI, generator.normal(size=20), generator.normal(size=20))
+    corr = metric_of(MOSI, "Corr")
+    statistics = corr.statistics(prediction, target).astype(np.float64)
+    assert corr.value(7 * statistics.sum(axis=1)) == pytest.approx(corr(prediction, target))
+    # Rounding leaves a spread of about 1e-16, which must not become a number.
+    times = np.arange(1.0, 30.0)
+    assert np.isnan(corr.value(statistics[:, :, None] * times)).all()
