@@ -80,7 +80,7 @@ def normalise_waveform(samples: Float32[np.ndarray, " samples"]) -> Float32[np.n
         return samples.astype(np.float32)
     samples = samples.astype(np.float32)
     centred = samples - blocked_mean(samples)
-    # The root is taken in float64 and sums in blocks, as the original's versions did: its loader is met to the last bit.
+    # The root in float64 and sums in blocks, as in the original's versions: its loader is met to the last bit.
     return centred / np.float32(np.sqrt(np.float64(blocked_mean(centred * centred)) + VARIANCE_FLOOR))
 
 
