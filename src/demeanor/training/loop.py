@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -63,7 +64,13 @@ class Loop:
             self.system.training_started(self._first_pass, len(self.batches["train"]))
         forward = self.processes.wrap(self.system)
         start = len(self.history)
-        with tqdm(total=self.training.epochs, initial=start, desc=title, disable=not progress, leave=False) as bar:
+        with tqdm(
+            total=self.training.epochs,
+            initial=start,
+            desc=title,
+            disable=not (progress and sys.stderr.isatty()),
+            leave=False,
+        ) as bar:
             while len(self.history) < self.training.epochs and not self._exhausted():
                 row = self._epoch(forward, len(self.history) + 1)
                 self.history.append(row)
