@@ -23,7 +23,8 @@ class Role:
     """One input that a system asks for: which kind of stream may play it, and whether it can do without."""
 
     modality: Literal["text", "audio", "vision", "representation"]
-    kind: Literal["features", "tokens", "any"] = "features"
+    #: samples: a waveform, stored as 16-bit integers or as floats; any: features or tokens
+    kind: Literal["features", "tokens", "samples", "any"] = "features"
     required: bool = True
     normalised: bool = True
     description: str = ""
@@ -107,7 +108,7 @@ def check_inputs(system: type[System], inputs: Mapping[str, InputSpecification],
             if wanted.required:
                 problems.append(f"role '{role}' ({wanted.modality}, {wanted.kind}) is given no stream")
             continue
-        if wanted.kind != "any" and inputs[role].integer != (wanted.kind == "tokens"):
+        if wanted.kind not in ("any", "samples") and inputs[role].integer != (wanted.kind == "tokens"):
             found = "tokens" if inputs[role].integer else "features"
             problems.append(f"role '{role}' wants {wanted.kind}, stream '{inputs[role].stream}' holds {found}")
     problems += [

@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 TEXT = Role("text", "tokens", description="token ids of a Hugging Face tokenizer, special tokens included")
-AUDIO = Role("audio", normalised=False, description="waveform at 16 kHz, 16-bit or float")
+AUDIO = Role("audio", "samples", normalised=False, description="waveform at 16 kHz, 16-bit or float")
 VISION = Role("vision", required=False, description="frame features; an addition to the published system")
 PAPER = "arXiv:2308.00264"
 
@@ -49,7 +49,9 @@ class MMML(System):
             "text": TEXT,
             "audio": AUDIO,
             "text_context": Role("text", "tokens", required=False, description="tokens of before"),
-            "audio_context": Role("audio", required=False, normalised=False, description="waveform of before"),
+            "audio_context": Role(
+                "audio", "samples", required=False, normalised=False, description="waveform of before"
+            ),
             "vision": VISION,
         },
     )
