@@ -10,11 +10,21 @@ import numpy as np
 import pytest
 import torch
 
-from demeanor.models import lf_dnn, lmf, multitask, tfn
+from demeanor.models import alignment, ef_lstm, lf_dnn, lmf, mfn, mult, multitask, tfn
 from demeanor.models.base import Output, System
 from demeanor.models.layers import load_renamed
 from tests.parity.golden import cases
-from tests.parity.mmsa import batch_of, close, padded, read_json, sentiment, specifications, weights
+from tests.parity.mmsa import (
+    batch_of,
+    close,
+    one_thread,  # noqa: F401
+    padded,
+    read_json,
+    sentiment,
+    specifications,
+    tokens,
+    weights,
+)
 
 Configuration = dict[str, Any]
 
@@ -81,6 +91,51 @@ def build_mlmf(c: Configuration) -> tuple[System, Mapping[str, str]]:
     return multitask.MLMF(settings, specifications(*c["feature_dims"]), sentiment()), names
 
 
+def build_mult(c: Configuration) -> tuple[System, Mapping[str, str]]:
+    dimension, heads = c["dst_feature_dim_nheads"]
+    text, audio, vision = c["feature_dims"]
+    settings = mult.MulTSettings(
+        encoder_configuration={"model_type": "bert", **c["bert"]},
+        finetune=c.get("use_finetune", True),
+        dimension=dimension,
+        heads=heads,
+        levels=c["nlevels"],
+        text_kernel=c["conv1d_kernel_size_l"],
+        audio_kernel=c["conv1d_kernel_size_a"],
+        vision_kernel=c["conv1d_kernel_size_v"],
+        causal=c["attn_mask"],
+        reference=True,
+        **no_dropout("text", "text_attention", "audio_attention", "vision_attention"),
+        **no_dropout("relu", "residual", "embedding", "output"),
+    )
+    specified = specifications(None if c["use_bert"] else text, audio, vision)
+    return mult.MulT(settings, specified, sentiment()), mult.PUBLISHED_NAMES
+
+
+def build_ef_lstm(c: Configuration) -> tuple[System, Mapping[str, str]]:
+    settings = ef_lstm.EFLSTMSettings(hidden=c["hidden_dims"], layers=c["num_layers"], dropout=0.0, reference=True)
+    specified = specifications(*c["feature_dims"], text=c["seq_lens"])
+    return ef_lstm.EFLSTM(settings, specified, sentiment()), ef_lstm.PUBLISHED_NAMES
+
+
+def build_mfn(c: Configuration) -> tuple[System, Mapping[str, str]]:
+    text, audio, vision = c["hidden_dims"]
+    settings = mfn.MFNSettings(
+        text_hidden=text,
+        audio_hidden=audio,
+        vision_hidden=vision,
+        memory=c["memsize"],
+        attention_hidden=c["NN1Config"]["shapes"],
+        candidate_hidden=c["NN2Config"]["shapes"],
+        retain_hidden=c["gamma1Config"]["shapes"],
+        update_hidden=c["gamma2Config"]["shapes"],
+        output_hidden=c["outConfig"]["shapes"],
+        dropout=0.0,
+        reference=True,
+    )
+    return mfn.MFN(settings, specifications(*c["feature_dims"]), sentiment()), mfn.PUBLISHED_NAMES
+
+
 BUILDERS: dict[str, Callable[[Configuration], tuple[System, Mapping[str, str]]]] = {
     "lf_dnn": build_lf_dnn,
     "tfn": build_tfn,
@@ -88,12 +143,18 @@ BUILDERS: dict[str, Callable[[Configuration], tuple[System, Mapping[str, str]]]]
     "mlf_dnn": build_mlf_dnn,
     "mtfn": build_mtfn,
     "mlmf": build_mlmf,
+    "ef_lstm": build_ef_lstm,
+    "mfn": build_mfn,
+    "mult": build_mult,
+    "mult_bert": build_mult,
 }
 LETTERS = {"T": "text", "A": "audio", "V": "vision"}
 
 
 def batch_at(golden: Any, prefix: str) -> Any:
-    inputs = {name: padded(golden[f"{prefix}{name}"]) for name in ("text", "audio", "vision")}
+    inputs = {name: padded(golden[f"{prefix}{name}"]) for name in ("audio", "vision")}
+    text = golden[f"{prefix}text"]
+    inputs["text"] = tokens(text) if text.shape[1] == 3 and set(np.unique(text[:, 1])) <= {0.0, 1.0} else padded(text)
     label = f"{prefix}label"
     count = len(golden[f"{prefix}audio"])
     return batch_of(inputs, golden[label] if label in golden else np.zeros(count, np.float32))
@@ -195,3 +256,16 @@ def check_features(output: Output, golden: Any) -> None:
             found = output.auxiliary[name] if name else output.representation
             if found is not None:
                 close(found, golden[key], 5e-6, key)
+
+
+@pytest.mark.parametrize("path", cases("self_mm", "align_avgpool.npz"))
+def test_average_pooling(path: Path) -> None:
+    golden = np.load(path)
+    number = 0
+    while f"c{number}_text" in golden:
+        steps = golden[f"c{number}_text"].shape[1]
+        for name in ("audio", "vision"):
+            pooled = alignment.average_pool(torch.from_numpy(golden[f"c{number}_{name}"]), steps)
+            close(pooled, golden[f"c{number}_git_{name}"], 1e-6, f"{number} {name}")
+        number += 1
+    assert number

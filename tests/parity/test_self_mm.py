@@ -17,7 +17,18 @@ from demeanor.models.label_generation import MODES, LabelBank
 from demeanor.models.layers import load_renamed
 from demeanor.models.self_mm import PUBLISHED_NAMES, SelfMM, SelfMMSettings
 from tests.parity.golden import cases
-from tests.parity.mmsa import LETTERS, batch_of, close, padded, read_json, sentiment, specifications, tokens, weights
+from tests.parity.mmsa import (
+    LETTERS,
+    batch_of,
+    close,
+    one_thread,  # noqa: F401
+    padded,
+    read_json,
+    sentiment,
+    specifications,
+    tokens,
+    weights,
+)
 
 FEATURES = {"fusion": "f", "text": "t", "audio": "a", "vision": "v"}
 

@@ -38,6 +38,22 @@ class Absence(nn.Module):
         return torch.where(present.unsqueeze(-1), values, self.vector.to(values.dtype))
 
 
+class AbsentStep(nn.Module):
+    """One learned step for rows that have none, so that every row has something to attend to."""
+
+    def __init__(self, dimension: int):
+        super().__init__()
+        self.vector = nn.Parameter(torch.zeros(dimension))
+
+    def forward(self, padded: Padded) -> Padded:
+        padded = clean(padded)
+        present = padded.present
+        first = torch.where(present.unsqueeze(-1), padded.values[:, 0], self.vector.to(padded.values.dtype))
+        values = torch.cat([first.unsqueeze(1), padded.values[:, 1:]], dim=1)
+        mask = torch.cat([torch.ones_like(padded.mask[:, :1]), padded.mask[:, 1:]], dim=1)
+        return Padded(values, mask)
+
+
 class AttentionPooling(nn.Module):
     """Weighted mean over real steps with one learned score per step; zero for a row without any."""
 
@@ -100,16 +116,20 @@ class LastState(nn.Module):
     def forward(self, padded: Padded) -> Float[Tensor, "batch hidden"]:
         padded = clean(padded)
         states, _ = self.rnn(padded.values.to(next(self.rnn.parameters()).dtype))
-        last = (padded.lengths - 1).clamp(min=0)
-        rows = torch.arange(len(last), device=last.device)
-        return states[rows, last] * padded.present.unsqueeze(-1)
+        return last_step(states, padded.mask) * padded.present.unsqueeze(-1)
+
+
+def last_step(values: Float[Tensor, "batch time dimension"], mask: Bool[Tensor, "batch time"]) -> Tensor:
+    """[B, D] the last real step of each row; the first one of a row without any."""
+    last = (mask.sum(dim=1) - 1).clamp(min=0)
+    return values[torch.arange(len(last), device=last.device), last]
 
 
 def load_renamed(module: nn.Module, state: Mapping[str, Tensor], names: Mapping[str, str], prefix: str = "") -> None:
     """Load weights kept under the names of a published implementation.
 
     names maps the beginning of a published name (after `prefix`) to the beginning of ours; the longest match wins,
-    and an empty one leaves the weight out.
+    and an empty one leaves the weight out. A key that begins with a dot is replaced wherever it occurs.
     Weights that we do not have and parameters that stay unset are an error, except our learned absence vectors.
     """
     own = module.state_dict()
@@ -117,6 +137,9 @@ def load_renamed(module: nn.Module, state: Mapping[str, Tensor], names: Mapping[
     problems = []
     for name, value in state.items():
         short = name.removeprefix(prefix)
+        for key in names:
+            if key.startswith("."):
+                short = short.replace(key, names[key])
         start = max((key for key in names if short.startswith(key)), key=len, default=None)
         if start is not None and names[start] == "":
             continue

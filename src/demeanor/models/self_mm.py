@@ -122,7 +122,7 @@ class SelfMM(System):
         tasks=("regression",),
     )
     Settings = SelfMMSettings
-    training_buffers = tuple(f"bank.{name}" for name in LabelBank.BUFFERS)
+    training_buffers = ("bank",)
 
     def __init__(self, settings: SelfMMSettings, inputs: Mapping[str, InputSpecification], task: Task):
         super().__init__(settings, inputs, task)

@@ -1,0 +1,185 @@
+"""MulT: multimodal transformer for unaligned sequences. Tsai et al. 2019, https://arxiv.org/abs/1906.00295."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from demeanor.data.batch import Batch, Padded
+from demeanor.data.bundle import InputSpecification
+from demeanor.data.settings import Settings
+from demeanor.data.task import Task
+from demeanor.models.base import Card, Output, Role, System
+from demeanor.models.crossmodal import ENCODER_NAMES, CrossmodalEncoder, Projection
+from demeanor.models.layers import AbsentStep, clean, last_step
+from demeanor.models.subnets import as_published, read
+from demeanor.models.text_encoder import TextEncoder
+
+MODALITIES = ("text", "audio", "vision")
+OTHERS = {"text": ("audio", "vision"), "audio": ("text", "vision"), "vision": ("text", "audio")}
+
+
+class MulTSettings(Settings):
+    """Sizes: those of MMSA on MOSI, which its number of parameters (2,571,551) gives away."""
+
+    encoder: str = Field(default="", description="of token streams: minilm, a folder, a hub id; empty: by provenance")
+    encoder_configuration: dict[str, Any] = Field(default_factory=dict, description="filled in by the system itself")
+    finetune: bool = True
+    encoder_learning_rate: float = Field(default=5e-5, gt=0)
+    dimension: int = Field(default=50, gt=0)
+    heads: int = Field(default=10, gt=0)
+    levels: int = Field(default=4, gt=0, description="crossmodal layers; memory layers are at least three")
+    text_kernel: int = Field(default=5, gt=0)
+    audio_kernel: int = Field(default=5, gt=0)
+    vision_kernel: int = Field(default=5, gt=0)
+    causal: bool = Field(default=True, description="no step sees what comes after it")
+    text_dropout: float = Field(default=0.2, ge=0, lt=1, description="on the text's features")
+    text_attention_dropout: float = Field(default=0.1, ge=0, lt=1)
+    audio_attention_dropout: float = Field(default=0.1, ge=0, lt=1)
+    vision_attention_dropout: float = Field(default=0.1, ge=0, lt=1)
+    relu_dropout: float = Field(default=0.1, ge=0, lt=1)
+    residual_dropout: float = Field(default=0.1, ge=0, lt=1)
+    embedding_dropout: float = Field(default=0.2, ge=0, lt=1)
+    output_dropout: float = Field(default=0.1, ge=0, lt=1)
+    reference: bool = Field(default=False, description="padding taken for data; weight decay ignored, as published")
+
+
+class MulT(System):
+    """Each modality attends to the two others; memories over the pairs; last steps through a residual perceptron."""
+
+    card = Card(
+        "MulT",
+        "https://arxiv.org/abs/1906.00295",
+        {
+            "text": Role("text", kind="any", normalised=False, description="tokens (fine-tuned) or frozen word states"),
+            "audio": Role("audio", description="frame features"),
+            "vision": Role("vision", description="frame features"),
+        },
+    )
+    Settings = MulTSettings
+
+    def __init__(self, settings: MulTSettings, inputs: Mapping[str, InputSpecification], task: Task):
+        super().__init__(settings, inputs, task)
+        self.encoder = TextEncoder(inputs["text"], settings.encoder, settings.finetune, settings.encoder_configuration)
+        self.settings = settings.model_copy(update={"encoder_configuration": self.encoder.configuration})
+        dimension, reference = settings.dimension, settings.reference
+        widths = {name: inputs[name].dimension for name in MODALITIES} | {"text": self.encoder.dimension}
+        self.projections = nn.ModuleDict(
+            {
+                name: Projection(width, dimension, getattr(settings, f"{name}_kernel"), reference)
+                for name, width in widths.items()
+            }
+        )
+        self.steps = nn.ModuleDict({name: Steps(dimension) for name in MODALITIES})
+        # Attention on a modality has the dropout of the one that asks, as published.
+        self.crossings = nn.ModuleDict(
+            {
+                f"{name}_from_{other}": self.stack(dimension, settings.levels, name)
+                for name in MODALITIES
+                for other in OTHERS[name]
+            }
+        )
+        memory = max(settings.levels, 3)
+        self.memories = nn.ModuleDict({name: self.stack(2 * dimension, memory, "text") for name in MODALITIES})
+        width = 6 * dimension
+        self.first, self.second, self.head = (
+            nn.Linear(width, width), nn.Linear(width, width), nn.Linear(width, task.outputs)
+        )  # fmt: skip
+
+    def stack(self, dimension: int, layers: int, modality: str) -> CrossmodalEncoder:
+        settings = self.settings
+        return CrossmodalEncoder(
+            dimension,
+            settings.heads,
+            layers,
+            getattr(settings, f"{modality}_attention_dropout"),
+            settings.relu_dropout,
+            settings.residual_dropout,
+            settings.embedding_dropout,
+        )
+
+    @classmethod
+    def tiny(cls) -> MulTSettings:
+        """Settings for tests."""
+        return MulTSettings(dimension=6, heads=2, levels=1)
+
+    def projected(self, batch: Batch) -> dict[str, Padded]:
+        if self.encoder.tokens:
+            text = Padded(*self.encoder(batch["text"]))
+            text = as_published(text, None) if self.settings.reference else clean(text)
+        else:
+            text = read(self, batch, "text")
+        text = Padded(functional.dropout(text.values, self.settings.text_dropout, self.training), text.mask)
+        streams = {"text": text, **{name: read(self, batch, name) for name in ("audio", "vision")}}
+        return {name: self.steps[name](self.projections[name](value)) for name, value in streams.items()}
+
+    def forward(self, batch: Batch) -> Output:
+        streams = self.projected(batch)
+        causal = self.settings.causal
+        states: dict[str, Tensor] = {}
+        for name in MODALITIES:
+            crossed = [
+                self.crossings[f"{name}_from_{other}"](streams[name], streams[other], causal).values
+                for other in OTHERS[name]
+            ]
+            both = Padded(torch.cat(crossed, dim=2), streams[name].mask)
+            memory = self.memories[name](both, causal=causal)
+            states[name] = last_step(memory.values, memory.mask)
+        fused = torch.cat([states[name] for name in MODALITIES], dim=1)
+        hidden = functional.dropout(functional.relu(self.first(fused)), self.settings.output_dropout, self.training)
+        return Output(self.head(self.second(hidden) + fused), states, representation=fused)
+
+    def parameter_groups(self, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
+        """A fine-tuned encoder has its own rate. The original has one group and ignores its weight decay."""
+        if self.settings.reference:
+            return [{"params": list(self.parameters()), "lr": learning_rate, "weight_decay": 0.0}]
+        return with_encoder(self, self.encoder, self.settings.encoder_learning_rate, learning_rate, weight_decay)
+
+
+class Steps(nn.Module):
+    """A learned step for absent rows, under the name that imported weights do without."""
+
+    def __init__(self, dimension: int):
+        super().__init__()
+        self.absence = AbsentStep(dimension)
+
+    def forward(self, padded: Padded) -> Padded:
+        return self.absence(padded)
+
+
+def with_encoder(
+    system: System, encoder: TextEncoder, encoder_rate: float, learning_rate: float, weight_decay: float
+) -> list[dict[str, Any]]:
+    """The encoder's groups, then the rest as in System.parameter_groups."""
+    own = {id(value) for value in encoder.parameters()}
+    rest = []
+    for group in System.parameter_groups(system, learning_rate, weight_decay):
+        rest.append({**group, "params": [value for value in group["params"] if id(value) not in own]})
+    return [*(group for group in encoder.parameter_groups(encoder_rate, weight_decay) if group["params"]), *rest]
+
+
+_SHORT = {"l": "text", "a": "audio", "v": "vision"}
+PUBLISHED_NAMES = {
+    **ENCODER_NAMES,
+    **{
+        f"trans_{one}_with_{two}.": f"crossings.{_SHORT[one]}_from_{_SHORT[two]}."
+        for one in _SHORT
+        for two in _SHORT
+        if one != two
+    },
+    **{f"trans_{one}_with_{two}.version": "" for one in _SHORT for two in _SHORT},
+    **{f"trans_{one}_mem.": f"memories.{name}." for one, name in _SHORT.items()},
+    **{f"trans_{one}_mem.version": "" for one in _SHORT},
+    **{f"proj_{one}.": f"projections.{name}.convolution." for one, name in _SHORT.items()},
+    "text_model.model.pooler.": "",
+    "text_model.model.embeddings.position_ids": "",
+    "text_model.model.": "encoder.network.",
+    "proj1.": "first.",
+    "proj2.": "second.",
+    "out_layer.": "head.",
+}
