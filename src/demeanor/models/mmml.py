@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from demeanor.data.batch import Batch
+from demeanor.data.batch import Batch, Padded
 from demeanor.data.bundle import InputSpecification
 from demeanor.data.errors import InputError
 from demeanor.data.task import IGNORED, Task
@@ -50,7 +50,7 @@ class MMML(System):
             "audio": AUDIO,
             "text_context": Role("text", "tokens", required=False, description="tokens of before"),
             "audio_context": Role(
-                "audio", "samples", required=False, normalised=False, description="waveform of before"
+                "audio", "samples", required=False, normalised=False, description="samples of before"
             ),
             "vision": VISION,
         },
@@ -125,7 +125,7 @@ class MMML(System):
         }  # fmt: skip
         audio = {
             "model_type": "data2vec-audio", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
-            "intermediate_size": 24, "conv_dim": [8, 8], "conv_kernel": [4, 3], "conv_stride": [2, 2],
+            "intermediate_size": 24, "conv_dim": [8, 8], "conv_kernel": [2, 2], "conv_stride": [2, 1],
             "num_feat_extract_layers": 2, "num_conv_pos_embeddings": 2, "conv_pos_kernel_size": 5,
             "num_conv_pos_embedding_groups": 2, "apply_spec_augment": False, "mask_time_prob": 0.0,
             "layerdrop": 0.0, "vocab_size": 32,
@@ -188,7 +188,11 @@ class MMML(System):
         words = [cut_tokens(batch["text"].tokens, batch["text"].mask, self.settings.text_length)]
         sounds = [prepare_waveforms(batch["audio"].values, batch["audio"].mask, self.padded)]
         if self.with_context:
-            said, heard = batch["text_context"], batch["audio_context"]
+            # A context of one modality alone leaves the other's without a step.
+            said, heard = (
+                batch.inputs.get(f"{role}_context", Padded(batch[role].values[:, :1], batch[role].mask[:, :1] & False))
+                for role in ("text", "audio")
+            )
             words.append(cut_tokens(said.tokens, said.mask, self.settings.text_length, self.keep))
             sounds.append(prepare_waveforms(heard.values, heard.mask, self.padded, self.keep))
         text, audio = self.words(*stacked(words)), self.speech(*stacked(sounds), self.padded)
@@ -199,10 +203,7 @@ class MMML(System):
         return current, {"text": text.rows(rows, 2 * rows), "audio": audio.rows(rows, 2 * rows)}
 
     def _has_context(self, inputs: Mapping[str, InputSpecification]) -> bool:
-        given = [role for role in ("text_context", "audio_context") if role in inputs]
-        if len(given) == 1:
-            raise InputError("streams of MMML", [f"'{given[0]}' alone: context is both text_context and audio_context"])
-        return bool(given)
+        return "text_context" in inputs or "audio_context" in inputs
 
     def _check(self, settings: MMMLSettings, inputs: Mapping[str, InputSpecification]) -> None:
         problems = []
