@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 #: Reader's name -> where it is. A new corpus format is one file and one line here.
 READERS = {
     "label_csv": "demeanor.corpora.label_csv:LabelCsvReader",
+    "cmu_sdk": "demeanor.corpora.cmu_sdk:CmuSdkReader",
     "mmsa_pickle": "demeanor.corpora.mmsa_pickle:MmsaPickleReader",
     "mosi_utterances": "demeanor.corpora.mosi_utterances:MosiUtterancesReader",
 }

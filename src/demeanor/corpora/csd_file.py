@@ -1,0 +1,139 @@
+"""`.csd` files: computational sequences of the CMU Multimodal SDK, which are HDF5 files.
+
+ConvAE, section 3.1 of the system's specification: `/<root name>/data/<video id>/{features, intervals}` and
+`/<root name>/metadata/<key>`, each a JSON document in a string. One video is read at a time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from demeanor.corpora.base import require_path
+from demeanor.corpora.sdk_alignment import ComputationalSequence, Entry
+from demeanor.data.errors import InputError
+
+SUFFIX = ".csd"
+HDF5_ERRORS = (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, UnicodeError, OverflowError)
+
+
+class CsdFile:
+    """An open file. `name` is what its metadata calls it, `videos` the ids it holds in their stored order."""
+
+    def __init__(self, path: Path, handle: Any):
+        self.path = path
+        try:
+            root = next(iter(handle), None)
+            if root is None or "data" not in handle[root]:
+                raise InputError(str(path), ["has no /<name>/data: not a computational sequence"])
+            self._data = handle[root]["data"]
+            self.metadata = _metadata(handle[root])
+            self.videos = list(self._data)
+        except HDF5_ERRORS as error:
+            raise InputError(str(path), [f"damaged or no computational sequence ({error})"]) from None
+        told = self.metadata.get("root name")
+        self.name = told if isinstance(told, str) and told else str(root)
+        self._known = set(self.videos)
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path) -> Iterator[CsdFile]:
+        import h5py
+
+        require_path(path, "file")
+        try:
+            handle = h5py.File(path, "r")
+        except HDF5_ERRORS as error:
+            raise InputError(str(path), [f"not a readable HDF5 file, damaged or cut short ({error})"]) from None
+        with handle:
+            yield cls(path, handle)
+
+    def __contains__(self, video: str) -> bool:
+        return video in self._known
+
+    def read(self, video: str, numbers: bool = False) -> Entry:
+        """Intervals and features of a video, checked (`numbers`: no text); InputError names the video."""
+        try:
+            group = self._data[video]
+            intervals, features = np.asarray(group["intervals"]), np.asarray(group["features"])
+        except HDF5_ERRORS as error:
+            raise InputError(str(self.path), [f"video '{video}' cannot be read ({error})"]) from None
+        problems = []
+        if intervals.ndim != 2 or intervals.shape[1] != 2:
+            problems.append(f"video '{video}': intervals must be [rows, 2], found {intervals.shape}")
+        if features.ndim < 2:
+            problems.append(f"video '{video}': features must be [rows, columns], found {features.shape}")
+        elif len(features) != len(intervals):
+            problems.append(f"video '{video}': {len(features)} rows of features for {len(intervals)} intervals")
+        if intervals.dtype.kind not in "fiu":
+            problems.append(f"video '{video}': intervals are {intervals.dtype} instead of numbers")
+        elif not np.isfinite(intervals).all():
+            problems.append(f"video '{video}': intervals hold NaN or infinite times")
+        if features.dtype.kind not in ("fiub" if numbers else "fiubSO"):
+            problems.append(f"video '{video}': features are {features.dtype}")
+        if problems:
+            raise InputError(str(self.path), problems)
+        return Entry(intervals.astype(np.float64), features.reshape(len(features), -1))
+
+
+def _metadata(root: Any) -> dict[str, Any]:
+    """JSON documents by key; what is no JSON stays a string."""
+    found: dict[str, Any] = {}
+    for key, value in root["metadata"].items() if "metadata" in root else ():
+        content = np.asarray(value).reshape(-1)
+        text = content[0] if content.size else ""
+        text = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
+        try:
+            found[key] = json.loads(text)
+        except ValueError:
+            found[key] = text
+    return found
+
+
+def read_sequence(path: Path) -> tuple[str, ComputationalSequence]:
+    """A whole file at once, for small ones: (name, sequence)."""
+    with CsdFile.open(path) as file:
+        return file.name, {video: file.read(video) for video in file.videos}
+
+
+def files_by_name(folder: Path) -> dict[str, Path]:
+    """The `.csd` files of a folder by the name in their metadata."""
+    require_path(folder, "folder")
+    paths = sorted(folder.glob(f"*{SUFFIX}"))
+    if not paths:
+        raise InputError(str(folder), [f"holds no {SUFFIX} file"], "Download the computational sequences into it.")
+    names: dict[str, Path] = {}
+    problems = []
+    for path in paths:
+        try:
+            with CsdFile.open(path) as file:
+                if file.name in names:
+                    problems.append(f"{path.name} and {names[file.name].name} are both called '{file.name}'")
+                names[file.name] = path
+        except InputError as error:
+            problems += [f"{path.name}: {problem}" for problem in error.problems]
+    if problems:
+        raise InputError(str(folder), problems)
+    return names
+
+
+def write_sequence(path: Path, name: str, sequence: ComputationalSequence, metadata: Sequence[tuple[str, Any]] = ()):
+    """Write a computational sequence that the SDK reads too."""
+    import h5py
+
+    from demeanor.data.files import write_atomically
+
+    with write_atomically(path) as temporary, h5py.File(temporary, "w") as handle:
+        for entry, value in sequence.items():
+            group = handle.create_group(f"{name}/data/{entry}")
+            for key, content in (("features", value.features), ("intervals", value.intervals)):
+                group.create_dataset(key, data=content, compression="gzip", compression_opts=9)
+        text = h5py.string_dtype(encoding="utf-8")
+        for key, value in {"root name": name, **dict(metadata)}.items():
+            stored = handle.create_dataset(f"{name}/metadata/{key}", (1,), dtype=text)
+            stored[0] = json.dumps(value)
