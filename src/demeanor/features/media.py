@@ -16,6 +16,7 @@ from typing import Any
 import av
 import av.container
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from jaxtyping import Float32
 
 from demeanor.data.errors import DemeanorError
@@ -252,6 +253,7 @@ def decode_frames(
         stream = _video_stream(container)
         if stream is None:
             return
+        paint = _Painter(longest_side)
         origin = _origin(container)
         _seek(container, start, origin)
         held: Any = None
@@ -263,11 +265,11 @@ def decode_frames(
             limit = time if end is None else min(time, end - start)
             if rate is None:
                 if time >= -1e-6 and (end is None or time < end - start):
-                    yield max(time, 0.0), _image(frame, longest_side)
+                    yield max(time, 0.0), paint(frame)
             else:
                 # The frame held so far stands until this one comes; the first one also stands for what precedes it.
                 while tick / rate < limit - 1e-6:
-                    yield tick / rate, _image(held if held is not None else frame, longest_side)
+                    yield tick / rate, paint(held if held is not None else frame)
                     tick += 1
             held, shown = frame, time
             if end is not None and time >= end - start:
@@ -278,13 +280,20 @@ def decode_frames(
             if end is not None:
                 limit = min(limit, end - start)
             while tick / rate < limit - 1e-6:
-                yield tick / rate, _image(held, longest_side)
+                yield tick / rate, paint(held)
                 tick += 1
 
 
-def _image(frame: Any, longest_side: int | None) -> np.ndarray:
-    width, height = frame.width, frame.height
-    largest = max(width, height)
-    if longest_side is not None and largest > longest_side:
-        width, height = (max(round(side * longest_side / largest), 1) for side in (width, height))
-    return frame.to_ndarray(format="rgb24", width=width, height=height)
+class _Painter:
+    """Decoded frames as RGB images. One converter per recording: setting one up costs more than using it."""
+
+    def __init__(self, longest_side: int | None):
+        self.longest_side = longest_side
+        self.converter = VideoReformatter()
+
+    def __call__(self, frame: Any) -> np.ndarray:
+        width, height = frame.width, frame.height
+        largest = max(width, height)
+        if self.longest_side is not None and largest > self.longest_side:
+            width, height = (max(round(side * self.longest_side / largest), 1) for side in (width, height))
+        return self.converter.reformat(frame, width, height, "rgb24", threads=1).to_ndarray()

@@ -8,6 +8,7 @@ given up with its reason.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
@@ -118,6 +119,8 @@ class ProcessPool:
     def _executor(self) -> Any:
         from joblib.externals.loky import get_reusable_executor
 
+        # loky says so when it replaces a worker that has grown; nothing is lost and nobody can act on it.
+        warnings.filterwarnings("ignore", message="A worker stopped while some jobs", category=UserWarning)
         names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
         return get_reusable_executor(
             max_workers=self.workers, timeout=120, initializer=limit_threads, env=dict.fromkeys(names, "1")

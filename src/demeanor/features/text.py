@@ -34,6 +34,7 @@ class Tokens(Extractor):
     reads = frozenset({"text"})
     unit = "token"
     licence = "that of the tokenizer"
+    batched = True  # not worth loading a tokenizer in every worker
     dtype = np.int32
     settings_type: ClassVar[type[Settings]] = TokenSettings
 
