@@ -25,6 +25,9 @@ EXTRACTORS: dict[str, str] = {
     "mel_spectrogram": "demeanor.features.spectrogram:MelSpectrogram",
     "vq_wav2vec_codes": "demeanor.features.speech_codes:SpeechCodes",
     "vq_wav2vec_ids": "demeanor.features.speech_codes:SpeechCodeIds",
+    "hf_speech": "demeanor.features.speech:SpeechStates",
+    "hf_image": "demeanor.features.pictures:ImageStates",
+    "hf_video": "demeanor.features.pictures:VideoStates",
     "face_descriptors": "demeanor.features.vision:FaceDescriptors",
 }
 

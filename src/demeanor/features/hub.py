@@ -127,3 +127,20 @@ def load_model(model: str, kind: str = "AutoModel") -> Any:
     transformers.logging.disable_progress_bar()
     encoder = _loading(getattr(transformers, kind), model)
     return encoder.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@lru_cache(maxsize=4)
+def load_processor(model: str) -> Any:
+    """What turns samples into the input of a speech encoder."""
+    from transformers import AutoFeatureExtractor
+
+    return _loading(AutoFeatureExtractor, model)
+
+
+@lru_cache(maxsize=4)
+def picture_normalisation(model: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of the three colours that an image encoder was trained with."""
+    from transformers import AutoImageProcessor
+
+    processor = _loading(AutoImageProcessor, model)
+    return tuple(processor.image_mean), tuple(processor.image_std)

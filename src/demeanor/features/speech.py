@@ -1,0 +1,196 @@
+"""Any Hugging Face speech encoder: wav2vec 2.0, HuBERT, WavLM, data2vec-audio, the encoder of Whisper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from demeanor.data.settings import Settings
+from demeanor.features.base import SAMPLE_RATE, Clip, Extractor
+from demeanor.features.hub import EncoderError, load_model, load_processor, resolve
+from demeanor.features.text import by_length
+
+#: Families whose transformer treats padded frames as if they were not there, once the convolutions have run.
+MASKED = {"wav2vec2", "hubert", "wavlm"}
+WHISPER_SECONDS = 30
+
+
+class SpeechSettings(Settings):
+    """`model`: a local folder or a hub id. `layers` of hidden states (0 is the input of the first, -1 the last) are
+    summed with `weights`, or averaged without. A sound longer than `window` seconds is encoded piece by piece."""
+
+    model: str
+    layers: tuple[int, ...] = Field(default=(-1,), min_length=1)
+    weights: tuple[float, ...] = ()
+    window: float = Field(default=30.0, gt=0.1, le=120.0)
+    half: bool = False
+
+    @model_validator(mode="after")
+    def _one_weight_per_layer(self) -> SpeechSettings:
+        if self.weights and len(self.weights) != len(self.layers):
+            raise ValueError(f"{len(self.weights)} weights for {len(self.layers)} layers")
+        return self
+
+
+class SpeechStates(Extractor):
+    """`audio.frames`: hidden states of a pretrained speech encoder, [T, D] float32, about 50 frames per second.
+
+    Convolutions run on each sound alone, because some of these models normalise over the whole of it; their
+    transformers then run in batches of like length where padding cannot reach the values. A clip alone and in a
+    batch agrees within 1e-5 (float32). Absent where silent or shorter than one frame (25 ms).
+    """
+
+    name = "hf_speech"
+    stream = "audio.frames"
+    reads = frozenset({"audio"})
+    unit = "frame"
+    licence = "that of the model"
+    batched = True
+    settings_type: ClassVar[type[Settings]] = SpeechSettings
+    #: Padded frames per pass of the transformer.
+    budget: ClassVar[int] = 8000
+
+    @property
+    def version(self) -> str:
+        return "1"
+
+    @cached_property
+    def config(self) -> Any:
+        return resolve(self.settings.model).config
+
+    @property
+    def dimension(self) -> int:
+        return int(self.config.d_model if self._whisper else self.config.hidden_size)
+
+    @property
+    def _whisper(self) -> bool:
+        return self.config.model_type == "whisper"
+
+    @property
+    def _stride(self) -> int:
+        """Samples per frame."""
+        if self._whisper:
+            return 2 * 160
+        return int(np.prod(self.config.conv_stride))
+
+    @property
+    def rate(self) -> float | None:
+        return SAMPLE_RATE / self._stride
+
+    @property
+    def weights_sha256(self) -> str | None:
+        return resolve(self.settings.model).weights_sha256
+
+    @cached_property
+    def model(self) -> Any:
+        if self._whisper:
+            return load_model(self.settings.model, "WhisperModel").encoder
+        return load_model(self.settings.model)
+
+    @cached_property
+    def processor(self) -> Any:
+        found = load_processor(self.settings.model)
+        if found.sampling_rate != SAMPLE_RATE:
+            raise EncoderError(f"encoder '{self.settings.model}' wants {found.sampling_rate} Hz, not {SAMPLE_RATE}")
+        return found
+
+    def extract(self, clips: Sequence[Clip]) -> list[np.ndarray]:
+        pieces: list[np.ndarray] = []
+        owners: list[int] = []
+        for n, clip in enumerate(clips):
+            for piece in self._pieces(clip.without_cache().audible):
+                pieces.append(piece)
+                owners.append(n)
+        states = self._whisper_states(pieces) if self._whisper else self._convolutional_states(pieces)
+        parts: list[list[np.ndarray]] = [[] for _ in clips]
+        for owner, state in zip(owners, states, strict=True):
+            parts[owner].append(state)
+        return [np.concatenate(part) if part else self.absent for part in parts]
+
+    def _pieces(self, waveform: np.ndarray | None) -> list[np.ndarray]:
+        if waveform is None:
+            return []
+        size = int(min(self.settings.window, WHISPER_SECONDS if self._whisper else np.inf) * SAMPLE_RATE)
+        cut = [waveform[start : start + size] for start in range(0, len(waveform), size)]
+        return [piece for piece in cut if len(piece) >= 400]
+
+    def _summed(self, part: Any, **inputs: Tensor) -> Float[Tensor, "batch time dimension"]:
+        """The weighted sum of the hidden states that `part` of the model computes: what enters each layer, and what
+        leaves the last (after the final norm, where the model has one)."""
+        hidden: list[Tensor] = []
+        layers = getattr(self.model, "encoder", self.model).layers
+        hooks = [layer.register_forward_pre_hook(_collector(hidden), with_kwargs=True) for layer in layers]
+        try:
+            hidden.append(part(**inputs).last_hidden_state)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        chosen = torch.stack([hidden[layer] for layer in self.settings.layers])
+        weights = self.settings.weights or (1 / len(self.settings.layers),) * len(self.settings.layers)
+        return torch.einsum("l,lbtd->btd", torch.tensor(weights, dtype=chosen.dtype, device=chosen.device), chosen)
+
+    def _autocast(self) -> Any:
+        kind = next(self.model.parameters()).device.type
+        return torch.autocast(kind, torch.bfloat16, enabled=self.settings.half and kind == "cuda")
+
+    def _convolutional_states(self, pieces: list[np.ndarray]) -> list[np.ndarray]:
+        together = self.config.model_type in MASKED
+        states: list[np.ndarray] = [self.absent] * len(pieces)
+        lengths = [len(piece) // self._stride for piece in pieces]
+        for group in by_length(lengths, self.budget if together else 1):
+            with torch.inference_mode(), self._autocast():
+                if together:
+                    values = self._transformed([self._projected(pieces[n]) for n in group])
+                else:
+                    values = [self._alone(pieces[n]) for n in group]
+            for n, value in zip(group, values, strict=True):
+                states[n] = value.float().cpu().numpy()
+        return states
+
+    def _input(self, samples: np.ndarray) -> Float[Tensor, "1 samples"]:
+        values = self.processor(samples, sampling_rate=SAMPLE_RATE, return_tensors="pt")["input_values"]
+        return values.to(next(self.model.parameters()).device)
+
+    def _alone(self, samples: np.ndarray) -> Float[Tensor, "frames dimension"]:
+        return self._summed(self.model, input_values=self._input(samples))[0]
+
+    def _projected(self, samples: np.ndarray) -> Float[Tensor, "frames dimension"]:
+        features = self.model.feature_extractor(self._input(samples)).transpose(1, 2)
+        hidden = self.model.feature_projection(features)
+        return (hidden[0] if isinstance(hidden, tuple) else hidden)[0]
+
+    def _transformed(self, hidden: list[Tensor]) -> list[Tensor]:
+        padded = torch.nn.utils.rnn.pad_sequence(hidden, batch_first=True)
+        lengths = torch.tensor([len(one) for one in hidden], device=padded.device)
+        mask = torch.arange(padded.shape[1], device=padded.device)[None, :] < lengths[:, None]
+        summed = self._summed(self.model.encoder, hidden_states=padded, attention_mask=mask)
+        return [summed[n, : len(one)] for n, one in enumerate(hidden)]
+
+    def _whisper_states(self, pieces: list[np.ndarray]) -> list[np.ndarray]:
+        states = []
+        device = next(self.model.parameters()).device
+        for start in range(0, len(pieces), 8):
+            group = pieces[start : start + 8]
+            inputs = self.processor(group, sampling_rate=SAMPLE_RATE, return_tensors="pt")["input_features"]
+            with torch.inference_mode(), self._autocast():
+                values = self._summed(self.model, input_features=inputs.to(device)).float().cpu().numpy()
+            # The rest of the thirty seconds is silence that was added.
+            states += [value[: -(-len(piece) // self._stride)] for value, piece in zip(values, group, strict=True)]
+        return states
+
+    def cost(self, clip: Clip) -> float:
+        return (clip.end or 0.0) - clip.start
+
+
+def _collector(hidden: list[Tensor]) -> Any:
+    def collect(module: Any, positional: tuple, named: dict) -> None:
+        hidden.append(positional[0] if positional else named["hidden_states"])
+
+    return collect
