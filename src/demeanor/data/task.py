@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, RootModel, model_validator
 
 from demeanor.data.errors import InputError, nearest
 from demeanor.data.settings import Settings
@@ -110,3 +110,18 @@ class Task(Settings):
             return f"{self.name}: regression in [{self.low:g}, {self.high:g}]"
         how = "one of" if self.kind == "classification" else "any of"
         return f"{self.name}: {how} {', '.join(self.classes)}"
+
+
+class Tasks(RootModel[dict[str, Task]]):
+    """The tasks of a corpus by name; the first one is the main one."""
+
+    model_config = ConfigDict(frozen=True)
+
+    def __getitem__(self, name: str) -> Task:
+        if name not in self.root:
+            raise InputError("parameter 'tasks'", [f"there is no task '{name}'.{nearest(name, self.root)}"])
+        return self.root[name]
+
+    @property
+    def first(self) -> Task:
+        return next(iter(self.root.values()))

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,14 +17,13 @@ from demeanor.data.errors import InputError
 from demeanor.data.examples import Examples
 from demeanor.data.files import read_json
 from demeanor.data.settings import Settings
-from demeanor.data.task import Task
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from demeanor.data.task import Task, Tasks
 
 logger = logging.getLogger(__name__)
 
 Bundles = Mapping[str, Bundle]
+Figure = Any
+"""matplotlib.figure.Figure, which takes long to import; Kedro wants to read every annotation when a run starts."""
 SYNTHETIC = "synthetic"
 
 
@@ -134,7 +133,7 @@ def compare_systems(
     receipts: list[dict[str, Any]],
     champions: dict[str, dict[str, Any]],
     development: Examples,
-    tasks: dict[str, Task],
+    tasks: Tasks,
     settings: EvaluationSettings,
 ) -> tuple[pd.DataFrame, str]:
     """All systems of every task with means, deviations and intervals, and each against the champion."""
@@ -211,7 +210,7 @@ def predict_with(found: Bundles, examples: Examples, kept: tuple[str, ...]) -> n
     return np.stack(predicted)
 
 
-def draw_comparison(comparison: pd.DataFrame, tasks: dict[str, Task], settings: EvaluationSettings) -> Figure:
+def draw_comparison(comparison: pd.DataFrame, tasks: Tasks, settings: EvaluationSettings) -> Figure:
     """Every system's test score with its interval, for the first task."""
     from demeanor.evaluation.figures import comparison_forest
 
@@ -234,7 +233,7 @@ def titled(table: pd.DataFrame) -> str:
 
 
 def draw_answers(
-    predictions: pd.DataFrame, champions: dict[str, dict[str, Any]], tasks: dict[str, Task]
+    predictions: pd.DataFrame, champions: dict[str, dict[str, Any]], tasks: Tasks
 ) -> tuple[Figure, Figure]:
     """The champions' answers: a scatter for numbers, a confusion matrix for classes (of the sign, without classes)."""
     from demeanor.evaluation.figures import confusion_matrix, regression_scatter
@@ -262,14 +261,14 @@ def signs(task: Task, prediction: np.ndarray, target: np.ndarray) -> tuple[Task,
 
 
 def empty_figure(text: str) -> Figure:
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Sheet
 
-    figure = Figure(figsize=(4, 2))
+    figure = Sheet(figsize=(4, 2))
     figure.text(0.5, 0.5, text, ha="center")
     return figure
 
 
-def draw_ablation(ablation: pd.DataFrame, tasks: dict[str, Task]) -> Figure:
+def draw_ablation(ablation: pd.DataFrame, tasks: Tasks) -> Figure:
     """What each subset of modalities is worth to the first champion."""
     from demeanor.evaluation.figures import modality_ablation_bars
 
@@ -279,11 +278,11 @@ def draw_ablation(ablation: pd.DataFrame, tasks: dict[str, Task]) -> Figure:
     return modality_ablation_bars(mine, metric=metric, better=better, title=f"{mine['branch'].iloc[0]}, sealed test")
 
 
-def draw_training(tasks: dict[str, Task], **histories: pd.DataFrame) -> Figure:
+def draw_training(tasks: Tasks, **histories: pd.DataFrame) -> Figure:
     """Loss and validation metric per epoch of every branch, for the first task."""
-    from demeanor.evaluation.figures import training_curves
+    from demeanor.evaluation.curves import training_curves
 
-    metric = next(iter(tasks.values())).selection_metric[0]
+    metric = tasks.first.selection_metric[0]
     rows = [table for table in histories.values() if f"valid_{metric}" in table]
     return training_curves(pd.concat(rows, ignore_index=True), metric=f"valid_{metric}")
 
@@ -336,7 +335,7 @@ def summarise(
     comparison: pd.DataFrame,
     champions: dict[str, dict[str, Any]],
     registration: dict[str, dict[str, Any]],
-    tasks: dict[str, Task],
+    tasks: Tasks,
     settings: EvaluationSettings,
 ) -> str:
     """The short closing table: systems, champion, and where to look next."""

@@ -10,24 +10,11 @@ import numpy as np
 import pandas as pd
 
 from demeanor.data.bundle import Bundle
-from demeanor.data.errors import InputError, nearest
 from demeanor.data.examples import Examples
-from demeanor.data.settings import Settings
-from demeanor.data.task import Task
+from demeanor.data.task import Task, Tasks
 from demeanor.training.settings import BranchSettings
 
 logger = logging.getLogger(__name__)
-
-
-class Tasks(Settings):
-    """The tasks of a corpus by name."""
-
-    tasks: dict[str, Task]
-
-    def find(self, name: str) -> Task:
-        if name not in self.tasks:
-            raise InputError("parameter 'tasks'", [f"there is no task '{name}'.{nearest(name, self.tasks)}"])
-        return self.tasks[name]
 
 
 def validation_score(task: Task, prediction: np.ndarray, target: np.ndarray) -> dict[str, float]:
@@ -38,7 +25,7 @@ def validation_score(task: Task, prediction: np.ndarray, target: np.ndarray) -> 
 
 
 def train_branch(
-    branch: str, development: Examples, settings: BranchSettings, tasks: dict[str, Task], checkpoints: str
+    branch: str, development: Examples, settings: BranchSettings, tasks: Tasks, checkpoints: str
 ) -> tuple[dict[str, Bundle], pd.DataFrame]:
     """Train one branch with every seed of its settings.
 
@@ -48,7 +35,7 @@ def train_branch(
     from demeanor.training import tracking
     from demeanor.training.launch import train
 
-    task = Tasks(tasks=tasks).find(settings.task)
+    task = tasks[settings.task]
     bundles: dict[str, Bundle] = {}
     rows: list[dict[str, float | str]] = []
     for seed in settings.training.seeds:

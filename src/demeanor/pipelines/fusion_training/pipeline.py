@@ -9,7 +9,7 @@ from kedro.pipeline import Node, Pipeline
 
 from demeanor.data.bundle import Bundle
 from demeanor.data.examples import Examples
-from demeanor.data.task import Task
+from demeanor.data.task import Tasks
 from demeanor.pipelines.branches import selected
 from demeanor.pipelines.fusion_training import nodes
 from demeanor.training.settings import BranchSettings
@@ -45,7 +45,7 @@ def trainer(branch: str) -> Callable[..., tuple[dict[str, Bundle], pd.DataFrame]
     """`train_branch` for one branch. Kedro reads the types of the parameters off the signature, so it is spelt out."""
 
     def train(
-        development: Examples, settings: BranchSettings, tasks: dict[str, Task], checkpoints: str
+        development: Examples, settings: BranchSettings, tasks: Tasks, checkpoints: str
     ) -> tuple[dict[str, Bundle], pd.DataFrame]:
         return nodes.train_branch(branch, development, settings, tasks, checkpoints)
 

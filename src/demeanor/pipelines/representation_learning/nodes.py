@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
+from pydantic import ConfigDict, RootModel
 
+from demeanor.data.bundle import Bundle
 from demeanor.data.examples import Examples
 from demeanor.data.stream import Stream
-from demeanor.data.task import Task
+from demeanor.data.task import Tasks
 from demeanor.training.representation_settings import RepresentationSettings
-
-if TYPE_CHECKING:
-    from demeanor.models.representation import RepresentationBundle
 
 logger = logging.getLogger(__name__)
 
 
+class Representations(RootModel[dict[str, RepresentationSettings]]):
+    """Representations to learn, by name."""
+
+    model_config = ConfigDict(frozen=True)
+
+
 def pretrain_representations(
-    development: Examples, settings: dict[str, RepresentationSettings], checkpoints: str
-) -> tuple[dict[str, RepresentationBundle], pd.DataFrame]:
+    development: Examples, settings: Representations, checkpoints: str
+) -> tuple[dict[str, Bundle], pd.DataFrame]:
     """Learn every representation of the settings without labels, on the train split."""
     import tempfile
 
@@ -29,7 +33,7 @@ def pretrain_representations(
     from demeanor.training.representation import pretrain
 
     bundles, rows = {}, []
-    for name, chosen in settings.items():
+    for name, chosen in settings.root.items():
         parameters = {"representation": name, "settings": chosen.as_dict()}
         tags = {"representation": name, "data_hash": development.data_hash}
         with tracking.current().child(f"representation {name}", parameters, tags) as run:
@@ -47,7 +51,7 @@ def pretrain_representations(
     return bundles, pd.DataFrame(rows)
 
 
-def embed_development(development: Examples, bundles: dict[str, RepresentationBundle]) -> dict[str, Stream]:
+def embed_development(development: Examples, bundles: dict[str, Bundle]) -> dict[str, Stream]:
     """One stream `representation.<name>` per representation."""
     from demeanor.training.representation import embed
 
@@ -58,8 +62,8 @@ def embed_development(development: Examples, bundles: dict[str, RepresentationBu
 def probe_representations(
     development: Examples,
     streams: dict[str, Stream],
-    bundles: dict[str, RepresentationBundle],
-    tasks: dict[str, Task],
+    bundles: dict[str, Bundle],
+    tasks: Tasks,
 ) -> pd.DataFrame:
     """What a linear model reads out of each representation, against majority and pooled raw features."""
     from demeanor.evaluation.probe import compare
@@ -69,7 +73,7 @@ def probe_representations(
     found = {name.partition(".")[2]: stream for name, stream in streams.items()}
     found["pooled_features"] = pooled_features(next(iter(bundles.values())), development)
     tables = []
-    for name, task in tasks.items():
+    for name, task in tasks.root.items():
         table = compare(found, development, task).rename_axis("representation").reset_index()
         tables.append(table.assign(task=name))
         metric = task.selection_metric[0]
