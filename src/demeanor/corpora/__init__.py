@@ -12,6 +12,11 @@ if TYPE_CHECKING:
 READERS = {
     "label_csv": "demeanor.corpora.label_csv:LabelCsvReader",
     "cmu_sdk": "demeanor.corpora.cmu_sdk:CmuSdkReader",
+    "folder": "demeanor.corpora.folder:FolderReader",
+    "iemocap": "demeanor.corpora.iemocap:IemocapReader",
+    "meld": "demeanor.corpora.meld:MeldReader",
+    "multilogue_pickle": "demeanor.corpora.multilogue_pickle:MultiloguePickleReader",
+    "ravdess": "demeanor.corpora.ravdess:RavdessReader",
     "mmsa_pickle": "demeanor.corpora.mmsa_pickle:MmsaPickleReader",
     "mosi_utterances": "demeanor.corpora.mosi_utterances:MosiUtterancesReader",
 }

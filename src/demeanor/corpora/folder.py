@@ -1,0 +1,214 @@
+"""Your own recordings: a manifest (csv or parquet), or nothing but a folder of clips.
+
+A manifest needs `id` and one of `text`, `audio`, `video` (or `media`). Everything else has a default: one dialogue per
+row, an unknown speaker, no labels. Numeric columns and short text columns that are none of the known ones are labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from demeanor.corpora.base import Card, Corpus, Finding, Reader, ReaderSettings, require_path
+from demeanor.corpora.label_csv import SPLIT_NAMES
+from demeanor.corpora.paths import MEDIA_SUFFIXES, as_identifier, why_unsafe, why_unsafe_name
+from demeanor.corpora.splits import random_split
+from demeanor.corpora.tables import listed, numbers, read_table
+from demeanor.data.errors import InputError, nearest
+from demeanor.data.utterances import make_table
+
+MANIFESTS = ("manifest.csv", "manifest.tsv", "manifest.parquet")
+SOURCES = ("video", "audio", "media", "text")
+KNOWN = ("id", *SOURCES, "split", "dialogue", "turn", "speaker", "start", "end", "language")
+
+
+class FolderSettings(ReaderSettings):
+    """
+    manifest  relative to `path`; None looks for manifest.csv, .tsv or .parquet and does without one if there is none
+    labels    columns that are labels; None takes every column that is not known by name
+    low, high range of the labels that are numbers; None accepts any
+    shares    train, valid, test where the manifest has labels and no `split` column: by speaker if there are three,
+              else by dialogue
+    seed      of that split
+    """
+
+    name: str = "folder"
+    manifest: str | None = None
+    labels: tuple[str, ...] | None = None
+    low: float | None = None
+    high: float | None = None
+    shares: tuple[float, float, float] = (0.7, 0.1, 0.2)
+    seed: int = 1
+
+
+class FolderReader(Reader):
+    """Gives the label columns under their own names. Without labels all rows are `test`: there is only prediction."""
+
+    settings_type = FolderSettings
+
+    def read(self, settings: FolderSettings, output: Path) -> Corpus:
+        root = require_path(settings.path, "folder")
+        names = (settings.manifest,) if settings.manifest else MANIFESTS
+        manifest = next((root / name for name in names if (root / name).is_file()), None)
+        if manifest is None and settings.manifest:
+            raise InputError(str(root), [f"there is no manifest '{settings.manifest}'"])
+        findings: list[Finding] = []
+        table, line, separator = _manifest(manifest, findings) if manifest else (_scan(root), None, ",")
+        where = str(manifest or root)
+        problems: list[str] = []
+        rows, labels = _rows(table, line, separator, settings, problems)
+        if problems:
+            raise InputError(where, problems, "docs/corpora.md shows a manifest.")
+        splits = _splits(table, rows, labels, settings, findings, problems)
+        if problems:
+            raise InputError(where, problems)
+        for row, split in zip(rows, splits, strict=True):
+            row["split"] = split
+        checked = make_table(rows, where)
+        card = Card(settings.name, "that of your own recordings")
+        return Corpus(settings.name, checked, root, card, findings=tuple(findings))
+
+
+def _manifest(path: Path, findings: list[Finding]) -> tuple[pd.DataFrame, pd.Series, str]:
+    if path.suffix == ".parquet":
+        try:
+            table = pd.read_parquet(path)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise InputError(str(path), [f"not a readable parquet file ({error})"]) from None
+        table.columns = [str(name).strip() for name in table.columns]
+        strings = table.astype(object).where(table.notna(), "").map(str)
+        return strings.astype(object), pd.Series(range(1, len(table) + 1), index=table.index), ","
+    found = read_table(path, KNOWN)
+    findings += found.findings
+    return found.rows, found.numbers, found.separator
+
+
+def _scan(root: Path) -> pd.DataFrame:
+    """Every recording below the folder; a .txt beside it is its transcript."""
+    rows = []
+    for path in sorted(root.rglob("*")):
+        if path.suffix.lower() in MEDIA_SUFFIXES and not path.name.startswith("."):
+            relative = path.relative_to(root)
+            spoken = path.with_suffix(".txt")
+            text = spoken.read_text(encoding="utf-8", errors="replace").strip() if spoken.is_file() else ""
+            rows.append({"id": relative.with_suffix("").as_posix(), "media": relative.as_posix(), "text": text})
+    if not rows:
+        raise InputError(str(root), [f"holds neither a manifest ({', '.join(MANIFESTS)}) nor a recording"])
+    return pd.DataFrame(rows, dtype=object)
+
+
+def _rows(
+    table: pd.DataFrame, line: pd.Series | None, separator: str, settings: FolderSettings, problems: list[str]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Rows of the utterances table and the names of the label columns; what is wrong goes to `problems`."""
+    if "id" not in table:
+        problems.append(f"there is no column 'id'.{nearest('id', table.columns)}")
+    if not any(name in table for name in SOURCES):
+        problems.append("there is none of the columns text, audio, video, media")
+    labels = _label_columns(table, settings, problems)
+    if problems:
+        return [], []
+    clean = _clean(table, separator)
+    values = {name: _label(table[name].astype(str).str.strip(), separator) for name in labels}
+    places = line if line is not None else pd.Series(range(1, len(table) + 1), index=table.index)
+    for wrong, what in _checks(clean, values, settings):
+        if wrong.any():
+            problems.append(f"{what} in {listed(places[wrong])}")
+    turn = _turns(clean)
+    return [
+        {"utterance_id": row["id"], "corpus": settings.name, "dialogue": row["dialogue"], "turn": turn[n],
+         "speaker": row["speaker"] or None, "start": 0.0 if pd.isna(row["start"]) else row["start"], "end": row["end"],
+         "text": row["text"] or None, "language": row["language"] or settings.language, "media": row["media"] or None,
+         **{name: value.iloc[n] for name, value in values.items()}}
+        for n, row in enumerate(clean.to_dict("records"))
+    ], labels  # fmt: skip
+
+
+def _clean(table: pd.DataFrame, separator: str) -> pd.DataFrame:
+    """All known columns, as strings or numbers; empty where the manifest has none."""
+    nothing = pd.Series("", index=table.index, dtype=object)
+    told = {name: table[name].astype(str).str.strip() if name in table else nothing for name in KNOWN}
+    clean = pd.DataFrame({name: told[name] for name in ("text", "speaker", "language")})
+    clean["id"] = told["id"].map(as_identifier)
+    dialogue = told["dialogue"].map(as_identifier)
+    clean["dialogue"] = dialogue.where(dialogue != "", clean["id"])
+    clean["media"] = nothing
+    for name in ("media", "audio", "video"):  # the last one that is given counts: a video has sound as well
+        clean["media"] = clean["media"].where(told[name] == "", told[name])
+    for name in ("start", "end", "turn"):
+        clean[name] = numbers(told[name], separator)
+        clean[f"{name} as written"] = told[name]
+    return clean
+
+
+def _checks(
+    clean: pd.DataFrame, values: dict[str, pd.Series], settings: FolderSettings
+) -> Iterator[tuple[pd.Series, str]]:
+    """(rows, what is wrong with them)."""
+    yield clean["id"].map(why_unsafe_name).notna(), "no usable id"
+    yield clean["id"].duplicated(), "an id that stands once more"
+    yield (
+        clean["media"].map(lambda path: bool(path) and why_unsafe(path) is not None),
+        "a path that leads out of the folder",
+    )
+    yield (clean["media"] == "") & (clean["text"] == ""), "neither text nor a recording"
+    for name in ("start", "end", "turn"):
+        yield clean[name].isna() & (clean[f"{name} as written"] != ""), f"no number for {name}"
+    yield clean["start"].lt(0), "a start before 0"
+    yield clean["end"].le(clean["start"].fillna(0)), "an end that is not after its start"
+    for name, value in values.items():
+        if value.dtype == float and settings.low is not None and settings.high is not None:
+            outside = value.notna() & ~value.between(settings.low, settings.high)
+            yield outside, f"{name} outside [{settings.low:g}, {settings.high:g}]"
+
+
+def _turns(clean: pd.DataFrame) -> list[int]:
+    """Position within the dialogue: by `turn` where it is given, else in the order of the manifest."""
+    order = clean.assign(position=range(len(clean))).sort_values(["turn", "position"], kind="stable")
+    return order.groupby("dialogue").cumcount().reindex(clean.index).tolist()
+
+
+def _label_columns(table: pd.DataFrame, settings: FolderSettings, problems: list[str]) -> list[str]:
+    if settings.labels is None:
+        return [name for name in table if name not in KNOWN and name]
+    problems += [
+        f"there is no label column '{name}'.{nearest(name, table.columns)}"
+        for name in settings.labels
+        if name not in table
+    ]
+    return list(settings.labels)
+
+
+def _label(column: pd.Series, separator: str) -> pd.Series:
+    """Numbers if every cell that is not empty is one, else names."""
+    values = numbers(column, separator)
+    if values.notna().sum() == (column != "").sum():
+        return values
+    return column.where(column != "", None)
+
+
+def _splits(
+    table: pd.DataFrame, rows: list[dict[str, Any]], labels: list[str], settings: FolderSettings,
+    findings: list[Finding], problems: list[str],
+) -> list[str]:  # fmt: skip
+    """The manifest's own split, or one by speaker or dialogue, or all test where there is nothing to learn from."""
+    if "split" in table and table["split"].astype(str).str.strip().ne("").any():
+        told = table["split"].astype(str).str.strip().str.lower()
+        unknown = sorted(set(told) - set(SPLIT_NAMES))
+        problems += [f"split '{name}' is none.{nearest(name, SPLIT_NAMES)}" for name in unknown]
+        return [SPLIT_NAMES.get(name, "test") for name in told]
+    if not labels or not any(pd.notna(row[name]) for row in rows for name in labels):
+        findings.append(
+            Finding("no_labels", "warning", "there is no label: nothing can be learnt, only predicted", len(rows),
+                    advice="Add a column with a number or a class, for example `sentiment`.")
+        )  # fmt: skip
+        return ["test"] * len(rows)
+    draft = make_table([row | {"split": "train"} for row in rows], "manifest")
+    by = "speaker" if draft["speaker"].notna().all() and draft["speaker"].nunique() >= 3 else "dialogue"
+    made = random_split(draft, by, settings.shares, settings.seed)
+    findings.append(Finding("own_split", "note", f"split by {by}, seed {settings.seed}, sha256 {made.sha256[:16]}"))
+    place = {name: part for part, ids in made.parts.items() for name in ids}
+    return [place[row["utterance_id"]] for row in rows]

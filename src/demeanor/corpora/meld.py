@@ -1,0 +1,130 @@
+"""MELD: three csv files, and the clips of the scenes where they are present.
+
+`train_sent_emo.csv`, `dev_sent_emo.csv`, `test_sent_emo.csv` as released by declare-lab; clips `dia<D>_utt<U>.mp4` in
+the folders of MELD.Raw. Seven emotions, three sentiments; the same six actors speak in all splits.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from demeanor.corpora.base import Corpus, Finding, Reader, ReaderSettings, require_path
+from demeanor.corpora.cards import card_for
+from demeanor.corpora.paths import MediaFolder
+from demeanor.corpora.tables import listed, missing_columns, numbers, read_table
+from demeanor.data.errors import InputError
+from demeanor.data.utterances import make_table
+
+COLUMNS = {
+    "Utterance": "the transcript", "Speaker": "who speaks", "Emotion": "one of seven",
+    "Sentiment": "positive, neutral or negative", "Dialogue_ID": "number of the dialogue",
+    "Utterance_ID": "number of the turn",
+}  # fmt: skip
+FILES = {"train": "train_sent_emo.csv", "valid": "dev_sent_emo.csv", "test": "test_sent_emo.csv"}
+MEDIA = {
+    "train": ("train_splits", "train/train_splits", "train"),
+    "valid": ("dev_splits_complete", "dev/dev_splits_complete", "dev"),
+    "test": ("output_repeated_splits_test", "test/output_repeated_splits_test", "test"),
+}
+EMOTIONS = ("neutral", "joy", "sadness", "anger", "surprise", "fear", "disgust")
+SENTIMENTS = ("negative", "neutral", "positive")
+
+
+class MeldSettings(ReaderSettings):
+    """`media`: look for the clips; without them MELD is text alone."""
+
+    name: str = "meld"
+    media: bool = True
+
+
+class MeldReader(Reader):
+    """Gives `emotion` (seven names) and `polarity` (negative, neutral, positive)."""
+
+    settings_type = MeldSettings
+
+    def read(self, settings: MeldSettings, output: Path) -> Corpus:
+        root = require_path(settings.path, "folder")
+        problems: list[str] = []
+        rows: list[dict[str, Any]] = []
+        repaired = 0
+        for split, name in FILES.items():
+            try:
+                table = read_table(root / name, COLUMNS)
+            except InputError as error:
+                problems += [f"{name}: {problem}" for problem in error.problems]
+                continue
+            missing = missing_columns(table.rows.columns, COLUMNS)
+            if missing:
+                problems += [f"{name}: {problem}" for problem in missing]
+                continue
+            found, changed = _rows(table.rows, table.numbers, split, root, settings, problems)
+            rows += found
+            repaired += changed
+        if problems:
+            raise InputError(str(root), problems, "The three csv files of MELD's release belong into this folder.")
+        findings = []
+        if repaired:
+            findings.append(
+                Finding("repaired_text", "note", "transcripts with remains of Windows-1252 were repaired", repaired)
+            )
+        if not any(row["media"] for row in rows):
+            findings.append(Finding("no_media", "note", "there are no clips: text alone can be used", len(rows)))
+        utterances = make_table(rows, str(root))
+        return Corpus(settings.name, utterances, root, card_for("meld"), findings=tuple(findings))
+
+
+def _rows(
+    rows: pd.DataFrame, line: pd.Series, split: str, root: Path, settings: MeldSettings, problems: list[str]
+) -> tuple[list[dict[str, Any]], int]:
+    """Utterances of one file, and how many transcripts were repaired."""
+    name = FILES[split]
+    dialogue, turn = numbers(rows["Dialogue_ID"]), numbers(rows["Utterance_ID"])
+    emotion, sentiment = rows["Emotion"].str.strip().str.lower(), rows["Sentiment"].str.strip().str.lower()
+    for wrong, what in (
+        (
+            dialogue.isna() | turn.isna() | (dialogue % 1 != 0) | (turn % 1 != 0) | (turn < 0),
+            "no whole number for an id",
+        ),
+        (~emotion.isin(EMOTIONS), "an emotion that is none of the seven"),
+        (~sentiment.isin(SENTIMENTS), "a sentiment that is none of the three"),
+        (rows.duplicated(["Dialogue_ID", "Utterance_ID"]), "a dialogue and utterance that stand once more"),
+    ):
+        if wrong.any():
+            problems.append(f"{name}: {what} in {listed(line[wrong])}")
+    if problems:
+        return [], 0
+    text = rows["Utterance"].map(repair_text)
+    changed = int((text != rows["Utterance"]).sum())
+    order = turn.groupby(dialogue).rank(method="first").astype(int) - 1
+    finder = MediaFolder(root)
+    folder = next((place for place in MEDIA[split] if settings.media and (root / place).is_dir()), None)
+    found = []
+    for n in rows.index:
+        key = f"dia{int(dialogue[n])}_utt{int(turn[n])}"
+        media = None
+        if folder is not None:
+            media = finder.find(folder, [key]) or f"{folder}/{key}.mp4"
+        found.append({
+            "utterance_id": f"{split}_{key}", "corpus": settings.name, "split": split,
+            "dialogue": f"{split}_dia{int(dialogue[n])}", "turn": int(order[n]),
+            "speaker": repair_text(rows["Speaker"][n].strip()) or None, "start": 0.0, "text": text[n].strip() or None,
+            "language": settings.language, "media": media, "emotion": emotion[n], "polarity": sentiment[n],
+        })  # fmt: skip
+    return found, changed
+
+
+def repair_text(text: str) -> str:
+    """Undo what reading Windows-1252 as something else left behind.
+
+    Control characters U+0080 to U+009F are bytes of Windows-1252 that were read as latin-1; a sequence such as "â€™"
+    is UTF-8 that was read as Windows-1252.
+    """
+    if re.search("[â][€]", text):
+        with suppress(UnicodeError):  # a line that mixes both still has its control characters repaired below
+            text = text.encode("cp1252").decode("utf-8")
+    return re.sub("[\x80-\x9f]", lambda found: found.group().encode("latin-1").decode("cp1252", "ignore"), text)

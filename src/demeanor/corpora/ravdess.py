@@ -1,0 +1,115 @@
+"""RAVDESS speech: acted sentences of two wordings, eight emotions, no dialogue; audio alone.
+
+A folder of `Actor_NN/<seven numbers>.wav` (or flac), with or without a `manifest.csv`. The numbers of a file name are
+modality, channel, emotion, intensity, statement, repetition and actor.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from demeanor.corpora.base import Corpus, Finding, Reader, ReaderSettings, require_path
+from demeanor.corpora.cards import card_for
+from demeanor.corpora.paths import AUDIO_SUFFIXES, VIDEO_SUFFIXES, why_unsafe
+from demeanor.corpora.tables import listed, missing_columns, read_table
+from demeanor.data.errors import InputError
+from demeanor.data.utterances import make_table
+
+EMOTIONS = ("neutral", "calm", "happiness", "sadness", "anger", "fear", "disgust", "surprise")
+SPELLINGS = {
+    "happy": "happiness", "sad": "sadness", "angry": "anger", "fearful": "fear", "surprised": "surprise",
+    "disgusted": "disgust",
+}  # fmt: skip
+STATEMENTS = {"01": "Kids are talking by the door", "02": "Dogs are sitting by the door"}
+NAME = re.compile(r"(0[123])-(0[12])-(0[1-8])-(0[12])-(0[12])-(0[12])-(\d\d)")
+COLUMNS = {"path": "the recording", "speaker": "the actor's number", "emotion": "one of eight"}
+
+
+class RavdessSettings(ReaderSettings):
+    """
+    held_out  actors in each of valid and test, the last ones; None takes about a sixth, women and men alike (odd
+              numbers are men, even ones women)
+    """
+
+    name: str = "ravdess"
+    held_out: int | None = Field(default=None, ge=1)
+
+
+class RavdessReader(Reader):
+    """Gives `emotion` (eight names), `intensity` (normal, strong) and `gender`; no actor is in two splits."""
+
+    settings_type = RavdessSettings
+
+    def read(self, settings: RavdessSettings, output: Path) -> Corpus:
+        root = require_path(settings.path, "folder")
+        manifest = root / "manifest.csv"
+        rows = _from_manifest(manifest, root) if manifest.is_file() else _from_names(root)
+        speakers = sorted({row["speaker"] for row in rows})
+        count = settings.held_out or 2 * max(1, round(len(speakers) / 12))
+        if len(speakers) < 3 or 2 * count >= len(speakers):
+            raise InputError(str(root), [f"{len(speakers)} actors cannot be split with {count} each held out"])
+        place = dict.fromkeys(speakers, "train")
+        place |= dict.fromkeys(speakers[-2 * count : -count], "valid") | dict.fromkeys(speakers[-count:], "test")
+        common = {"corpus": settings.name, "turn": 0, "start": 0.0, "language": settings.language}
+        table = make_table([row | common | {"split": place[row["speaker"]]} for row in rows], str(root))
+        found = table["speaker"].value_counts()
+        short = [f"{name}: {number}" for name, number in found.items() if number != 60]
+        findings = [] if not short else [
+            Finding("expected_counts", "warning", "actors with another number of recordings than 60", len(short),
+                    tuple(short[:3]))
+        ]  # fmt: skip
+        return Corpus(settings.name, table, root, card_for("ravdess"), findings=tuple(findings))
+
+
+def _from_manifest(path: Path, root: Path) -> list[dict[str, Any]]:
+    table = read_table(path, COLUMNS)
+    rows = table.rows
+    problems = missing_columns(rows.columns, COLUMNS)
+    if problems:
+        raise InputError(str(path), problems)
+    emotion = rows["emotion"].str.strip().str.lower().replace(SPELLINGS)
+    unsafe = rows["path"].map(why_unsafe)
+    for wrong, what in (
+        (~emotion.isin(EMOTIONS), "an emotion that is none of the eight"),
+        (unsafe.notna(), "a path that leads out of the corpus folder"),
+        (rows["path"].duplicated(), "a recording that is listed again"),
+        (rows["speaker"].str.strip() == "", "no actor"),
+    ):
+        if wrong.any():
+            problems.append(f"{what} in {listed(table.numbers[wrong])}")
+    if problems:
+        raise InputError(str(path), problems)
+    found = []
+    for n, row in enumerate(rows.to_dict("records")):
+        name = Path(row["path"]).stem
+        found.append({
+            "utterance_id": name, "dialogue": name, "speaker": f"Actor_{int(row['speaker']):02d}"
+            if row["speaker"].strip().isdecimal() else row["speaker"].strip(),
+            "text": row.get("text") or None, "media": row["path"], "emotion": emotion.iloc[n],
+            **{key: row[key] for key in ("intensity", "gender") if row.get(key)},
+        })  # fmt: skip
+    return found
+
+
+def _from_names(root: Path) -> list[dict[str, Any]]:
+    found = []
+    for path in sorted(root.glob("Actor_*/*")):
+        match = NAME.fullmatch(path.stem)
+        if match is None or path.suffix.lower() not in AUDIO_SUFFIXES + VIDEO_SUFFIXES:
+            continue
+        _, channel, emotion, intensity, statement, _, actor = match.groups()
+        if channel != "01":  # sung, not spoken
+            continue
+        found.append({
+            "utterance_id": path.stem, "dialogue": path.stem, "speaker": f"Actor_{actor}",
+            "text": STATEMENTS[statement], "media": path.relative_to(root).as_posix(),
+            "emotion": EMOTIONS[int(emotion) - 1],
+            "intensity": "strong" if intensity == "02" else "normal", "gender": "male" if int(actor) % 2 else "female",
+        })  # fmt: skip
+    if not found:
+        raise InputError(str(root), ["no recording is named like RAVDESS's, for example 03-01-06-01-02-01-12.wav"])
+    return found
