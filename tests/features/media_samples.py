@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+
+from demeanor.features.base import Clip
 
 RATE = 16_000
 
@@ -77,3 +82,14 @@ def write_recording(
                 container.mux(audio.encode(part))
             container.mux(audio.encode(None))
     return path
+
+
+class PoisonedClip(Clip):
+    """A clip whose sound takes down the process that decodes it, as a bug in a codec would."""
+
+    @property
+    def waveform(self) -> np.ndarray | None:
+        if multiprocessing.parent_process() is None:
+            raise RuntimeError("a poisoned clip reached the main process")
+        os.kill(os.getpid(), signal.SIGKILL)
+        return None

@@ -28,7 +28,9 @@ SPEECH = {
     "hubert": lambda: transformers.HubertModel(transformers.HubertConfig(**SMALL, **CONVOLUTIONS)),
     "wavlm": lambda: transformers.WavLMModel(transformers.WavLMConfig(**SMALL, **CONVOLUTIONS)),
     "data2vec": lambda: transformers.Data2VecAudioModel(
-        transformers.Data2VecAudioConfig(**SMALL, **{**CONVOLUTIONS, "num_conv_pos_embeddings": 3}, conv_pos_kernel_size=5)
+        transformers.Data2VecAudioConfig(
+            **SMALL, **{**CONVOLUTIONS, "num_conv_pos_embeddings": 3}, conv_pos_kernel_size=5
+        )
     ),
     "whisper": lambda: transformers.WhisperModel(
         transformers.WhisperConfig(

@@ -200,7 +200,7 @@ def pool_for(extractor: Extractor, workers: int, clips: int, cluster: Any = None
     if cluster is not None:
         from demeanor.features.cluster import DaskPool
 
-        return DaskPool(cluster)
+        return DaskPool(cluster, workers)
     if workers <= 1 or clips <= 4:
         return HerePool(extractor)
     return ProcessPool(workers)

@@ -1,0 +1,80 @@
+"""The same plan on a Dask cluster: a local one, or the scheduler at an address.
+
+Workers get clips, build their extractor once, and send values back; the shards are written here, so that the files
+are byte for byte those of a local run. Workers must see the media under the same paths and hold the same version
+of Demeanor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from demeanor.data.errors import InputError, MissingExtraError
+from demeanor.features.pools import Outcome, Task, _died, after_death, available_cores, work
+
+LOCAL = "local"
+
+
+class DaskPool:
+    """`address`: "local" for a cluster of processes on this machine that lives as long as the run, else a
+    scheduler's address such as tcp://10.0.0.5:8786."""
+
+    def __init__(self, address: str, workers: int | None = None):
+        self.address, self.workers = address, workers or available_cores()
+
+    def _connected(self) -> Any:
+        try:
+            from dask import config
+            from distributed import Client, LocalCluster
+        except ImportError:
+            raise MissingExtraError("extraction on a Dask cluster", "dask") from None
+        if self.address == LOCAL:
+            with config.set({"distributed.scheduler.allowed-failures": 0}):  # attempts are counted here, by clip
+                cluster = LocalCluster(
+                    n_workers=self.workers, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=0
+                )
+            return Client(cluster, set_as_default=False), cluster
+        try:
+            return Client(self.address, timeout="10s", set_as_default=False), None
+        except (OSError, ValueError, TimeoutError) as error:
+            advice = "Start one with `dask scheduler` and `dask worker ADDRESS`, or give 'local'."
+            raise InputError("cluster", [f"no Dask scheduler at '{self.address}' ({error})"], advice) from None
+
+    def run(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
+        client, cluster = self._connected()
+        try:
+            yield from self._outcomes(client, iter(tasks))
+        finally:
+            client.close()
+            if cluster is not None:
+                cluster.close()
+
+    def _outcomes(self, client: Any, source: Iterator[Task]) -> Iterator[Outcome]:
+        from distributed import as_completed
+
+        flying: dict[Any, Task] = {}
+        again: list[Task] = []
+        finished = as_completed(loop=client.loop, raise_errors=False)
+        while True:
+            # What fell with a worker is tried alone, so that only the clip to blame runs out of attempts.
+            room = 1 if again else 2 * max(len(client.scheduler_info(n_workers=-1)["workers"]), 1)
+            while len(flying) < room and (task := again.pop() if again else next(source, None)) is not None:
+                room = 1 if task.alone else room
+                future = client.submit(work, task, pure=False, retries=0)
+                flying[future] = task
+                finished.add(future)
+            if not flying:
+                return
+            future = next(finished)
+            task = flying.pop(future)
+            if future.status == "finished":
+                yield future.result()
+                continue
+            problem = future.exception()
+            if problem is None or not _died(problem):
+                raise problem or RuntimeError(f"a task ended as '{future.status}'")
+            outcome, retried = after_death(task, problem)
+            again += retried
+            if outcome:
+                yield outcome
