@@ -12,7 +12,7 @@ from demeanor.models.text_encoder import locate
 
 SMALL_SPEECH = "small"
 #: A data2vec-like speech encoder for corpora of some hundred clips, always RANDOMLY INITIALISED and trained whole:
-#: 20 ms frames from four convolutions, two transformer layers. A yardstick and a demo, no substitute for pretraining.
+#: 40 ms frames from four convolutions, two transformer layers. A yardstick and a demo, no substitute for pretraining.
 PRESETS: dict[str, dict[str, Any]] = {
     SMALL_SPEECH: {
         "model_type": "data2vec-audio",
@@ -21,12 +21,13 @@ PRESETS: dict[str, dict[str, Any]] = {
         "num_attention_heads": 4,
         "intermediate_size": 256,
         "conv_dim": [32, 48, 64, 96],
-        "conv_kernel": [20, 8, 8, 4],
-        "conv_stride": [10, 4, 4, 2],
+        "conv_kernel": [20, 8, 8, 8],
+        "conv_stride": [10, 4, 4, 4],
         "num_feat_extract_layers": 4,
         "num_conv_pos_embeddings": 2,
         "conv_pos_kernel_size": 19,
         "num_conv_pos_embedding_groups": 16,
+        "attention_dropout": 0.0,
         "apply_spec_augment": False,
         "mask_time_prob": 0.0,
         "layerdrop": 0.0,
