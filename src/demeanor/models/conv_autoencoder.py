@@ -13,14 +13,21 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from demeanor.data.errors import InputError
 from demeanor.data.settings import Settings
-from demeanor.models.pooling import pool_pairs, unpool_pairs
+from demeanor.models.convolution import (
+    convolve,
+    lay_out,
+    pool_pairs,
+    put_rows,
+    take_rows,
+    unpool_pairs,
+)
 from demeanor.models.representation import Layout, RepresentationCard, RepresentationModel, reconstruction_terms
 
 KERNELS = (3, 3, 5, 5)
@@ -46,37 +53,26 @@ class ConvAutoencoderSettings(Settings):
     )
 
 
-class MaskedBatchNorm(nn.BatchNorm2d):
-    """Batch norm whose training statistics are those of the observed positions alone.
-
-    With no mask it is nn.BatchNorm2d to the last bit.
-    """
-
-    def forward(self, values: Tensor, mask: Float[Tensor, "batch 1 height width"] | None = None) -> Tensor:
-        if mask is None:
-            return super().forward(values)
-        if self.training:
-            count = mask.sum().clamp(min=1.0)
-            mean = (values * mask).sum(dim=(0, 2, 3)) / count
-            centred = (values - mean[:, None, None]) * mask
-            variance = centred.square().sum(dim=(0, 2, 3)) / count
-            self._track(mean.detach(), (variance * (count / (count - 1.0).clamp(min=1.0))).detach())
-            scale = self.weight * torch.rsqrt(variance + self.eps)
-            return centred * scale[:, None, None] + self.bias[:, None, None] * mask
-        return super().forward(values) * mask
-
-    def _track(self, mean: Tensor, unbiased: Tensor) -> None:
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        assert self.num_batches_tracked is not None
-        momentum = self.momentum or 0.0
-        self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
-        self.running_var.lerp_(unbiased.to(self.running_var.dtype), momentum)
-        self.num_batches_tracked.add_(1)
-
-
 def _block(convolution: nn.Module, channels: int) -> nn.Sequential:
-    return nn.Sequential(convolution, MaskedBatchNorm(channels))
+    return nn.Sequential(convolution, nn.BatchNorm2d(channels))
+
+
+def run_block(block: nn.Sequential, values: Tensor, places: Int[Tensor, " observed"] | None) -> Tensor:
+    """Convolution, batch norm, GELU. With `places` (see Places) the rest of the map is zero and enters no statistic.
+
+    The observed positions are gathered first: statistics are then the ordinary ones of fewer rows, and what is
+    padding costs nothing.
+    """
+    layer, norm = block[0], block[1]
+    assert isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
+    values = convolve(layer, values)
+    if places is None:
+        return functional.gelu(norm(values))
+    batch, channels, height, width = values.shape
+    rows = take_rows(values.permute(0, 2, 3, 1).reshape(-1, channels), places)
+    rows = functional.gelu(norm(rows[:, :, None, None])[:, :, 0, 0])
+    laid = put_rows(rows, places, batch * height * width).view(batch, height, width, channels)
+    return laid.permute(0, 3, 1, 2)
 
 
 class Encoder(nn.Module):
@@ -91,10 +87,10 @@ class Encoder(nn.Module):
         # No normalisation and no activation after the last convolution: the embedding is linear in its features.
         self.conv4 = nn.Conv2d(4 * c, r, KERNELS[3], padding=PADDING)
 
-    def forward(self, image: Tensor, masks: Masks) -> tuple[Tensor, list[Tensor], list[torch.Size]]:
+    def forward(self, image: Tensor, places: Places) -> tuple[Tensor, list[Tensor], list[torch.Size]]:
         switches, shapes, values = [], [], image
-        for block, mask in zip((self.conv1, self.conv2, self.conv3), masks.encoder, strict=False):
-            values = functional.gelu(block[1](block[0](values), mask))
+        for block, observed in zip((self.conv1, self.conv2, self.conv3), places.encoder, strict=True):
+            values = run_block(block, values, observed)
             shapes.append(values.shape)
             values, switch = pool_pairs(values)
             switches.append(switch)
@@ -115,33 +111,37 @@ class Decoder(nn.Module):
         self.unconv3 = _block(nn.ConvTranspose2d(2 * c, c, KERNELS[1], padding=PADDING), c)
         self.unconv4 = nn.ConvTranspose2d(c, 1, KERNELS[0], padding=PADDING)
 
-    def forward(self, values: Tensor, switches: list[Tensor], shapes: list[torch.Size], masks: Masks) -> Tensor:
+    def forward(self, values: Tensor, switches: list[Tensor], shapes: list[torch.Size], places: Places) -> Tensor:
         for n, block in enumerate((self.unconv1, self.unconv2, self.unconv3)):
             values = unpool_pairs(values, switches[3 - n], shapes[3 - n])
-            values = functional.gelu(block[1](block[0](values), masks.decoder[n]))
+            values = run_block(block, values, places.decoder[n])
         return self.unconv4(unpool_pairs(values, switches[0], shapes[0]))
 
 
-class Masks:
-    """What was observed, at the resolution of each block; None throughout where all of it was.
+class Places:
+    """Which positions of each normalised map were observed: flat row numbers of [B * H * W], None where all were.
 
     A position of a feature map counts as observed if any cell under its kernel was.
     """
 
-    def __init__(self, cells: Bool[Tensor, "batch height width"] | None, dtype: torch.dtype = torch.float32):
+    def __init__(self, cells: Bool[Tensor, "batch height width"] | None):
         self.encoder: list[Tensor | None] = [None] * 3
         self.decoder: list[Tensor | None] = [None] * 3
         if cells is None:
             return
-        level, pooled = cells.unsqueeze(1).to(dtype), []
+        level = cells.unsqueeze(1).float()
         for n, kernel in enumerate(KERNELS[:3]):
             grown = functional.max_pool2d(functional.pad(level, (PADDING,) * 4), kernel, stride=1)
-            self.encoder[n] = grown
             level = functional.max_pool2d(grown, 2)
-            pooled.append(level)
-        # The three normalised maps of the decoder are as large as the encoder's maps after its third, second
-        # and first pooling (specification, section 6).
-        self.decoder = list(reversed(pooled))
+            self.encoder[n] = _places(grown)
+            # The decoder's three normalised maps are as large as the encoder's after its third, second and first
+            # pooling (specification, section 6).
+            self.decoder[2 - n] = _places(level)
+
+
+def _places(level: Float[Tensor, "batch 1 height width"]) -> Tensor | None:
+    observed = level.flatten() > 0
+    return None if bool(observed.all()) else observed.nonzero()[:, 0]
 
 
 class ConvAutoencoder(RepresentationModel):
@@ -159,6 +159,7 @@ class ConvAutoencoder(RepresentationModel):
         self.decoder = Decoder(settings.channels, settings.representation_channels)
         if settings.initialisation == "reference":
             self.apply(initialise_as_reference)
+        lay_out(self, settings.channels)
 
     @property
     def dimension(self) -> int:
@@ -172,15 +173,15 @@ class ConvAutoencoder(RepresentationModel):
     ) -> tuple[Float[Tensor, "batch steps features"], Float[Tensor, "batch latent"]]:
         """Reconstruction and latent; `cells` None means that every cell was observed."""
         image = (matrix if cells is None else matrix * cells).unsqueeze(1)
-        masks = Masks(cells, image.dtype)
-        values, switches, shapes = self.encoder(image, masks)
-        reconstruction = self.decoder(values, switches, shapes, masks)
+        places = Places(cells)
+        values, switches, shapes = self.encoder(image, places)
+        reconstruction = self.decoder(values, switches, shapes, places)
         return reconstruction.squeeze(1), values.flatten(1)
 
     def embed(self, matrix: Float[Tensor, "batch steps features"], mask: Bool[Tensor, "batch steps ..."]) -> Tensor:
         cells = self._observed(matrix, mask)
         image = (matrix if cells is None else matrix * cells).unsqueeze(1)
-        return self.encoder(image, Masks(cells, image.dtype))[0].flatten(1)
+        return self.encoder(image, Places(cells))[0].flatten(1)
 
     def loss(
         self, matrix: Float[Tensor, "batch steps features"], mask: Bool[Tensor, "batch steps ..."]

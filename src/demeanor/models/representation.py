@@ -155,7 +155,7 @@ class RepresentationBundle(Bundle):
 
     @property
     def layout(self) -> Layout:
-        return Layout(**self.card.settings["layout"])
+        return layout_of(self)
 
     def __str__(self) -> str:
         card, protocol = self.card, self.card.protocol
@@ -181,6 +181,17 @@ class RepresentationBundle(Bundle):
         lines += [f"licence     {card.licence}"] if card.licence else []
         lines += [f"notes       {card.notes}"] if card.notes else []
         return "\n".join(lines)
+
+
+def layout_of(bundle: Bundle) -> Layout:
+    """The columns that a representation's bundle reads."""
+    if "layout" not in bundle.card.settings:
+        raise InputError(
+            f"bundle '{bundle.card.branch}'",
+            [f"holds the system '{bundle.card.system}', not a representation"],
+            f"Give the bundle of one of: {', '.join(REPRESENTATIONS)}.",
+        )
+    return Layout(**bundle.card.settings["layout"])
 
 
 def find_representation(name: str) -> type[RepresentationModel]:

@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 import demeanor
-from demeanor.data.bundle import BundleCard
+from demeanor.data.bundle import Bundle, BundleCard
 from demeanor.data.errors import DemeanorError
 from demeanor.data.examples import Examples
 from demeanor.data.files import sha256_of
@@ -26,7 +27,9 @@ from demeanor.models.representation import (
     RepresentationModel,
     build_representation,
     expand_mask,
+    layout_of,
 )
+from demeanor.training.allocator import kept_memory
 from demeanor.training.checkpoint import Checkpoint, identity_of
 from demeanor.training.collapse import CollapsedEncoderError, latent_health
 from demeanor.training.representation_inputs import Preparation, output_provenance, specification
@@ -57,7 +60,13 @@ def pretrain(
     depending on its input for three epochs, unless `collapse` is "warn".
     """
     parts = [development] if isinstance(development, Examples) else list(development)
-    preparation = Preparation.fit(parts, settings.word_matrix, settings.normalise_each_corpus, settings.clip)
+    preparation = Preparation.fit(
+        parts,
+        settings.word_matrix,
+        settings.normalise_each_corpus,
+        settings.clip,
+        masked=not settings.normalise_padding,
+    )
     train = _prepared(preparation, [part.split("train") for part in parts])
     valid = _prepared(preparation, [part.split("valid") for part in parts])
     notes = []
@@ -73,7 +82,8 @@ def pretrain(
         if model.closed_form:
             history = _solve(model, train, valid, on_epoch)
         else:
-            history = _loop(model, settings, train, valid, seed, on_epoch, checkpoint)
+            with kept_memory():
+                history = _loop(model, settings, train, valid, seed, on_epoch, checkpoint)
     best = min(history, key=lambda entry: entry["valid_loss"])
     health = latent_health(model, valid[0])
     if health.collapsed and settings.collapse == "stop":
@@ -88,7 +98,7 @@ def pretrain(
             "model": model.settings.as_dict(),
             "word_matrix": preparation.settings.as_dict(),
             "layout": preparation.layout.as_dict(),
-            "normaliser": {"fitted_on": sorted(preparation.normalisers), "clip": settings.clip},
+            "normaliser": stored_normaliser(preparation, settings.clip),
         },
         task=RECONSTRUCTION,
         inputs=preparation.inputs,
@@ -111,6 +121,11 @@ def pretrain(
     tensors = {f"model.{name}": value.cpu().numpy() for name, value in model.state_dict().items()}
     checkpoint.remove()
     return RepresentationBundle(card, {**tensors, **preparation.tensors()}), history
+
+
+def stored_normaliser(preparation: Preparation, clip: bool) -> dict[str, Any]:
+    """What a bundle's card says of its normalisers; their numbers are among its tensors."""
+    return {"fitted_on": sorted(preparation.normalisers), "clip": clip, "masked": preparation.masked}
 
 
 def _prepared(preparation: Preparation, parts: Sequence[Examples]) -> Prepared:
@@ -255,16 +270,16 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def load_representation(bundle: RepresentationBundle) -> RepresentationModel:
+def load_representation(bundle: Bundle) -> RepresentationModel:
     """The model of a bundle, ready to embed."""
-    model = build_representation(bundle.card.system, bundle.card.settings["model"], bundle.layout)
+    model = build_representation(bundle.card.system, bundle.card.settings["model"], layout_of(bundle))
     weights = {name: torch.from_numpy(np.array(value)) for name, value in bundle.part("model").items()}
     model.load_state_dict(weights)
     return model.eval()
 
 
 @torch.no_grad()
-def embed(bundle: RepresentationBundle, examples: Examples, device: str = "cpu") -> Stream:
+def embed(bundle: Bundle, examples: Examples, device: str = "cpu") -> Stream:
     """Stream `representation.<system>`: [1, R] per utterance, [0, R] for one without any word or frame."""
     preparation = Preparation.of(bundle)
     model = load_representation(bundle).to(choose_device(device))
@@ -280,7 +295,7 @@ def embed(bundle: RepresentationBundle, examples: Examples, device: str = "cpu")
     return Stream(f"representation.{bundle.card.system}", Ragged(values, offsets, examples.ids), provenance)
 
 
-def pooled_features(bundle: RepresentationBundle, examples: Examples) -> Stream:
+def pooled_features(bundle: Bundle, examples: Examples) -> Stream:
     """Stream `representation.pooled_features`: the mean over observed words of each normalised column, [1, F].
 
     What a representation has to beat: the very features that it reads, without any learning.
@@ -297,7 +312,7 @@ def pooled_features(bundle: RepresentationBundle, examples: Examples) -> Stream:
     return Stream("representation.pooled_features", Ragged(means[some].numpy(), offsets, examples.ids), provenance)
 
 
-def adapt(bundle: RepresentationBundle, examples: Examples) -> RepresentationBundle:
+def adapt(bundle: Bundle, examples: Examples) -> RepresentationBundle:
     """The same model with a normaliser for the corpora of `examples`, fitted on their train split.
 
     Needs no label. For a corpus that was left out of pretraining, and for imported checkpoints, whose own statistics
@@ -310,7 +325,7 @@ def adapt(bundle: RepresentationBundle, examples: Examples) -> RepresentationBun
         preparation = replace(preparation, inputs=inputs)
     clip = bool(card.settings["normaliser"].get("clip", True))
     preparation = preparation.fitted_on(examples, clip)
-    settings = {**card.settings, "normaliser": {"fitted_on": sorted(preparation.normalisers), "clip": clip}}
+    settings = {**card.settings, "normaliser": stored_normaliser(preparation, clip)}
     kept = {name: value for name, value in bundle.tensors.items() if name.startswith("model.")}
     card = card.model_copy(update={"settings": settings, "inputs": preparation.inputs})
     return RepresentationBundle(card, {**kept, **preparation.tensors()})

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from demeanor.data.bundle import InputSpecification
+from demeanor.data.bundle import Bundle, InputSpecification
 from demeanor.data.errors import InputError
 from demeanor.data.examples import Examples
 from demeanor.data.provenance import Provenance
@@ -25,7 +25,7 @@ from demeanor.features.word_matrix import (
     fit_projections,
     word_matrix,
 )
-from demeanor.models.representation import Layout, RepresentationBundle, expand_mask
+from demeanor.models.representation import Layout, expand_mask, layout_of
 from demeanor.training.representation_normaliser import MatrixNormaliser
 
 MIXTURE = "mixture"
@@ -36,6 +36,7 @@ class Preparation:
     """All that is fitted before the model: the same for training, embedding and serving.
 
     normalisers  MIXTURE and, where corpora are normalised one by one, the name of each corpus
+    masked       false: padding counts as zeros of the features, in the statistics and as values (the reference)
     """
 
     settings: WordMatrixSettings
@@ -43,10 +44,16 @@ class Preparation:
     layout: Layout
     projections: dict[str, Projection] = field(default_factory=dict)
     normalisers: dict[str, MatrixNormaliser] = field(default_factory=dict)
+    masked: bool = True
 
     @classmethod
     def fit(
-        cls, development: Sequence[Examples], settings: WordMatrixSettings, each_corpus: bool = True, clip: bool = True
+        cls,
+        development: Sequence[Examples],
+        settings: WordMatrixSettings,
+        each_corpus: bool = True,
+        clip: bool = True,
+        masked: bool = True,
     ) -> Preparation:
         """From the train splits alone."""
         examples = mix(development, [settings.streams[name] for name in settings.modalities], settings.times)
@@ -56,7 +63,8 @@ class Preparation:
         projections = fit_projections(examples, settings)
         matrix = word_matrix(train, settings, projections)
         inputs = {name: specification(examples.stream(settings.streams[name])) for name in settings.modalities}
-        fitted = cls(settings, inputs, Layout(steps=settings.steps, blocks=matrix.blocks), projections)
+        layout = Layout(steps=settings.steps, blocks=matrix.blocks)
+        fitted = cls(settings, inputs, layout, projections, masked=masked)
         cells = fitted.cells(matrix)
         normalisers = {MIXTURE: MatrixNormaliser.fit(matrix.values, cells, clip)}
         corpora = train.utterances["corpus"].to_numpy()
@@ -68,10 +76,19 @@ class Preparation:
         return replace(fitted, normalisers=normalisers)
 
     def cells(self, matrix: WordMatrix) -> np.ndarray:
+        """[N, S, F] True on what enters statistics and is given to the model as a value."""
+        if not self.masked:
+            return np.ones(matrix.values.shape, dtype=bool)
         return expand_mask(self.layout, matrix.values.shape, torch.from_numpy(matrix.observed)).numpy()
 
     def __call__(self, examples: Examples) -> tuple[Tensor, Tensor]:
         """Normalised matrix [N, S, F] float32 and what was observed [N, S, M]; streams of other makers are refused."""
+        if not self.normalisers:
+            raise InputError(
+                "normaliser",
+                ["this representation came without the statistics of its training features"],
+                "Fit them on a train split first: demeanor.training.representation.adapt(bundle, examples).",
+            )
         self.require(examples)
         matrix = word_matrix(examples, self.settings, self.projections)
         cells = self.cells(matrix)
@@ -126,7 +143,8 @@ class Preparation:
         return found
 
     @classmethod
-    def of(cls, bundle: RepresentationBundle) -> Preparation:
+    def of(cls, bundle: Bundle) -> Preparation:
+        layout = layout_of(bundle)
         values = bundle.card.settings
         stored = values.get("normaliser", {})
         projections = {
@@ -138,8 +156,8 @@ class Preparation:
             name: MatrixNormaliser.from_tensors(bundle.part(f"normaliser.{name}"), stored.get("clip", True))
             for name in stored.get("fitted_on", [])
         }
-        settings = WordMatrixSettings(**values["word_matrix"])
-        return cls(settings, dict(bundle.card.inputs), bundle.layout, projections, normalisers)
+        settings, masked = WordMatrixSettings(**values["word_matrix"]), stored.get("masked", True)
+        return cls(settings, dict(bundle.card.inputs), layout, projections, normalisers, masked)
 
 
 def specification(stream: Stream) -> InputSpecification:
@@ -196,7 +214,7 @@ def _advise(fitted: Preparation, normalisers: Mapping[str, MatrixNormaliser], ma
         )
 
 
-def output_provenance(bundle: RepresentationBundle, version: str) -> Provenance:
+def output_provenance(bundle: Bundle, version: str) -> Provenance:
     """The maker's card of embeddings: as free as the strictest stream they were made of."""
     inputs = bundle.card.inputs
     digest = hashlib.sha256()

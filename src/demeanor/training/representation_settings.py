@@ -24,6 +24,10 @@ class RepresentationSettings(Settings):
         default=True, description="min and max per corpus where several are mixed; false: of the mixture"
     )
     clip: bool = Field(default=True, description="normalised values beyond the train split's range stay in [0, 1]")
+    normalise_padding: bool = Field(
+        default=False,
+        description="true: padding counts as zeros of the features when min and max are fitted, as in the reference",
+    )
     epochs: int = Field(default=30, ge=1)
     patience: int = Field(default=8, ge=1, description="epochs without improvement on validation before it stops")
     batch_size: int = Field(default=32, ge=1)
