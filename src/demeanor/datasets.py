@@ -172,6 +172,34 @@ class BundlesFolder(_Folder):
         return JSONPreview(json.dumps(described))
 
 
+class BranchesFolder(_Folder):
+    """All branches' bundles, branch -> seed -> bundle: a view on the folders that BundlesFolder writes.
+
+    Saving checks that every bundle is already there, and writes nothing: branches are trained, and saved, one by one.
+    """
+
+    def load(self) -> dict[str, dict[str, Bundle]]:
+        folders = sorted({path.parents[1] for path in self._filepath.glob("*/*/card.json")})
+        return {folder.name: BundlesFolder(filepath=str(folder)).load() for folder in folders}
+
+    def save(self, data: dict[str, dict[str, Bundle]]) -> None:
+        missing = [
+            f"{branch} {name} is not stored in {self._filepath / branch}"
+            for branch, bundles in data.items()
+            for name in bundles
+            if not (self._filepath / branch / name / "card.json").is_file()
+        ]
+        if missing:
+            raise InputError(str(self._filepath), missing)
+
+    def _exists(self) -> bool:
+        return True
+
+    def preview(self) -> JSONPreview:
+        """What kedro viz shows: the seeds of every branch."""
+        return JSONPreview(json.dumps({branch: sorted(bundles) for branch, bundles in self.load().items()}))
+
+
 class RepresentationsFolder(BundlesFolder):
     """Bundles of self-supervised representations by name."""
 
@@ -193,6 +221,7 @@ class RepresentationsFolder(BundlesFolder):
 
 
 __all__ = [
+    "BranchesFolder",
     "BundlesFolder",
     "CSVFile",
     "ExamplesFolder",

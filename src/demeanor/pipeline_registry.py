@@ -14,12 +14,15 @@ def register_pipelines() -> dict[str, Pipeline]:
         ingestion,
         representation_learning,
     )
+    from demeanor.pipelines.boxes import boxed
 
+    fusion = fusion_training.create_pipeline()
     pipelines = {
         "ingestion": ingestion.create_pipeline(),
         "feature_engineering": feature_engineering.create_pipeline(),
         "representation_learning": representation_learning.create_pipeline(),
-        "fusion_training": fusion_training.create_pipeline(),
+        "fusion_training": fusion,
         "evaluation": evaluation.create_pipeline(),
     }
-    return {**pipelines, "__default__": sum(pipelines.values(), Pipeline([]))}
+    boxes = {**pipelines, "fusion_training": boxed(fusion, "fusion_training", ["bundles"])}
+    return {**pipelines, "__default__": sum(boxes.values(), Pipeline([]))}

@@ -28,10 +28,12 @@ def connect(project: Path, configured: str | None = None) -> str:
     """Point MLflow at the tracking server or file of this project; its address."""
     import logging
 
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     import mlflow
 
-    # Alembic tells of every migration of a new database, which drowns what a user wants to read.
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    # Alembic tells of every migration of a new database and MLflow of every step: that drowns what a user reads.
+    for name in ("alembic", "mlflow"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     uri = tracking_uri(project, configured)
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)

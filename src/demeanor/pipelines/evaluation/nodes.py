@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from demeanor.data.bundle import Bundle
+from demeanor.data.bundle import Bundle, BundleCard
 from demeanor.data.errors import InputError
 from demeanor.data.examples import Examples
 from demeanor.data.files import read_json
@@ -22,6 +22,8 @@ from demeanor.data.task import Task, Tasks
 logger = logging.getLogger(__name__)
 
 Bundles = Mapping[str, Bundle]
+AllBundles = Mapping[str, Bundles]
+"""branch -> seed -> bundle"""
 Figure = Any
 """matplotlib.figure.Figure, which takes long to import; Kedro wants to read every annotation when a run starts."""
 SYNTHETIC = "synthetic"
@@ -39,33 +41,33 @@ class EvaluationSettings(Settings):
     resamples: int = 2000
 
 
-def trained(bundles: Mapping[str, Bundles]) -> dict[str, Bundles]:
-    """The branches that have been trained; the others are named once."""
-    absent = [name for name, found in bundles.items() if not found]
+def keep_selected(bundles: AllBundles, branches: list[str]) -> dict[str, dict[str, Bundle]]:
+    """The branches of the parameters that have been trained; those that have not are named once."""
+    absent = [name for name in branches if not bundles.get(name)]
     if absent:
         logger.warning("not trained yet, so not compared: %s", ", ".join(absent))
-    found = {name: value for name, value in bundles.items() if value}
+    found = {name: dict(bundles[name]) for name in branches if bundles.get(name)}
     if not found:
         raise InputError("evaluation", ["no branch has been trained"], "Run `kedro run --pipelines fusion_training`.")
     return found
 
 
-def choose_champions(development: Examples, **bundles: Bundles) -> dict[str, dict[str, Any]]:
+def choose_champions(development: Examples, bundles: AllBundles) -> dict[str, dict[str, Any]]:
     """Per task, the branch with the best mean on validation, and its best seed. The test split has no say.
 
     Bundles that were trained on other data than `development` are an error: their scores do not compare.
     """
     stale = [
         f"{branch} {name} was trained on data {bundle.card.data_hash}, features are now {development.data_hash}"
-        for branch, found in trained(bundles).items()
+        for branch, found in bundles.items()
         for name, bundle in found.items()
         if bundle.card.data_hash != development.data_hash
     ]
     if stale:
         raise InputError("bundles", stale, "Run `kedro run --pipelines fusion_training` again.")
     champions: dict[str, dict[str, Any]] = {}
-    for branch, found in trained(bundles).items():
-        task = next(iter(found.values())).card.task
+    for branch, found in bundles.items():
+        task = card_of(found).task
         metric, better = task.selection_metric
         values = {name: bundle.card.metrics.get(metric, np.nan) for name, bundle in found.items()}
         if np.isnan(list(values.values())).any():
@@ -80,7 +82,7 @@ def choose_champions(development: Examples, **bundles: Bundles) -> dict[str, dic
     return champions
 
 
-def score_sealed_test(sealed_test: Examples, **bundles: Bundles) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+def score_sealed_test(sealed_test: Examples, bundles: AllBundles) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
     """Every bundle on the sealed test: predictions, and one receipt for each."""
     from demeanor.evaluation.environment import code_revision, peak_memory_mib
     from demeanor.evaluation.metrics import score
@@ -91,7 +93,7 @@ def score_sealed_test(sealed_test: Examples, **bundles: Bundles) -> tuple[pd.Dat
 
     revision = code_revision(Path.cwd())
     tables, receipts = [], []
-    for branch, found in trained(bundles).items():
+    for branch, found in bundles.items():
         for bundle in found.values():
             card = bundle.card
             began = time.perf_counter()
@@ -132,11 +134,15 @@ def compare_systems(
     predictions: pd.DataFrame,
     receipts: list[dict[str, Any]],
     champions: dict[str, dict[str, Any]],
+    bundles: AllBundles,
     development: Examples,
     tasks: Tasks,
     settings: EvaluationSettings,
-) -> tuple[pd.DataFrame, str]:
-    """All systems of every task with means, deviations and intervals, and each against the champion."""
+) -> tuple[pd.DataFrame, str, dict[str, str]]:
+    """All systems of every task with means, deviations and intervals, and each against the champion.
+
+    Also, by task, one sentence on whether joining modalities paid.
+    """
     from demeanor.evaluation.comparison import compare
     from demeanor.evaluation.paired import differences
     from demeanor.evaluation.receipts import Receipt
@@ -145,6 +151,7 @@ def compare_systems(
     scored = [Receipt(**receipt) for receipt in receipts]
     train = development.split("train").utterances
     parts, text = [], []
+    verdicts: dict[str, str] = {}
     for name, champion in champions.items():
         task = tasks[name]
         mine = predictions_of(task, predictions)
@@ -152,17 +159,46 @@ def compare_systems(
             task, scored, mine, train_target=task.targets(train), resamples=settings.resamples, by="utterance"
         )
         parts.append(table.assign(task=name))
-        text += [f"# {task.describe()}", "", to_markdown(task, table, reference=ceiling_of(settings, name))]
+        text += [f"# {name}", "", to_markdown(task, table, reference=ceiling_of(settings, name))]
         if mine["branch"].nunique() > 1:
             against = differences(task, mine, champion["branch"])
-            text += [
-                "",
-                f"Each system against the champion, {champion['branch']}:",
-                "",
-                differences_to_markdown(against),
-            ]
-        text.append("")
-    return pd.concat(parts, ignore_index=True), "\n".join(text)
+            text += ["", f"Against the champion, {champion['branch']}:", "", differences_to_markdown(against)]
+        verdicts[name] = fusion_verdict(task, champion["branch"], bundles, mine)
+        text += ["", verdicts[name], ""]
+    return pd.concat(parts, ignore_index=True), "\n".join(text), verdicts
+
+
+def fusion_verdict(task: Task, champion: str, bundles: AllBundles, predictions: pd.DataFrame) -> str:
+    """The champion against the single modality that was best on validation, by a paired bootstrap on the test."""
+    from demeanor.evaluation.metrics import metric_of
+    from demeanor.evaluation.paired import paired_bootstrap
+    from demeanor.evaluation.predictions import stacks
+
+    single = [name for name, found in bundles.items() if is_unimodal(found) and card_of(found).task.name == task.name]
+    if not single:
+        return "No branch of a single modality to compare with."
+    metric, better = task.selection_metric
+    pick = min if better == "min" else max
+    best = pick(single, key=lambda name: mean_metric(bundles[name], metric))
+    if champion == best:
+        return f"{champion}, a single modality, is itself the champion: joining modalities did not pay on validation."
+    found = stacks(task, predictions, [champion, best])
+    difference = paired_bootstrap(
+        found[champion].prediction, found[best].prediction, found[champion].target, metric_of(task, metric)
+    )
+    return difference.describe(champion, f"{best}, the best single modality")
+
+
+def card_of(found: Bundles) -> BundleCard:
+    return next(iter(found.values())).card
+
+
+def is_unimodal(found: Bundles) -> bool:
+    return len({value.modality for value in card_of(found).inputs.values()}) == 1
+
+
+def mean_metric(found: Bundles, metric: str) -> float:
+    return float(np.mean([bundle.card.metrics.get(metric, np.nan) for bundle in found.values()]))
 
 
 def predictions_of(task: Task, predictions: pd.DataFrame) -> pd.DataFrame:
@@ -178,7 +214,7 @@ def ceiling_of(settings: EvaluationSettings, task: str) -> dict[str, dict[str, f
 
 
 def ablate_modalities(
-    sealed_test: Examples, champions: dict[str, dict[str, Any]], settings: EvaluationSettings, **bundles: Bundles
+    sealed_test: Examples, champions: dict[str, dict[str, Any]], settings: EvaluationSettings, bundles: AllBundles
 ) -> pd.DataFrame:
     """Each champion with every subset of its modalities, all seeds, as if the rest had not been recorded."""
     from demeanor.evaluation.robustness import modality_ablation
@@ -186,7 +222,7 @@ def ablate_modalities(
     tables = []
     for name, champion in champions.items():
         found = bundles[champion["branch"]]
-        card = next(iter(found.values())).card
+        card = card_of(found)
         modalities = sorted({value.modality for value in card.inputs.values()})
         table = modality_ablation(
             card.task,
@@ -278,22 +314,13 @@ def draw_ablation(ablation: pd.DataFrame, tasks: Tasks) -> Figure:
     return modality_ablation_bars(mine, metric=metric, better=better, title=f"{mine['branch'].iloc[0]}, sealed test")
 
 
-def draw_training(tasks: Tasks, **histories: pd.DataFrame) -> Figure:
-    """Loss and validation metric per epoch of every branch, for the first task."""
-    from demeanor.evaluation.curves import training_curves
-
-    metric = tasks.first.selection_metric[0]
-    rows = [table for table in histories.values() if f"valid_{metric}" in table]
-    return training_curves(pd.concat(rows, ignore_index=True), metric=f"valid_{metric}")
-
-
 def register_champions(
     champions: dict[str, dict[str, Any]],
     receipts: list[dict[str, Any]],
     utterances: pd.DataFrame,
     root: str,
     settings: EvaluationSettings,
-    **bundles: Bundles,
+    bundles: AllBundles,
 ) -> dict[str, dict[str, Any]]:
     """Each task's champion as a new version in the MLflow model registry, alias `champion`."""
     from demeanor.serving.registry import register, registered_name
@@ -333,6 +360,7 @@ def example_row(utterances: pd.DataFrame, root: str) -> dict[str, Any]:
 
 def summarise(
     comparison: pd.DataFrame,
+    verdicts: dict[str, str],
     champions: dict[str, dict[str, Any]],
     registration: dict[str, dict[str, Any]],
     tasks: Tasks,
@@ -355,7 +383,7 @@ def summarise(
             f"Champion for {name}, chosen on validation ({champion['metric']} {champion['mean']:.3f}): "
             f"{champion['branch']} {champion['seed'].replace('_', ' ')}{where}."
         )
-        lines.append("")
+        lines += [verdicts[name], ""]
     lines += [
         'Next: demeanor predict CLIP.mp4 --text "..."   scores a recording with the champion',
         "      make mlflow                              the runs and the model registry",

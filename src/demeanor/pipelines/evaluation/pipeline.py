@@ -4,70 +4,58 @@ from __future__ import annotations
 
 from kedro.pipeline import Node, Pipeline
 
-from demeanor.pipelines.branches import selected
+from demeanor.pipelines.boxes import boxed
 from demeanor.pipelines.evaluation import nodes
+
+TASKS, SETTINGS = "params:tasks", "params:evaluation"
 
 
 def create_pipeline() -> Pipeline:
-    bundles = {branch: f"{branch}_bundles" for branch in selected()}
-    histories = {branch: f"{branch}_history" for branch in selected()}
-    tasks, settings = "params:tasks", "params:evaluation"
-    return Pipeline(
+    pipeline = Pipeline(
         [
-            Node(
-                nodes.choose_champions,
-                {"development": "development", **bundles},
-                "champions",
-                name="choose_champions",
-            ),
+            Node(nodes.keep_selected, ["bundles", "params:branches"], "candidates", name="keep_selected"),
+            Node(nodes.choose_champions, ["development", "candidates"], "champions", name="choose_champions"),
             Node(
                 nodes.score_sealed_test,
-                {"sealed_test": "sealed_test", **bundles},
+                ["sealed_test", "candidates"],
                 ["predictions", "receipts"],
                 name="score_sealed_test",
                 tags="tracked",
             ),
             Node(
                 nodes.compare_systems,
-                ["predictions", "receipts", "champions", "development", tasks, settings],
-                ["comparison", "comparison_text"],
+                ["predictions", "receipts", "champions", "candidates", "development", TASKS, SETTINGS],
+                ["comparison", "comparison_text", "verdicts"],
                 name="compare_systems",
             ),
             Node(
                 nodes.ablate_modalities,
-                {"sealed_test": "sealed_test", "champions": "champions", "settings": settings, **bundles},
+                ["sealed_test", "champions", SETTINGS, "candidates"],
                 "ablation",
                 name="ablate_modalities",
             ),
-            Node(nodes.draw_comparison, ["comparison", tasks, settings], "comparison_figure", name="draw_comparison"),
+            Node(nodes.draw_comparison, ["comparison", TASKS, SETTINGS], "comparison_figure", name="draw_comparison"),
             Node(
                 nodes.draw_answers,
-                ["predictions", "champions", tasks],
+                ["predictions", "champions", TASKS],
                 ["scatter_figure", "confusion_figure"],
                 name="draw_answers",
             ),
-            Node(nodes.draw_ablation, ["ablation", tasks], "ablation_figure", name="draw_ablation"),
-            Node(nodes.draw_training, {"tasks": tasks, **histories}, "training_figure", name="draw_training"),
+            Node(nodes.draw_ablation, ["ablation", TASKS], "ablation_figure", name="draw_ablation"),
             Node(
                 nodes.register_champions,
-                {
-                    "champions": "champions",
-                    "receipts": "receipts",
-                    "utterances": "utterances",
-                    "root": "media_root",
-                    "settings": settings,
-                    **bundles,
-                },
+                ["champions", "receipts", "utterances", "media_root", SETTINGS, "candidates"],
                 "registration",
                 name="register_champions",
                 tags="tracked",
             ),
             Node(
                 nodes.summarise,
-                ["comparison", "champions", "registration", tasks, settings],
+                ["comparison", "verdicts", "champions", "registration", TASKS, SETTINGS],
                 "summary",
                 name="summarise",
                 tags="tracked",
             ),
         ]
     )
+    return boxed(pipeline, "evaluation", ["comparison", "registration", "summary"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
@@ -25,7 +26,7 @@ class FeatureSettings(Settings):
     text: dict[str, StreamRequest] = {}
     audio: dict[str, StreamRequest] = {}
     vision: dict[str, StreamRequest] = {}
-    workers: int | str = "auto"
+    workers: int | Literal["auto"] = "auto"
     cluster: str | None = None
 
 
@@ -48,7 +49,7 @@ def extract(
         wanted,
         Path(cache),
         Path(folder) / modality,
-        settings.workers,  # type: ignore[arg-type]
+        settings.workers,
         cluster=settings.cluster,
     )
     for row in set_aside.itertuples():

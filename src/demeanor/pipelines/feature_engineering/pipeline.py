@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kedro.pipeline import Node, Pipeline
 
+from demeanor.pipelines.boxes import boxed
 from demeanor.pipelines.feature_engineering import nodes
 
 EXTRACT = {"text": nodes.extract_text, "audio": nodes.extract_audio, "vision": nodes.extract_vision}
@@ -28,4 +29,4 @@ def create_pipeline() -> Pipeline:
     ]
     streams = ["imported_streams", *(f"{modality}_streams" for modality in EXTRACT)]
     cut = Node(nodes.cut, ["utterances", *streams], ["development", "sealed_test"], name="cut")
-    return Pipeline([*made, cut])
+    return boxed(Pipeline([*made, cut]), "feature_engineering", ["development", "sealed_test"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -56,3 +57,17 @@ def train_branch(
         value = trained.bundle.card.metrics.get(name, float("nan"))
         logger.info("%s seed %s: validation %s %.3f after %d epochs", branch, seed, name, value, len(trained.history))
     return bundles, pd.DataFrame(rows)
+
+
+def gather_bundles(**bundles: dict[str, Bundle]) -> dict[str, dict[str, Bundle]]:
+    """branch -> seed -> bundle: one view on all branches for the evaluation."""
+    return bundles
+
+
+def draw_training(tasks: Tasks, **histories: pd.DataFrame) -> Any:
+    """Loss and validation metric per epoch of every branch, for the first task."""
+    from demeanor.evaluation.curves import training_curves
+
+    metric = tasks.first.selection_metric[0]
+    rows = [table for table in histories.values() if f"valid_{metric}" in table]
+    return training_curves(pd.concat(rows, ignore_index=True), metric=f"valid_{metric}")

@@ -16,7 +16,25 @@ from demeanor.training.settings import BranchSettings
 
 
 def create_pipeline() -> Pipeline:
-    return sum((branch_pipeline(branch) for branch in selected()), Pipeline([]))
+    """All branches, then what looks at them together.
+
+    In this pipeline a branch is a namespace of its own, so that `--namespaces self_mm` trains it alone; in the whole
+    job all of them lie in the box `fusion_training`.
+    """
+    branches = selected()
+    gather = Node(
+        nodes.gather_bundles,
+        {branch: f"{branch}_bundles" for branch in branches},
+        "bundles",
+        name="gather_bundles",
+    )
+    draw = Node(
+        nodes.draw_training,
+        {"tasks": "params:tasks", **{branch: f"{branch}_history" for branch in branches}},
+        "training_figure",
+        name="draw_training",
+    )
+    return sum((branch_pipeline(branch) for branch in branches), Pipeline([gather, draw]))
 
 
 def branch_pipeline(branch: str) -> Pipeline:

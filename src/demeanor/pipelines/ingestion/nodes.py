@@ -6,12 +6,13 @@ import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
 from demeanor.corpora.base import Corpus, CorpusSettings
 from demeanor.corpora.doctor import DoctorSettings, Report, examine, require_share
+from demeanor.data.errors import InputError
 from demeanor.data.media import MediaProbe
 from demeanor.data.stream import Stream
 
@@ -80,7 +81,7 @@ def keep_usable(corpus: Corpus, report: Report, settings: DoctorSettings) -> pd.
 
 
 def decode_audio_tracks(
-    corpus: Corpus, utterances: pd.DataFrame, folder: str, cache: str, workers: int | str
+    corpus: Corpus, utterances: pd.DataFrame, folder: str, cache: str, workers: str
 ) -> tuple[dict[str, Stream], str]:
     """All audio as 16 kHz mono in one stream, beside the streams that came with the corpus.
 
@@ -92,13 +93,21 @@ def decode_audio_tracks(
     return streams, str(corpus.root)
 
 
-def waveforms(
-    corpus: Corpus, utterances: pd.DataFrame, folder: str, cache: str, workers: int | str
-) -> Mapping[str, Stream]:
+def worker_count(workers: str) -> int | Literal["auto"]:
+    """The parameter `workers`, a number or auto."""
+    text = str(workers)
+    if text == "auto":
+        return "auto"
+    if not text.isdecimal() or int(text) < 1:
+        raise InputError("parameter 'workers'", [f"'{workers}' is neither auto nor a number from 1"])
+    return int(text)
+
+
+def waveforms(corpus: Corpus, utterances: pd.DataFrame, folder: str, cache: str, workers: str) -> Mapping[str, Stream]:
     from demeanor.features.clips import clips_of
     from demeanor.features.engine import StreamRequest, extract_streams
 
     clips = clips_of(utterances, corpus.root)
     request = {WAVEFORM: StreamRequest(extractor="waveform")}
-    made, _ = extract_streams(clips, request, Path(cache), Path(folder), workers)  # type: ignore[arg-type]
+    made, _ = extract_streams(clips, request, Path(cache), Path(folder), worker_count(workers))
     return made

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from kedro.pipeline import Node, Pipeline
 
+from demeanor.pipelines.boxes import boxed
 from demeanor.pipelines.ingestion import nodes
 
 
 def create_pipeline() -> Pipeline:
-    return Pipeline(
+    pipeline = Pipeline(
         [
             Node(nodes.read_corpus, ["params:corpus", "params:imported_folder"], "raw_corpus", name="read_corpus"),
             Node(nodes.probe_media, "raw_corpus", "media_probes", name="probe_media"),
@@ -32,3 +33,4 @@ def create_pipeline() -> Pipeline:
             ),
         ]
     )
+    return boxed(pipeline, "ingestion", ["utterances", "imported_streams", "media_root"])

@@ -32,7 +32,8 @@ def pretrain_representations(
     from demeanor.training import tracking
     from demeanor.training.representation import pretrain
 
-    bundles, rows = {}, []
+    bundles: dict[str, Bundle] = {}
+    rows = []
     for name, chosen in settings.root.items():
         parameters = {"representation": name, "settings": chosen.as_dict()}
         tags = {"representation": name, "data_hash": development.data_hash}

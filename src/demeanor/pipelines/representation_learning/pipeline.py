@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from kedro.pipeline import Node, Pipeline
 
+from demeanor.pipelines.boxes import boxed
 from demeanor.pipelines.representation_learning import nodes
 
 
 def create_pipeline() -> Pipeline:
-    return Pipeline(
+    pipeline = Pipeline(
         [
             Node(
                 nodes.pretrain_representations,
@@ -32,3 +33,4 @@ def create_pipeline() -> Pipeline:
             ),
         ]
     )
+    return boxed(pipeline, "representation_learning", ["representations"])

@@ -1,0 +1,23 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("KEDRO_DISABLE_TELEMETRY", "1")
+
+
+@pytest.fixture(scope="session")
+def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project in which `kedro run` has ended once. Tests that use it read; those that write copy it first."""
+    from tests.project import command, make_project
+
+    folder = make_project(tmp_path_factory.mktemp("whole") / "project")
+    done = command(folder, "kedro", "run")
+    (folder / "run.log").write_text(done.stdout + done.stderr, encoding="utf-8")
+    return folder

@@ -1,0 +1,175 @@
+"""The main job on raw clips, from nothing to a registered champion that scores a recording."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.project import BRANCHES, command, make_project, start
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("project")]
+
+
+def receipts(folder: Path) -> dict[tuple[str, int], dict]:
+    entries = json.loads((folder / "data/08_reporting/demo/receipts.json").read_text(encoding="utf-8"))
+    return {(entry["branch"], entry["seed"]): entry for entry in entries}
+
+
+def test_it_ends_with_a_table_and_a_champion(finished_project: Path):
+    told = (finished_project / "run.log").read_text(encoding="utf-8")
+    assert "Champion for sentiment, chosen on validation" in told
+    assert "demeanor predict CLIP.mp4" in told
+    comparison = pd.read_csv(finished_project / "data/08_reporting/demo/comparison.csv")
+    assert set(BRANCHES) <= set(comparison["branch"])
+    registration = json.loads((finished_project / "data/08_reporting/demo/registration.json").read_text())
+    assert registration["sentiment"]["version"] == "1"
+    for name in ("comparison", "scatter", "confusion", "ablation", "training"):
+        figure = finished_project / f"data/08_reporting/demo/figures/{name}.png"
+        assert figure.read_bytes().startswith(b"\x89PNG")
+    assert not (finished_project / "data/06_models/demo/checkpoints").exists()
+    assert not list(finished_project.rglob("*.part"))
+
+
+def test_the_champion_was_not_chosen_by_test_scores(finished_project: Path):
+    champions = json.loads((finished_project / "data/06_models/demo/champions.json").read_text())
+    cards = {
+        branch: [
+            json.loads(path.read_text())["metrics"]["MAE"]
+            for path in (finished_project / f"data/06_models/demo/branches/{branch}").glob("*/card.json")
+        ]
+        for branch in BRANCHES
+        if branch != "emotion_fusion"
+    }
+    means = {branch: sum(values) / len(values) for branch, values in cards.items()}
+    assert champions["sentiment"]["branch"] == min(means, key=lambda name: means[name])
+
+
+def test_one_parent_run_with_a_child_per_branch_and_seed(finished_project: Path):
+    with sqlite3.connect(finished_project / "mlflow.db") as store:
+        rows = store.execute(
+            "select r.name, r.status, t.value from runs r left join tags t "
+            "on t.run_uuid = r.run_uuid and t.key = 'mlflow.parentRunId'"
+        ).fetchall()
+    parents = [row for row in rows if row[2] is None]
+    children = [row[0] for row in rows if row[2] is not None]
+    assert len(parents) == 1
+    assert {f"{branch} seed {seed}" for branch in BRANCHES for seed in (1, 2)} <= set(children)
+    assert all(row[1] == "FINISHED" for row in rows)
+
+
+def test_a_second_run_gives_the_same_metrics_to_the_last_digit(finished_project: Path, tmp_path: Path):
+    again = make_project(tmp_path / "project")
+    command(again, "kedro", "run", "--pipelines", "ingestion,feature_engineering,fusion_training,evaluation")
+    first, second = receipts(finished_project), receipts(again)
+    assert first.keys() == second.keys()
+    for key, entry in first.items():
+        assert entry["metrics"] == second[key]["metrics"], key
+        assert entry["weights_sha256"] == second[key]["weights_sha256"], key
+
+
+def test_each_pipeline_runs_by_itself_on_what_is_persisted(finished_project: Path, tmp_path: Path):
+    copy = tmp_path / "project"
+    shutil.copytree(finished_project, copy)
+    before = receipts(copy)
+    for name in ("ingestion", "feature_engineering", "representation_learning", "evaluation"):
+        command(copy, "kedro", "run", "--pipelines", name)
+    told = command(copy, "kedro", "run", "--pipeline", "fusion_training", "--namespaces", "text_only")
+    assert "text_only seed 1" in told.stdout + told.stderr
+    assert "late_fusion seed 1" not in told.stdout + told.stderr
+    after = receipts(copy)
+    assert {key: entry["metrics"] for key, entry in before.items()} == {
+        key: entry["metrics"] for key, entry in after.items()
+    }
+    assert json.loads((copy / "data/08_reporting/demo/registration.json").read_text())["sentiment"]["version"] == "2"
+
+
+def wait_for(found, limit: float = 240.0) -> None:
+    ends = time.monotonic() + limit
+    while time.monotonic() < ends:
+        if found():
+            return
+        time.sleep(0.02)
+    raise AssertionError("what should be interrupted did not begin")
+
+
+def test_kill_9_in_features_and_in_training_then_the_same_result(finished_project: Path, tmp_path: Path):
+    folder = make_project(tmp_path / "project")
+    cache = folder / "data/02_intermediate/demo/cache"
+    process = start(folder, "kedro", "run")
+    wait_for(lambda: len(list(cache.glob("*/*.safetensors"))) >= 3)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    kept = {path: path.stat().st_mtime_ns for path in cache.glob("*/*.safetensors")}
+    process = start(folder, "kedro", "run", "--pipelines", "ingestion,feature_engineering,fusion_training,evaluation")
+    checkpoints = folder / "data/06_models/demo/checkpoints"
+    wait_for(lambda: len(list(checkpoints.glob("*/*/latest.pt"))) >= 3)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert all(path.stat().st_mtime_ns == made for path, made in kept.items()), "finished features were made again"
+    command(folder, "kedro", "run", "--pipelines", "fusion_training,evaluation")
+    expected, found = receipts(finished_project), receipts(folder)
+    for key, entry in expected.items():
+        assert entry["metrics"] == found[key]["metrics"], key
+        assert entry["weights_sha256"] == found[key]["weights_sha256"], key
+
+
+def test_broken_clips_are_named_set_aside_and_the_run_goes_on(tmp_path: Path):
+    folder = make_project(tmp_path / "project", {"train": 6, "valid": 2, "test": 2})
+    raw = folder / "data/01_raw/demo/Raw"
+    clips = sorted(raw.rglob("*.mp4"))[:3]
+    clips[0].write_bytes(clips[0].read_bytes()[: clips[0].stat().st_size // 3])
+    clips[1].write_bytes(b"")
+    clips[2].write_text("this is a text file, not a film", encoding="utf-8")
+    told = command(
+        folder, "kedro", "run", "--pipelines", "ingestion,feature_engineering", "--params", "doctor.bad_share=0.2"
+    )
+    report = json.loads((folder / "data/08_reporting/demo/doctor.json").read_text(encoding="utf-8"))
+    names = {f"{clip.parent.name}_{clip.stem}" for clip in clips}
+    assert names == set(report["set_aside"])
+    assert "empty" in report["set_aside"][f"{clips[1].parent.name}_{clips[1].stem}"]
+    assert all(name in (folder / "data/08_reporting/demo/doctor.md").read_text() for name in names)
+    assert "set aside" in told.stdout + told.stderr
+    table = pd.read_parquet(folder / "data/02_intermediate/demo/utterances.parquet")
+    assert not names & set(table["utterance_id"])
+
+
+def test_too_many_broken_clips_stop_the_run_and_leave_nothing_behind(tmp_path: Path):
+    folder = make_project(tmp_path / "project", {"train": 1, "valid": 1, "test": 1})
+    for clip in sorted((folder / "data/01_raw/demo/Raw").rglob("*.mp4"))[:4]:
+        clip.write_bytes(b"")
+    done = command(folder, "kedro", "run", "--pipelines", "ingestion", check=False)
+    assert done.returncode != 0
+    assert "more than the 5.0% that `bad_share` allows" in " ".join((done.stdout + done.stderr).split())
+    assert not (folder / "data/02_intermediate/demo/utterances.parquet").exists()
+    assert not list(folder.rglob("*.part"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.drop(columns="mode"), "no column 'mode'"),
+        (lambda t: t.assign(label=[7.5, *t["label"][1:]]), "7.5"),
+        (lambda t: pd.concat([t, t.head(1)]), "more than once"),
+        (lambda t: t.assign(label=[None, *t["label"][1:]]), "label"),
+        (lambda t: t.assign(mode=["trian", *t["mode"][1:]]), "Did you mean 'train'"),
+    ],
+    ids=["missing column", "label out of range", "duplicate ids", "label missing", "unknown split"],
+)
+def test_a_broken_table_gets_its_own_message_and_leaves_nothing(tmp_path: Path, change, message: str):
+    folder = make_project(tmp_path / "project", {"train": 1, "valid": 1, "test": 1})
+    path = folder / "data/01_raw/demo/label.csv"
+    change(pd.read_csv(path, dtype={"clip_id": str})).to_csv(path, index=False)
+    done = command(folder, "kedro", "run", "--pipelines", "ingestion", check=False)
+    assert done.returncode != 0
+    assert message in " ".join((done.stdout + done.stderr).replace("│", " ").split())
+    assert "Traceback (most recent call last)" not in done.stdout.split("InputError")[-1]
+    assert not list((folder / "data").glob("02_intermediate/demo/*.parquet"))
+    assert not list(folder.rglob("*.part"))

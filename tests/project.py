@@ -1,0 +1,102 @@
+"""A Kedro project of its own for tests that run the whole job: a copy of this one with a cut of the demo corpus."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+PROJECT = Path(__file__).resolve().parents[1]
+DEMO = PROJECT / "data" / "01_raw" / "demo"
+#: Small enough for seconds, large enough for every branch to have something to learn from.
+DIALOGUES = {"train": 4, "valid": 2, "test": 2}
+TRAINING = {"seeds": [1, 2], "epochs": 3, "patience": 3, "batch_size": 16, "threads": 1}
+BRANCHES = ["text_only", "late_fusion", "self_mm", "emotion_fusion"]
+
+
+def make_project(folder: Path, dialogues: dict[str, int] | None = None) -> Path:
+    """Copy code and configuration to `folder`, with the first dialogues of each split as its corpus."""
+    folder.mkdir(parents=True)
+    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    for name in ("src", "conf"):
+        shutil.copytree(PROJECT / name, folder / name, ignore=ignored)
+    for name in ("pyproject.toml", ".telemetry"):
+        shutil.copy(PROJECT / name, folder / name)
+    cut_corpus(folder / "data" / "01_raw" / "demo", dialogues or DIALOGUES)
+    write_settings(folder)
+    return folder
+
+
+def cut_corpus(folder: Path, dialogues: dict[str, int]) -> None:
+    """The first so many dialogues of each split, in the corpus' own layout."""
+    table = pd.read_csv(DEMO / "label.csv", dtype={"clip_id": str})
+    kept: list[str] = []
+    for split, count in dialogues.items():
+        kept += list(dict.fromkeys(table.loc[table["mode"] == split, "video_id"]))[:count]
+    folder.mkdir(parents=True)
+    table[table["video_id"].isin(kept)].to_csv(folder / "label.csv", index=False)
+    sidecar = json.loads((DEMO / "sidecar.json").read_text(encoding="utf-8"))
+    names = {f"{row.video_id}_{row.clip_id}" for row in table[table["video_id"].isin(kept)].itertuples()}
+    sidecar["utterances"] = {name: entry for name, entry in sidecar["utterances"].items() if name in names}
+    (folder / "sidecar.json").write_text(json.dumps(sidecar), encoding="utf-8")
+    shutil.copy(DEMO / "ceiling.json", folder / "ceiling.json")
+    for name in kept:
+        shutil.copytree(DEMO / "Raw" / name, folder / "Raw" / name)
+
+
+def write_settings(folder: Path) -> None:
+    """Short trainings, in conf/local, which wins over conf/base."""
+    base = yaml.safe_load((PROJECT / "conf/base/parameters_fusion_training.yml").read_text(encoding="utf-8"))
+    settings = {"branches": BRANCHES, **{name: {**base[name], "training": TRAINING} for name in BRANCHES}}
+    (folder / "conf/local").mkdir(exist_ok=True)
+    text = yaml.safe_dump({**settings, "workers": "1"})
+    (folder / "conf/local/parameters.yml").write_text(text, encoding="utf-8")
+    base = yaml.safe_load((PROJECT / "conf/base/parameters_representation_learning.yml").read_text(encoding="utf-8"))
+    small = {name: {**value, "epochs": 2} for name, value in base["representations"].items()}
+    small.get("conv_autoencoder", {}).update({"collapse": "warn"})
+    text = yaml.safe_dump({"representations": small})
+    (folder / "conf/local/parameters_representation_learning.yml").write_text(text, encoding="utf-8")
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Nothing of the caller's tracking store or threads leaks into the project."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "KEDRO", "DEMEANOR"))}
+    path = f"{folder / 'src'}{os.pathsep}{Path(sys.executable).parent}"
+    return {
+        **kept,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}",
+        "PYTHONPATH": path,
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "KEDRO_DISABLE_TELEMETRY": "1",
+        "COLUMNS": "200",
+    }
+
+
+def command(folder: Path, *arguments: str, check: bool = True, timeout: int = 500) -> subprocess.CompletedProcess:
+    """Run `python -m ...` in the project."""
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=timeout, check=False,
+    )  # fmt: skip
+    if check and done.returncode:
+        raise AssertionError(
+            f"{' '.join(arguments)} ended with {done.returncode}\n{done.stdout}\n{done.stderr[-8000:]}"
+        )
+    return done
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen:
+    """The same in the background, in a process group of its own so that all of it can be killed at once."""
+    return subprocess.Popen(
+        [sys.executable, "-m", *arguments],
+        cwd=folder, env=environment(folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
