@@ -87,6 +87,9 @@ def _unpack_tar(opened: tarfile.TarFile, archive: Path, folder: Path, largest: i
             if source is not None:
                 with source:
                     _copy(source, temporary / member.name, member.size)
+        # Only at its very end does a compressed file tell whether all of it was sound.
+        while opened.fileobj is not None and opened.fileobj.read(COPY):
+            continue
     return [folder / member.name for member in members]
 
 

@@ -173,7 +173,7 @@ def _turns(clean: pd.DataFrame) -> list[int]:
 
 def _label_columns(table: pd.DataFrame, settings: FolderSettings, problems: list[str]) -> list[str]:
     if settings.labels is None:
-        return [name for name in table if name not in KNOWN and name]
+        return [name for name in map(str, table.columns) if name not in KNOWN and name]
     problems += [
         f"there is no label column '{name}'.{nearest(name, table.columns)}"
         for name in settings.labels

@@ -124,7 +124,12 @@ def repair_text(text: str) -> str:
     Control characters U+0080 to U+009F are bytes of Windows-1252 that were read as latin-1; a sequence such as "â€™"
     is UTF-8 that was read as Windows-1252.
     """
-    if re.search("[â][€]", text):
+    if "â€" in text:
         with suppress(UnicodeError):  # a line that mixes both still has its control characters repaired below
-            text = text.encode("cp1252").decode("utf-8")
+            text = b"".join(_windows_byte(letter) for letter in text).decode("utf-8")
     return re.sub("[\x80-\x9f]", lambda found: found.group().encode("latin-1").decode("cp1252", "ignore"), text)
+
+
+def _windows_byte(letter: str) -> bytes:
+    """Windows-1252 leaves five bytes undefined; readers pass them on as control characters."""
+    return letter.encode("latin-1") if "\x80" <= letter <= "\x9f" else letter.encode("cp1252")

@@ -46,7 +46,8 @@ class Split:
         Raises InputError if it names utterances that the table lacks: it was made for other data.
         """
         place = {name: part for part in SPLITS for name in self.parts.get(part, ())}
-        absent = [name for name in place if name not in set(table["utterance_id"])]
+        known = set(table["utterance_id"])
+        absent = [name for name in place if name not in known]
         if absent:
             raise InputError(
                 f"split '{self.name}'",
