@@ -43,7 +43,7 @@ def settings_of(configuration: dict[str, Any], bert: dict[str, Any]) -> SelfMMSe
         if c.get(f"{kind}_{theirs}") is not None
     }
     return SelfMMSettings(
-        encoder_configuration={"model_type": "bert", **bert},
+        encoder_configuration={"model_type": "bert", "attn_implementation": "eager", **bert},
         finetune=c["use_finetune"],
         pooling="first",
         audio_hidden=c["a_lstm_hidden_size"],
@@ -170,11 +170,47 @@ def taken(arrays: dict[str, np.ndarray], rows: np.ndarray, aligned: bool):
     return batch_of(inputs_of(part, aligned), part["regression_labels"], rows)
 
 
-def training_cases() -> list:
-    return cases("self_mm", "selfmm_train_*.npz")
+@pytest.mark.parametrize("path", cases("self_mm", "selfmm_train_*.npz"))
+def test_label_trace(path: Path) -> None:
+    """The labels of a whole training, from the recorded features: no network, no rounding but the labels' own."""
+    golden = np.load(path)
+    case = read_json(path.with_name(f"{path.stem}.config.json"))["args"]
+    dimensions = {mode: golden[f"e1_b0_feat_{mode}"].shape[1] for mode in MODES}
+    bank = LabelBank(dimensions, case["H"], case.get("excludeZero", False), reference=True)
+    labels = torch.from_numpy(golden["e1_b0_label_before_fusion"])
+    bank.start(torch.arange(len(labels)), labels, len(labels))
+    for epoch in range(1, int(golden["epochs"]) + 1):
+        number = 0
+        while f"e{epoch}_b{number}_index" in golden:
+            at = f"e{epoch}_b{number}_"
+            rows = torch.from_numpy(golden[f"{at}index"])
+            features = {mode: torch.from_numpy(golden[f"{at}feat_{mode}"]) for mode in MODES}
+            bank.update(rows, features, dict.fromkeys(MODES, torch.ones(len(rows), dtype=torch.bool)), epoch)
+            for n, mode in enumerate(MODES):
+                close(bank.labels[n], golden[f"{at}label_after_{mode}"], 2e-5, at + mode)
+                centres = np.stack([golden[f"{at}center_after_{mode}_{side}"] for side in ("pos", "neg")])
+                close(bank.centres(mode), centres, 1e-6, at + mode)
+            number += 1
 
 
-@pytest.mark.parametrize("path", training_cases())
+def label_rounding(bank: LabelBank, features: dict[str, torch.Tensor], rows: torch.Tensor, mode: str) -> np.ndarray:
+    """How far a label may move when features and centres move by a rounding of 1e-6: first order, in float64.
+
+    new = clip((alpha y + y + own - fusion) / 2), alpha = own / fusion: where the two distances of the fusion nearly
+    cancel, the last digit of a feature is worth many of a label, on every machine another.
+    """
+    offset, error = {}, {}
+    for each in ("fusion", mode):
+        positive, negative = ((features[each] - centre).double().norm(dim=1) for centre in bank.centres(each))
+        offset[each] = (negative - positive) / positive
+        error[each] = 2e-6 * (1 + negative / positive) / positive
+    common = bank.label("fusion", rows).double()
+    by_fusion = 0.5 * (offset[mode] * common / offset["fusion"].square()).abs() + 0.5
+    by_own = 0.5 * (common / offset["fusion"]).abs() + 0.5
+    return (by_fusion * error["fusion"] + by_own * error[mode]).numpy()
+
+
+@pytest.mark.parametrize("path", cases("self_mm", "selfmm_train_*.npz"))
 def test_training_replay(path: Path) -> None:
     """The published trainer (section 6), the batches in the recorded order, checked after every step."""
     golden = np.load(path)
@@ -189,6 +225,7 @@ def test_training_replay(path: Path) -> None:
     system.training_started(lambda: [taken(train, np.arange(examples), aligned)], examples)
     optimiser = torch.optim.Adam(system.parameter_groups(1.0, 0.0))
     steps, every = 0, case["update_epochs"]
+    allowed = {mode: np.full(examples, 2e-5) for mode in MODES}
     for epoch in range(1, int(golden["epochs"]) + 1):
         system.train()
         left, number = every, 0
@@ -198,18 +235,26 @@ def test_training_replay(path: Path) -> None:
             if left == every:
                 optimiser.zero_grad()
             left -= 1
-            for n, mode in enumerate(MODES):
-                close(system.bank.labels[n], golden[f"{at}label_before_{mode}"], 5e-5, at + mode)
             output = system(batch)
             terms = system.loss(output, batch)
             for mode in MODES:
                 close(output.auxiliary[f"prediction_{mode}"][:, 0], golden[f"{at}pred_{mode}"], 5e-6, at + mode)
                 close(output.auxiliary[f"feature_{mode}"], golden[f"{at}feat_{mode}"], 5e-6, at + mode)
-                close(terms[mode], golden[f"{at}loss_{mode}"], 1e-5, at + mode)
+                slack = float(allowed[mode][golden[f"{at}index"]].mean())
+                close(terms[mode], golden[f"{at}loss_{mode}"], 1e-5 + (slack if epoch > 1 else 0), at + mode)
             terms["total"].backward()
+            if epoch > 1:
+                features = {mode: output.auxiliary[f"feature_{mode}"].detach() for mode in MODES}
+                for mode in MODES[1:]:
+                    moved = label_rounding(system.bank, features, batch.rows, mode)
+                    before = allowed[mode][golden[f"{at}index"]]
+                    allowed[mode][golden[f"{at}index"]] = (epoch - 1) / (epoch + 1) * before + 2 / (epoch + 1) * (
+                        moved + 2e-5
+                    )
             system.step_ended(output, batch, epoch)
             for n, mode in enumerate(MODES):
-                close(system.bank.labels[n], golden[f"{at}label_after_{mode}"], 5e-5, at + mode)
+                off = np.abs(system.bank.labels[n].numpy() - golden[f"{at}label_after_{mode}"])
+                assert (off <= allowed[mode]).all(), (at, mode, off, allowed[mode])
                 centres = np.stack([golden[f"{at}center_after_{mode}_{side}"] for side in ("pos", "neg")])
                 close(system.bank.centres(mode), centres, 5e-6, at + mode)
             if left == 0:

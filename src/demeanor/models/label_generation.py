@@ -149,8 +149,11 @@ class LabelBank(nn.Module):
         if not self.reference:
             members = members & self.seen[n]
         count = members.sum(dim=1, keepdim=True)
-        mean = (members.to(torch.float32) @ self.features(mode)) / count
-        if not self.reference:
+        if self.reference:
+            # The published order of summation: where two distances nearly cancel, labels amplify its last digit.
+            mean = torch.stack([self.features(mode)[members[side]].mean(dim=0) for side in (0, 1)])
+        else:
+            mean = (members.to(torch.float32) @ self.features(mode)) / count
             mean = torch.where(count > 0, mean, self.centres(mode))
             self.filled[n] |= count[:, 0] > 0
         self.centres(mode).copy_(mean)

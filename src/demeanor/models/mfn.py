@@ -99,8 +99,10 @@ class MFN(AlignedSystem):
 def run_cell(
     cell: Any, values: Float[Tensor, "batch steps width"], mask: Bool[Tensor, "batch steps"]
 ) -> tuple[Float[Tensor, "batch steps hidden"], Float[Tensor, "batch hidden"]]:
-    """All cell states of an LSTMCell and its hidden state at each row's last real step (gates in PyTorch's order i, f, g,
-    o). The inputs' share of the gates is one product for all steps."""
+    """All cell states of an LSTMCell and its hidden state at each row's last real step.
+
+    Gates are in PyTorch's order i, f, g, o; the inputs' share of them is one product for all steps.
+    """
     gates = functional.linear(values, cell.weight_ih, cell.bias_ih + cell.bias_hh)
     hidden = memory = gates.new_zeros(len(values), cell.hidden_size)
     memories = []
