@@ -22,7 +22,7 @@ from demeanor.data.settings import Settings
 SAMPLE_RATE = 16_000
 #: A recording whose loudest sample stays below this holds no voice: the audio modality is absent.
 SILENCE = 1e-4
-READS = frozenset({"text", "audio", "video", "words"})
+READS = frozenset({"text", "audio", "video", "words", "dialogue"})
 
 
 class ExtractionError(DemeanorError):
@@ -48,6 +48,7 @@ class Clip:
     recorded   [T] int16 or float samples at 16 kHz, used instead of the audio of `media`
     stored     file of the stream `audio.waveform`, which holds the samples under `utterance_id`
     alignment  where word times came from: corpus, ctc, uniform
+    dialogue   transcripts of all turns of its dialogue in order, of which this one is number `turn`
     """
 
     utterance_id: str
@@ -60,6 +61,8 @@ class Clip:
     recorded: np.ndarray | None = field(default=None, repr=False)
     stored: Path | None = None
     alignment: str = ""
+    dialogue: tuple[str | None, ...] = field(default=(), repr=False)
+    turn: int = 0
 
     @property
     def spoken(self) -> str | None:
@@ -109,6 +112,10 @@ class Clip:
         """A copy that holds no decoded samples."""
         return replace(self)
 
+    def only(self, reads: frozenset[str]) -> Clip:
+        """A copy without what an extractor reading `reads` does not see: lighter to send."""
+        return self if "dialogue" in reads else replace(self, dialogue=(), turn=0)
+
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "waveform"}
 
@@ -120,6 +127,8 @@ class Clip:
         if "words" in reads:
             words = None if self.words is None else [[word.text, word.start, word.end] for word in self.words]
             parts += ["words", words, self.alignment]
+        if "dialogue" in reads:
+            parts += ["dialogue", self.dialogue, self.turn]
         if "audio" in reads and (self.recorded is not None or self.stored is not None):
             parts += ["samples", _digest(np.ascontiguousarray(self._samples()))]
         elif "audio" in reads:
@@ -169,7 +178,7 @@ class Extractor(ABC):
 
     name       as in the registry and in provenance
     stream     the stream it usually makes
-    reads      what of a clip it looks at: text, audio, video, words
+    reads      what of a clip it looks at: text, audio, video, words, dialogue
     unit       what one step is
     batched    True for encoders, which want many clips at once and run in the main process; False for
                extractors that treat each clip by itself, which run in worker processes
@@ -241,6 +250,10 @@ class Extractor(ABC):
     def cost(self, clip: Clip) -> float:
         """A cheap guess at the length of a clip; batched extractors see clips of similar cost together."""
         return float(len(clip.text or ""))
+
+    def remark(self, ragged: Ragged) -> str:
+        """What a reader should know about the finished stream, in one line; usually nothing."""
+        return ""
 
     @property
     def absent(self) -> np.ndarray:

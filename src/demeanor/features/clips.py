@@ -19,14 +19,26 @@ def clips_of(utterances: pd.DataFrame, root: Path | str, streams: Mapping[str, S
 
     Of `streams`, `audio.waveform` (int16 [T, 1] at 16 kHz) is read instead of decoding the media again, and
     `text.word_times` ([W, 2] seconds) gives the words of `text.split()` their times; where the number of words
-    differs, the utterance counts as unaligned.
+    differs, the utterance counts as unaligned. The dialogue of a clip is made of all rows of the table.
     """
     streams = streams or {}
     waveform, times = streams.get(WAVEFORM), streams.get(WORD_TIMES)
-    return [_clip(row, Path(root), waveform, times) for row in utterances.to_dict(orient="records")]
+    rows = utterances.to_dict(orient="records")
+    dialogues = _dialogues(rows)
+    return [_clip(row, Path(root), waveform, times, dialogues[row["dialogue"]]) for row in rows]
 
 
-def _clip(row: dict[Any, Any], root: Path, waveform: Stream | None, times: Stream | None) -> Clip:
+def _dialogues(rows: list[dict[Any, Any]]) -> dict[str, dict[int, str | None]]:
+    """dialogue -> turn -> transcript, in the order of turns."""
+    found: dict[str, dict[int, str | None]] = {}
+    for row in sorted(rows, key=lambda row: row["turn"]):
+        found.setdefault(row["dialogue"], {})[row["turn"]] = None if pd.isna(row["text"]) else row["text"]
+    return found
+
+
+def _clip(
+    row: dict[Any, Any], root: Path, waveform: Stream | None, times: Stream | None, dialogue: dict[int, str | None]
+) -> Clip:
     identity = row["utterance_id"]
     text, media, end = (None if pd.isna(row[name]) else row[name] for name in ("text", "media", "end"))
     held = waveform is not None and identity in waveform.ragged
@@ -43,6 +55,8 @@ def _clip(row: dict[Any, Any], root: Path, waveform: Stream | None, times: Strea
         recorded=waveform.ragged[identity] if waveform is not None and held and not in_file else None,
         stored=waveform.path if waveform is not None and in_file else None,
         alignment=times.provenance.alignment or "corpus" if words is not None and times is not None else "",
+        dialogue=tuple(dialogue.values()),
+        turn=list(dialogue).index(row["turn"]),
     )
 
 

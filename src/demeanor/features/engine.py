@@ -110,7 +110,10 @@ def _make(
         with RaggedWriter.open(path, extractor.dimension, extractor.dtype, metadata) as writer:
             for identity, key in keys.items():
                 writer.append(identity, extractor.absent if key in failures else shards[key])
-    return Stream.load(path), {name: failures[key] for name, key in keys.items() if key in failures}
+    stream = Stream.load(path)
+    if progress and (remark := extractor.remark(stream.ragged)):
+        sys.stderr.write(f"{name}: {remark}\n")
+    return stream, {name: failures[key] for name, key in keys.items() if key in failures}
 
 
 def _plan(extractor: Extractor, unique: Mapping[str, Clip], shards: ShardCache) -> Iterator[Task]:
@@ -127,7 +130,7 @@ def _plan(extractor: Extractor, unique: Mapping[str, Clip], shards: ShardCache) 
     else:
         groups = list(chunks(shards.missing(unique), SHARD))
     for group in groups:
-        yield Task(extractor.name, settings, tuple(unique[key] for key in group), tuple(group))
+        yield Task(extractor.name, settings, tuple(unique[key].only(extractor.reads) for key in group), tuple(group))
 
 
 class _Progress:

@@ -1,0 +1,95 @@
+"""Byte-pair ids as fairseq's RoBERTa has them: GPT-2's pieces, renumbered by RoBERTa's own dictionary.
+
+Tab-fusion, sections 2.3 and 2.5 of the system's specification. For those who hold fairseq's three files; the ids
+equal those of `hf_tokens` with a roberta model.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from demeanor.data.errors import InputError
+from demeanor.data.files import sha256_of, sha256_of_file
+from demeanor.data.settings import Settings
+from demeanor.features.base import Clip, Extractor
+from demeanor.features.speech_codes import END, FIRST, START, UNKNOWN
+
+FILES = ("encoder.json", "vocab.bpe", "dict.txt")
+
+
+class ByteLevelPieces:
+    """Text to GPT-2 ids and on to RoBERTa ids, from a folder with encoder.json, vocab.bpe and dict.txt."""
+
+    def __init__(self, folder: Path | str):
+        from tokenizers import ByteLevelBPETokenizer
+
+        self.folder = Path(folder)
+        missing = [name for name in FILES if not (self.folder / name).is_file()]
+        if missing:
+            raise InputError(str(folder), [f"holds no {name}" for name in missing])
+        encoder, merges = (str(self.folder / name) for name in FILES[:2])
+        self._pieces = ByteLevelBPETokenizer(encoder, merges, add_prefix_space=False)
+        lines = (self.folder / "dict.txt").read_text(encoding="utf-8").splitlines()
+        numbered = {line.split(" ")[0]: FIRST + n for n, line in enumerate(lines)}
+        self.size = FIRST + len(lines) + 1  # and <mask>
+        self._numbers = {int(name): number for name, number in numbered.items() if name.isdigit()}
+
+    def raw(self, text: str) -> list[int]:
+        """GPT-2's own ids; not what RoBERTa reads."""
+        return self._pieces.encode(text).ids
+
+    def ids(self, text: str, longest: int | None = None) -> list[int]:
+        """<s>, RoBERTa ids, </s>; cut so that </s> stays last. No space is put before the first word."""
+        middle = [self._numbers.get(piece, UNKNOWN) for piece in self.raw(text)]
+        return [START, *(middle if longest is None else middle[: longest - 2]), END]
+
+
+class PieceSettings(Settings):
+    """`folder` of encoder.json, vocab.bpe and dict.txt; the published system lower-cases its text and cuts at 512."""
+
+    folder: str
+    longest: int = Field(default=512, ge=3)
+    lower_case: bool = False
+
+
+class BytePairIds(Extractor):
+    """`text.tokens`: RoBERTa's ids from fairseq's files, <s> ... </s>, [T, 1] int32."""
+
+    name = "roberta_bpe"
+    stream = "text.tokens"
+    reads = frozenset({"text"})
+    unit = "token"
+    licence = "MIT (GPT-2's and fairseq's tables)"
+    batched = True
+    dtype = np.int32
+    settings_type: ClassVar[type[Settings]] = PieceSettings
+
+    @cached_property
+    def pieces(self) -> ByteLevelPieces:
+        return ByteLevelPieces(self.settings.folder)
+
+    @property
+    def version(self) -> str:
+        return "1"
+
+    @property
+    def dimension(self) -> int:
+        return 1
+
+    def facts(self) -> dict[str, Any]:
+        hashes = [sha256_of_file(self.pieces.folder / name) for name in FILES]
+        return {"vocabulary_sha256": sha256_of(hashes), "vocabulary_size": self.pieces.size}
+
+    def extract_clip(self, clip: Clip) -> np.ndarray:
+        if clip.text is None or clip.spoken is None:
+            return self.absent
+        text = clip.text.lower() if self.settings.lower_case else clip.text
+        return np.asarray(self.pieces.ids(text, self.settings.longest), dtype=np.int32)[:, None]
+
+    def extract(self, clips: Any) -> list[np.ndarray]:
+        return [self.extract_clip(clip) for clip in clips]

@@ -1,0 +1,73 @@
+"""The sentence before, this one, the one after: windows of sentence vectors within a dialogue.
+
+Tab-fusion, section 2.2 of the system's specification: slots [-before .. +after] side by side, the own sentence
+always in its place, zeros where the dialogue has no turn or the turn no words. All turns of a dialogue count,
+labelled or not, and no window crosses into another dialogue. `after: 0` reads the past alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import numpy as np
+from jaxtyping import Int
+from pydantic import Field
+
+from demeanor.data.settings import Settings
+from demeanor.features.base import Clip
+from demeanor.features.text import SentenceSettings, SentenceState
+
+
+def window_slots(turns: int, turn: int, before: int, after: int) -> Int[np.ndarray, " slots"]:
+    """Turns of a dialogue of `turns` that fill the slots around `turn`; -1 where there is none."""
+    places = np.arange(turn - before, turn + after + 1)
+    return np.where((places >= 0) & (places < turns), places, -1)
+
+
+class ContextSettings(SentenceSettings):
+    """Slots before and after; the published system takes BERT's first token as it is, 3 and 3."""
+
+    before: int = Field(default=3, ge=0, le=64)
+    after: int = Field(default=3, ge=0, le=64)
+    pooling: Literal["mean", "cls"] = "cls"
+    normalise: bool = False
+
+
+class ContextWindow(SentenceState):
+    """`text.context`: sentence vectors of the turns around an utterance, side by side, [1, (before+1+after) * D]
+    float32. Absent where the utterance itself has no words."""
+
+    name = "hf_context"
+    stream = "text.context"
+    reads = frozenset({"text", "dialogue"})
+    unit = "utterance"
+    settings_type: ClassVar[type[Settings]] = ContextSettings
+
+    @property
+    def _width(self) -> int:
+        return super().dimension
+
+    @property
+    def dimension(self) -> int:
+        return self._width * (self.settings.before + 1 + self.settings.after)
+
+    def extract(self, clips: Sequence[Clip]) -> list[np.ndarray]:
+        windows = [self._window(clip) for clip in clips]
+        texts = sorted({text for window in windows for text in window if text is not None})
+        vectors = dict(zip(texts, super().extract([Clip("", text=text) for text in texts]), strict=True))
+        nothing = np.zeros((1, self._width), dtype=np.float32)
+        return [
+            np.concatenate([vectors[text] if text is not None else nothing for text in window], axis=1)
+            if window
+            else self.absent
+            for window in windows
+        ]
+
+    def _window(self, clip: Clip) -> list[str | None]:
+        """The transcripts in the slots; empty where the clip has none itself."""
+        if clip.spoken is None:
+            return []
+        dialogue, turn = (clip.dialogue, clip.turn) if clip.dialogue else ((clip.text,), 0)
+        slots = window_slots(len(dialogue), turn, self.settings.before, self.settings.after)
+        return [Clip("", text=dialogue[slot]).spoken if slot >= 0 else None for slot in slots]
