@@ -28,7 +28,9 @@ class BranchHooks:
 
         from demeanor.pipelines import branches
 
-        names = context.params.get("branches")
+        # Not `context.params`: that would check all parameters against the pipelines of the base environment, and
+        # remember the outcome, so that branches which only this environment has stayed unchecked dicts.
+        names = context.config_loader["parameters"].get("branches")
         if names is not None and branches.select(names):
             pipelines.configure(f"{PACKAGE_NAME or 'demeanor'}.pipeline_registry")
 
