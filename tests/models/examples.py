@@ -96,7 +96,7 @@ def targets(task: Task, count: int, generator: np.random.Generator) -> torch.Ten
 
 
 def example_batch(system: System, count: int = 8, seed: int = 1, extra: int = 0) -> Batch:
-    """`count` utterances; for systems that read dialogues, dialogues of three turns and two speakers."""
+    """`count` utterances; for systems that read dialogues, dialogues of four turns and two speakers."""
     salt = zlib.crc32(type(system).__name__.encode())
     generator = np.random.default_rng([seed, salt])
     made = sequences(system.inputs, count, generator)
@@ -106,8 +106,8 @@ def example_batch(system: System, count: int = 8, seed: int = 1, extra: int = 0)
         inputs={role: padded(rows, extra) for role, rows in made.items()},
         ids=tuple(f"utterance {n}" for n in range(count)),
         rows=number,
-        dialogue=number // 3 if whole else number,
-        turn=number % 3 if whole else torch.zeros_like(number),
+        dialogue=number // 4 if whole else number,
+        turn=number % 4 if whole else torch.zeros_like(number),
         speaker=number % 2 if whole else torch.full_like(number, -1),
         labels={"target": targets(system.task, count, generator)},
     )

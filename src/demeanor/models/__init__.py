@@ -23,12 +23,16 @@ SYSTEMS: dict[str, str] = {
     "lmf": "demeanor.models.lmf:LMF",
     "mfn": "demeanor.models.mfn:MFN",
     "mult": "demeanor.models.mult:MulT",
+    "misa": "demeanor.models.misa:MISA",
     "mlf_dnn": "demeanor.models.multitask:MLFDNN",
     "mtfn": "demeanor.models.multitask:MTFN",
     "mlmf": "demeanor.models.multitask:MLMF",
     "multilogue_net": "demeanor.models.multilogue_net:MultilogueNet",
     "mmml": "demeanor.models.mmml:MMML",
     "mmml_dialogue": "demeanor.models.mmml:MMMLDialogue",
+    "mmml_audio_spectrogram": "demeanor.models.audio_only_mmml:SpectrogramAudio",
+    "mmml_audio_descriptors": "demeanor.models.audio_only_mmml:DescriptorAudio",
+    "mmml_audio_waveform": "demeanor.models.audio_only_mmml:RawAudio",
 }
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
 
 from demeanor.data.batch import Padded
 from demeanor.data.errors import InputError
@@ -117,6 +118,27 @@ class LastState(nn.Module):
         padded = clean(padded)
         states, _ = self.rnn(padded.values.to(next(self.rnn.parameters()).dtype))
         return last_step(states, padded.mask) * padded.present.unsqueeze(-1)
+
+
+class TwoWayState(nn.Module):
+    """Two bidirectional LSTMs with a layer normalisation between, their final states [forward 1, forward 2,
+    backward 1, backward 2] side by side; rows without a step count as one step of zeros. Packed, because a backward
+    pass over padding would see it."""
+
+    def __init__(self, width: int, hidden: int):
+        super().__init__()
+        self.first = nn.LSTM(width, hidden, bidirectional=True, batch_first=True)
+        self.norm = nn.LayerNorm(2 * hidden)
+        self.second = nn.LSTM(2 * hidden, hidden, bidirectional=True, batch_first=True)
+
+    def forward(self, padded: Padded) -> Float[Tensor, "batch four_hidden"]:
+        padded = clean(padded)
+        lengths = padded.lengths.clamp(min=1).cpu()
+        packed = pack_padded_sequence(padded.values, lengths, batch_first=True, enforce_sorted=False)
+        states, (first, _) = self.first(packed)
+        between = states._replace(data=self.norm(states.data))
+        _, (second, _) = self.second(between)
+        return torch.cat([first, second], dim=2).transpose(0, 1).flatten(1)
 
 
 def last_step(values: Float[Tensor, "batch time dimension"], mask: Bool[Tensor, "batch time"]) -> Tensor:

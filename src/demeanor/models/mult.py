@@ -12,25 +12,19 @@ from torch.nn import functional
 
 from demeanor.data.batch import Batch, Padded
 from demeanor.data.bundle import InputSpecification
-from demeanor.data.settings import Settings
 from demeanor.data.task import Task
-from demeanor.models.base import Card, Output, Role, System
+from demeanor.models.base import Card, Output
 from demeanor.models.crossmodal import ENCODER_NAMES, CrossmodalEncoder, Projection
-from demeanor.models.layers import AbsentStep, clean, last_step
-from demeanor.models.subnets import as_published, read
-from demeanor.models.text_encoder import TextEncoder
+from demeanor.models.encoded import MODALITIES, ROLES, TEXT_NAMES, EncodedSettings, EncodedSystem
+from demeanor.models.layers import AbsentStep, last_step
+from demeanor.models.subnets import read
 
-MODALITIES = ("text", "audio", "vision")
 OTHERS = {"text": ("audio", "vision"), "audio": ("text", "vision"), "vision": ("text", "audio")}
 
 
-class MulTSettings(Settings):
+class MulTSettings(EncodedSettings):
     """Sizes: those of MMSA on MOSI, which its number of parameters (2,571,551) gives away."""
 
-    encoder: str = Field(default="", description="of token streams: minilm, a folder, a hub id; empty: by provenance")
-    encoder_configuration: dict[str, Any] = Field(default_factory=dict, description="filled in by the system itself")
-    finetune: bool = True
-    encoder_learning_rate: float = Field(default=5e-5, gt=0)
     dimension: int = Field(default=50, gt=0)
     heads: int = Field(default=10, gt=0)
     levels: int = Field(default=4, gt=0, description="crossmodal layers; memory layers are at least three")
@@ -46,33 +40,21 @@ class MulTSettings(Settings):
     residual_dropout: float = Field(default=0.1, ge=0, lt=1)
     embedding_dropout: float = Field(default=0.2, ge=0, lt=1)
     output_dropout: float = Field(default=0.1, ge=0, lt=1)
-    reference: bool = Field(default=False, description="padding taken for data; weight decay ignored, as published")
 
 
-class MulT(System):
+class MulT(EncodedSystem):
     """Each modality attends to the two others; memories over the pairs; last steps through a residual perceptron."""
 
-    card = Card(
-        "MulT",
-        "https://arxiv.org/abs/1906.00295",
-        {
-            "text": Role("text", kind="any", normalised=False, description="tokens (fine-tuned) or frozen word states"),
-            "audio": Role("audio", description="frame features"),
-            "vision": Role("vision", description="frame features"),
-        },
-    )
+    card = Card("MulT", "https://arxiv.org/abs/1906.00295", ROLES)
     Settings = MulTSettings
 
     def __init__(self, settings: MulTSettings, inputs: Mapping[str, InputSpecification], task: Task):
         super().__init__(settings, inputs, task)
-        self.encoder = TextEncoder(inputs["text"], settings.encoder, settings.finetune, settings.encoder_configuration)
-        self.settings = settings.model_copy(update={"encoder_configuration": self.encoder.configuration})
         dimension, reference = settings.dimension, settings.reference
-        widths = {name: inputs[name].dimension for name in MODALITIES} | {"text": self.encoder.dimension}
         self.projections = nn.ModuleDict(
             {
                 name: Projection(width, dimension, getattr(settings, f"{name}_kernel"), reference)
-                for name, width in widths.items()
+                for name, width in self.widths.items()
             }
         )
         self.steps = nn.ModuleDict({name: Steps(dimension) for name in MODALITIES})
@@ -109,11 +91,7 @@ class MulT(System):
         return MulTSettings(dimension=6, heads=2, levels=1)
 
     def projected(self, batch: Batch) -> dict[str, Padded]:
-        if self.encoder.tokens:
-            text = Padded(*self.encoder(batch["text"]))
-            text = as_published(text, None) if self.settings.reference else clean(text)
-        else:
-            text = read(self, batch, "text")
+        text = self.text_states(batch)
         text = Padded(functional.dropout(text.values, self.settings.text_dropout, self.training), text.mask)
         streams = {"text": text, **{name: read(self, batch, name) for name in ("audio", "vision")}}
         return {name: self.steps[name](self.projections[name](value)) for name, value in streams.items()}
@@ -135,10 +113,10 @@ class MulT(System):
         return Output(self.head(self.second(hidden) + fused), states, representation=fused)
 
     def parameter_groups(self, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
-        """A fine-tuned encoder has its own rate. The original has one group and ignores its weight decay."""
+        """The original has one group and ignores its weight decay."""
         if self.settings.reference:
             return [{"params": list(self.parameters()), "lr": learning_rate, "weight_decay": 0.0}]
-        return with_encoder(self, self.encoder, self.settings.encoder_learning_rate, learning_rate, weight_decay)
+        return super().parameter_groups(learning_rate, weight_decay)
 
 
 class Steps(nn.Module):
@@ -150,17 +128,6 @@ class Steps(nn.Module):
 
     def forward(self, padded: Padded) -> Padded:
         return self.absence(padded)
-
-
-def with_encoder(
-    system: System, encoder: TextEncoder, encoder_rate: float, learning_rate: float, weight_decay: float
-) -> list[dict[str, Any]]:
-    """The encoder's groups, then the rest as in System.parameter_groups."""
-    own = {id(value) for value in encoder.parameters()}
-    rest = []
-    for group in System.parameter_groups(system, learning_rate, weight_decay):
-        rest.append({**group, "params": [value for value in group["params"] if id(value) not in own]})
-    return [*(group for group in encoder.parameter_groups(encoder_rate, weight_decay) if group["params"]), *rest]
 
 
 _SHORT = {"l": "text", "a": "audio", "v": "vision"}
@@ -176,9 +143,7 @@ PUBLISHED_NAMES = {
     **{f"trans_{one}_mem.": f"memories.{name}." for one, name in _SHORT.items()},
     **{f"trans_{one}_mem.version": "" for one in _SHORT},
     **{f"proj_{one}.": f"projections.{name}.convolution." for one, name in _SHORT.items()},
-    "text_model.model.pooler.": "",
-    "text_model.model.embeddings.position_ids": "",
-    "text_model.model.": "encoder.network.",
+    **TEXT_NAMES,
     "proj1.": "first.",
     "proj2.": "second.",
     "out_layer.": "head.",
