@@ -247,6 +247,10 @@ class Extractor(ABC):
         (values,) = self.extract([clip])
         return values
 
+    def companion(self, clip: Clip) -> str:
+        """Hash of what this extractor reads beside the clip itself, for example a table made by another program."""
+        return ""
+
     def cost(self, clip: Clip) -> float:
         """A cheap guess at the length of a clip; batched extractors see clips of similar cost together."""
         return float(len(clip.text or ""))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,3 +68,13 @@ def _words(text: str | None, times: Stream | None, identity: str) -> tuple[Word,
     if not spoken or len(spans) != len(spoken):
         return None
     return tuple(Word(word, float(start), float(stop)) for word, (start, stop) in zip(spoken, spans, strict=True))
+
+
+def with_words(clips: Sequence[Clip], times: Stream) -> list[Clip]:
+    """The clips with the times of a stream `text.word_times`; those that it says nothing about stay as they are."""
+    found = [_words(clip.text, times, clip.utterance_id) for clip in clips]
+    alignment = times.provenance.alignment or "corpus"
+    return [
+        clip if words is None else replace(clip, words=words, alignment=alignment)
+        for clip, words in zip(clips, found, strict=True)
+    ]

@@ -23,6 +23,7 @@ from demeanor.data.stream import SUFFIX, Stream
 from demeanor.features import find_extractor
 from demeanor.features.base import Clip, Extractor
 from demeanor.features.cache import ShardCache
+from demeanor.features.clips import WORD_TIMES, with_words
 from demeanor.features.pools import Task, available_cores, chunks, pool_for
 
 #: Clips per shard: of clip-wise extractors, and of encoders, which sort more of them by length.
@@ -60,10 +61,14 @@ def extract_streams(
     makers = _build(streams)
     made: dict[str, Stream] = {}
     set_aside: list[dict[str, str]] = []
-    for name, extractor in makers.items():
+    # Word times come first: with them, streams that average over words know where those are.
+    for name, extractor in sorted(makers.items(), key=lambda item: item[0] != WORD_TIMES):
         stream, failures = _make(name, extractor, clips, Path(cache), Path(output), count, progress, cluster)
         made[name] = stream
+        if name == WORD_TIMES:
+            clips = with_words(clips, stream)
         set_aside += [{"utterance_id": key, "stream": name, "reason": reason} for key, reason in failures.items()]
+    made = {name: made[name] for name in streams}
     return made, pd.DataFrame(set_aside, columns=list(REPORT_COLUMNS), dtype="str")
 
 
@@ -90,7 +95,7 @@ def _make(
     progress: bool, cluster: Any,
 ) -> tuple[Stream, dict[str, str]]:  # fmt: skip
     provenance = extractor.provenance()
-    keys = {clip.utterance_id: clip.content(extractor.reads) for clip in clips}
+    keys = {clip.utterance_id: clip.content(extractor.reads) + extractor.companion(clip) for clip in clips}
     unique = {keys[clip.utterance_id]: clip for clip in clips}
     shards = ShardCache.of(cache, extractor, provenance)
     tasks = list(_plan(extractor, unique, shards))

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from demeanor.data.errors import ProvenanceError
+from demeanor.features import extractor_from, find_extractor
+from demeanor.features.base import Clip
+from demeanor.features.engine import StreamRequest, extract_streams
+from demeanor.features.openface import COLUMNS
+
+
+def table(path: Path, rows: int = 6) -> pd.DataFrame:
+    generator = np.random.default_rng(0)
+    values = pd.DataFrame({name: generator.random(rows) for name in COLUMNS})
+    values["confidence"], values["success"] = 0.98, 1
+    values["timestamp"] = np.arange(rows) * 0.04
+    values.loc[2, "success"] = 0
+    values.loc[3, "confidence"] = 0.2
+    values.loc[4, "AU01_r"] = np.nan
+    # OpenFace writes a space after every comma.
+    path.write_text(", ".join(values.columns) + "\n" + "\n".join(", ".join(map(str, row)) for row in values.to_numpy()))
+    return values
+
+
+def test_tables_become_a_stream(tmp_path: Path):
+    expected = table(tmp_path / "a.csv")
+    (tmp_path / "broken.csv").write_text("frame, timestamp\n1, 0\n")
+    clips = [Clip(name, media=tmp_path / f"{name}.mp4") for name in ("a", "b", "broken")]
+    request = {"vision.frames": StreamRequest(extractor="openface_csv")}
+    streams, aside = extract_streams(clips, request, tmp_path / "cache", tmp_path / "out", 1, progress=False)
+    values = streams["vision.frames"].ragged["a"]
+    assert values.shape == (6, 50)
+    np.testing.assert_allclose(values[0], expected.loc[0, list(COLUMNS)].to_numpy(float), rtol=1e-6)
+    assert not values[2:4].any()
+    assert values[4, 0] == 0
+    assert len(streams["vision.frames"].ragged["b"]) == 0
+    assert "columns of OpenFace 2 are missing" in aside["reason"][0]
+    table(tmp_path / "a.csv", rows=3)
+    changed, _ = extract_streams(clips, request, tmp_path / "cache", tmp_path / "out", 1, progress=False)
+    assert len(changed["vision.frames"].ragged["a"]) == 3
+
+
+def test_a_span_takes_its_rows_and_no_recording_can_stand_in(tmp_path: Path):
+    table(tmp_path / "a.csv")
+    extractor = find_extractor("openface_csv", {"rate": 25.0})
+    assert len(extractor.extract_clip(Clip("a", media=tmp_path / "a.mp4", start=0.04, end=0.12))) == 2
+    with pytest.raises(ProvenanceError, match="cannot be made from a recording"):
+        extractor_from(extractor.provenance())
