@@ -24,6 +24,7 @@ SYSTEMS: dict[str, str] = {
     "mfn": "demeanor.models.mfn:MFN",
     "mult": "demeanor.models.mult:MulT",
     "misa": "demeanor.models.misa:MISA",
+    "tetfn": "demeanor.models.tetfn:TETFN",
     "mlf_dnn": "demeanor.models.multitask:MLFDNN",
     "mtfn": "demeanor.models.multitask:MTFN",
     "mlmf": "demeanor.models.multitask:MLMF",

@@ -23,7 +23,13 @@ from demeanor.models.mmml_parts.dialogue import audio_history, text_history
 from demeanor.models.mmml_parts.frames import Encoded
 from demeanor.models.mmml_parts.fusion import Fusion
 from demeanor.models.mmml_parts.inputs import SAMPLE_RATE, Keep, cut_tokens, prepare_waveforms
-from demeanor.models.mmml_parts.settings import MODALITIES, MMMLDialogueSettings, MMMLSettings, fusion_shape
+from demeanor.models.mmml_parts.settings import (
+    MODALITIES,
+    MMMLDialogueSettings,
+    MMMLSettings,
+    fusion_shape,
+    tiny_speech,
+)
 from demeanor.models.mmml_parts.sources import PRESETS, build_encoder
 from demeanor.models.mmml_parts.speech import SpeechEncoder
 from demeanor.models.mmml_parts.vision import FrameEncoder
@@ -123,15 +129,14 @@ class MMML(System):
             "model_type": "bert", "vocab_size": 1000, "hidden_size": 16, "num_hidden_layers": 2,
             "num_attention_heads": 2, "intermediate_size": 24, "max_position_embeddings": 128,
         }  # fmt: skip
-        audio = {
-            "model_type": "data2vec-audio", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
-            "intermediate_size": 24, "conv_dim": [8, 8], "conv_kernel": [2, 2], "conv_stride": [2, 1],
-            "num_feat_extract_layers": 2, "num_conv_pos_embeddings": 2, "conv_pos_kernel_size": 5,
-            "num_conv_pos_embedding_groups": 2, "apply_spec_augment": False, "mask_time_prob": 0.0,
-            "layerdrop": 0.0, "vocab_size": 32,
-        }  # fmt: skip
         return cls.Settings(
-            text_configuration=text, audio_configuration=audio, layers=1, heads=2, inner=24, seconds=0.05, dropout=0.1
+            text_configuration=text,
+            audio_configuration=tiny_speech(),
+            layers=1,
+            heads=2,
+            inner=24,
+            seconds=0.05,
+            dropout=0.1,
         )
 
     def forward(self, batch: Batch) -> Output:

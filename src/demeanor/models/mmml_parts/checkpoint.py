@@ -31,6 +31,12 @@ RULES: tuple[tuple[str, str], ...] = (
     (r"CME_layers\.(\d+)\.(lang|audio)_self_att\.output\.(.+)", r"fusion.stack.layers.\1.own.<\2>.[\3]"),
     (r"CME_layers\.(\d+)\.(lang|audio)_inter\.dense\.(.+)", r"fusion.stack.layers.\1.feed_forward.<\2>.inner.\3"),
     (r"CME_layers\.(\d+)\.(lang|audio)_output\.(.+)", r"fusion.stack.layers.\1.feed_forward.<\2>.[\3]"),
+    (r"cls_emb\.weight", r"network.cls"),
+    (r"transformer_encoder\.(.+)", r"network.encoder.\1"),
+    (r"conv(\d)\.0\.(.+)", r"network.convolutions.{\1}.\2"),
+    (r"conv(\d)\.2\.(.+)", r"network.norms.{\1}.\2"),
+    (r"bn(\d)\.(.+)", r"network.norms.{\1}.\2"),
+    (r"classifier\.1\.(.+)", r"network.classifier.\1"),
     (r"classifier\.(.+)", r"classifier.\1"),
 )
 #: Published checkpoints hold these whether they are used or not (Q7, Q14); they are left where we have no place.
@@ -46,6 +52,7 @@ def our_name(published: str) -> str | None:
         if re.fullmatch(pattern, published):
             name = re.sub(f"^{pattern}$", replacement, published)
             name = re.sub(r"<(\w+)>", lambda found: STREAMS[found.group(1)], name)
+            name = re.sub(r"\{(\d)\}", lambda found: str(int(found.group(1)) - 1), name)
             return name.replace("[dense.", "output.").replace("[LayerNorm.", "norm.").replace("]", "")
     return None
 
@@ -61,6 +68,8 @@ def load_published(module: nn.Module, state: Mapping[str, Tensor], where: str = 
     left, problems = [], []
     for published, value in state.items():
         name = our_name(published)
+        if name == f"classifier.{published.rsplit('.', 1)[-1]}" and name not in own:
+            name = f"network.{name}"
         if name in own and own[name].shape == value.shape:
             loaded[name] = value
         elif OPTIONAL.fullmatch(published) and name not in own:
@@ -69,10 +78,11 @@ def load_published(module: nn.Module, state: Mapping[str, Tensor], where: str = 
             problems.append(f"'{published}' is {tuple(value.shape)}, here {tuple(own[name].shape)}")
         else:
             problems.append(f"'{published}' has no place")
-    problems += [f"nothing is given for '{name}'" for name in sorted(own.keys() - loaded.keys())]
+    absent = sorted(name for name in own.keys() - loaded.keys() if not name.endswith("absence.vector"))
+    problems += [f"nothing is given for '{name}'" for name in absent]
     if problems:
         raise InputError(where, problems, "Choose encoders, fusion, version, layers and context as it was trained.")
-    module.load_state_dict(loaded)
+    module.load_state_dict({**own, **loaded})
     return left
 
 

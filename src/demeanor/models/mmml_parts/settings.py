@@ -100,3 +100,14 @@ def fusion_shape(
         mixer_inner=settings.mixer_inner or 8 * width // 3,
         dropout=settings.dropout,
     )
+
+
+def tiny_speech() -> dict[str, Any]:
+    """Configuration of a speech encoder for tests: a frame is two steps."""
+    return {
+        "model_type": "data2vec-audio", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+        "intermediate_size": 24, "conv_dim": [8, 8], "conv_kernel": [2, 2], "conv_stride": [2, 1],
+        "num_feat_extract_layers": 2, "num_conv_pos_embeddings": 2, "conv_pos_kernel_size": 5,
+        "num_conv_pos_embedding_groups": 2, "apply_spec_augment": False, "mask_time_prob": 0.0,
+        "layerdrop": 0.0, "vocab_size": 32,
+    }  # fmt: skip

@@ -28,7 +28,7 @@ from demeanor.models.mmml_parts.inputs import (
 if TYPE_CHECKING:
     import pandas as pd
 
-TEXT_CONTEXT, AUDIO_CONTEXT = "text.context", "audio.context_waveform"
+TEXT_CONTEXT, AUDIO_CONTEXT = "text.context_tokens", "audio.context_waveform"
 
 
 def context_provenance(source: Stream, turns: int, keep: Keep, limit: int) -> Provenance:
@@ -54,7 +54,7 @@ def write_context(
     seconds: float = SECONDS,
     reference: bool = False,
 ) -> dict[str, Stream]:
-    """Write `text.context` and `audio.context_waveform` for all utterances into `folder`; memory stays flat.
+    """Write `text.context_tokens` and `audio.context_waveform` for all utterances into `folder`; memory stays flat.
 
     The past of an utterance are the rows just before it in its dialogue and split, in order of turns. Overlong pasts
     keep their newest end, under `reference` their oldest; no past is a length of zero, under `reference` `<s></s>`.
