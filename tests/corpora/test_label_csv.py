@@ -186,6 +186,12 @@ def test_labels_may_be_optional(tmp_path):
     assert table["sentiment"].isna().tolist() == [True, False]
 
 
+def test_letters(tmp_path):
+    folder = write(tmp_path / "c", ["v,1,I LOVED IT,1,,,,,train", "v,2,,1,,,,,train"], names=[])
+    assert read(folder, letters="sentence").utterances["text"].iloc[0] == "I loved it"
+    assert read(folder).utterances["text"].iloc[0] == "I LOVED IT"
+
+
 def test_mmml_drops_its_six_clips(tmp_path):
     rows = ["94ULum9MYX0,2,x,1,,,,,train", "94ULum9MYX0,3,x,1,,,,,train"]
     folder = write(tmp_path / "c", rows, names=[])

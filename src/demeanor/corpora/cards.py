@@ -70,4 +70,4 @@ CARDS = {
 
 def card_for(name: str) -> Card:
     """The card of a known corpus, else one that says that the licence is the owner's to state."""
-    return CARDS.get(name) or Card(name)
+    return CARDS.get(name) or CARDS.get(name.removesuffix("-synthetic")) or Card(name)

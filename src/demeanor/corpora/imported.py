@@ -45,6 +45,12 @@ class StreamFolder:
         return self._stack.enter_context(RaggedWriter.open(path, dimension, dtype, metadata))
 
 
+def to_float32(values: np.ndarray) -> np.ndarray:
+    """float32; what is too large for it becomes infinite, which readers repair and the doctor reports."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return values.astype(np.float32)
+
+
 def as_numbers(value: Any, what: str) -> np.ndarray:
     """An array of numbers out of an array, an array of objects, or lists within lists; InputError if it is none."""
     if isinstance(value, np.ndarray) and value.dtype != object:
@@ -80,8 +86,10 @@ def _count(value: Any, seen: dict[int, int], depth: int = 0) -> int:
 
 def as_strings(value: Any, what: str) -> list[str]:
     """Strings out of a list or array of str, bytes or numbers."""
-    if isinstance(value, np.ndarray):
-        value = value.reshape(len(value), -1)[:, 0].tolist() if value.ndim else [value.item()]
+    if isinstance(value, np.ndarray) and value.size and value.ndim:
+        value = value.reshape(len(value), -1)[:, 0].tolist()
+    elif isinstance(value, np.ndarray):
+        value = value.reshape(-1).tolist()
     if not isinstance(value, (list, tuple)):
         raise InputError(what, [f"is a {type(value).__name__} instead of a list of strings"])
     found = []

@@ -63,6 +63,7 @@ class LabelCsvSettings(ReaderSettings):
     labels       "required": a clip without a label is an error; "optional": it can be predicted, not learnt from
     bad_rows     "error" stops at a row that cannot be used; "set_aside" leaves it out and reports it
     drop_mmml    leave out the six MOSEI clips that MMML leaves out
+    letters      "sentence": the first letter stays, the rest becomes small, as MMML does with MOSI's capitals
     corpus       key of the licence and citation in demeanor.corpora.cards; None takes `name`
     """
 
@@ -74,6 +75,7 @@ class LabelCsvSettings(ReaderSettings):
     labels: Literal["required", "optional"] = "required"
     bad_rows: Literal["error", "set_aside"] = "error"
     drop_mmml: bool = False
+    letters: Literal["as_written", "sentence"] = "as_written"
     corpus: str | None = Field(default=None)
 
 
@@ -120,6 +122,8 @@ def _clips(table: Table, where: str, settings: LabelCsvSettings) -> pd.DataFrame
     if problems:
         raise InputError(where, problems, "Rename or add the columns; docs/corpora.md shows the layout.")
     clips = pd.DataFrame({name: rows[name].astype(str).str.strip() for name in REQUIRED}, index=rows.index)
+    if settings.letters == "sentence":
+        clips["text"] = clips["text"].str[:1] + clips["text"].str[1:].str.lower()
     for name in LABELS:
         if name in rows:
             clips[name] = numbers(rows[name], table.separator)

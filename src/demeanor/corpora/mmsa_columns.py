@@ -15,6 +15,8 @@ from demeanor.corpora.paths import why_unsafe_name
 from demeanor.data.errors import InputError, nearest
 
 TRIPLE = 3
+LARGEST_TOKEN = 1 << 24
+"""ids up to here survive being stored as float32, as CH-SIMS's are"""
 SPLITS = ("train", "valid", "test")
 LABELS = {
     "regression_labels": "sentiment", "regression_labels_T": "sentiment_text",
@@ -119,10 +121,10 @@ def _part(
     part.raw_text = attempt("raw_text", as_strings, [])
     part.annotations = attempt("annotations", as_strings, [])
     part.unaligned = "audio_lengths" in columns or "vision_lengths" in columns
-    sizes = {"id": len(part.names), "raw_text": len(part.raw_text), "annotations": len(part.annotations)}
+    sizes = {"id": len(part.names)}
+    sizes |= {key: len(getattr(part, key)) for key in ("raw_text", "annotations") if key in columns}
     sizes |= {key: len(array) for key, array in part.arrays.items()}
     sizes |= {name: len(values) for name, values in part.labels.items()}
-    sizes = {key: size for key, size in sizes.items() if size or key in part.arrays}
     if len(set(sizes.values())) > 1:
         problems.append(f"{split}: the columns differ in length: {sizes}")
     else:
@@ -154,15 +156,21 @@ def _shaped(array: np.ndarray, key: str, split: str, problems: list[str], findin
             findings.append(
                 Finding("turned_tokens", "note", f"{split}/{key} is stored as [utterances, length, 3]; it was turned")
             )
+    if key == "text_bert" and array.shape[1] == TRIPLE:
+        ids = np.asarray(array[:, 0])
+        with np.errstate(invalid="ignore"):
+            wrong = ~((ids >= 0) & (ids < LARGEST_TOKEN) & (ids == np.floor(ids)))
+        if wrong.any():
+            problems.append(f"{split}/{key}: {int(wrong.sum())} token ids are negative, not whole or not finite")
     return array
 
 
 def _labels(values: np.ndarray, where: str, bounds: tuple[float, float], problems: list[str]) -> np.ndarray:
-    flat = np.asarray(values, dtype=np.float64).reshape(len(values), -1) if values.ndim else np.zeros((1, 0))
-    if flat.shape[1] != 1:
+    count = len(values) if values.ndim else 1
+    if values.size != count:
         problems.append(f"{where}: expected one label per utterance, found shape {values.shape}")
-        return np.zeros(len(flat))
-    flat = flat[:, 0]
+        return np.zeros(count)
+    flat = np.asarray(values, dtype=np.float64).reshape(count)
     low, high = bounds
     missing = np.flatnonzero(np.isnan(flat))
     outside = np.flatnonzero((flat < low - 1e-6) | (flat > high + 1e-6))

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from demeanor.corpora.base import Corpus, Finding, Reader, ReaderSettings
 from demeanor.corpora.cards import card_for
-from demeanor.corpora.imported import StreamFolder
+from demeanor.corpora.imported import StreamFolder, to_float32
 from demeanor.corpora.label_csv import clip_order
 from demeanor.corpora.mmsa_columns import SPLITS, Columns, read_columns
 from demeanor.corpora.paths import as_identifier
@@ -150,7 +150,7 @@ def _sequences(
         if key == "text_bert":
             yield from ((start + n, tokens, 0) for n, tokens in enumerate(_tokens(chunk, settings.padding)))
             continue
-        values = chunk.astype(np.float32)
+        values = to_float32(chunk)
         for n, sequence in enumerate(values):
             end = len(sequence) if settings.padding == "keep" or lengths is None else int(lengths[start + n])
             piece = sequence[:end]
@@ -160,7 +160,7 @@ def _sequences(
 def _tokens(triples: np.ndarray, padding: str) -> Iterator[np.ndarray]:
     """Token ids [T, 1] out of [n, 3, L] triples of ids, attention mask and segments."""
     for ids, mask, _ in triples:
-        known = np.nan_to_num(ids).astype(np.int32)
+        known = ids.astype(np.int32)
         yield (known if padding == "keep" else known[mask > 0])[:, None]
 
 

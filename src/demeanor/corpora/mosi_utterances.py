@@ -15,7 +15,7 @@ import pandas as pd
 
 from demeanor.corpora.base import Corpus, Finding, Reader, ReaderSettings, require_path
 from demeanor.corpora.cards import card_for
-from demeanor.corpora.imported import StreamFolder
+from demeanor.corpora.imported import StreamFolder, to_float32
 from demeanor.corpora.label_csv import clip_order
 from demeanor.corpora.tables import missing_columns, numbers, read_table
 from demeanor.data.errors import InputError
@@ -94,7 +94,7 @@ def _arrays(path: Path, ids: list[str]) -> dict[str, np.ndarray]:
         problems.append("its ids are not those of mosi_utt.csv, in the same order")
     if problems:
         raise InputError(str(path), problems)
-    return {key: np.asarray(content[key], dtype=np.float32) for key in STREAMS}
+    return {key: to_float32(content[key]) for key in STREAMS}
 
 
 def _provenance(key: str) -> Provenance:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from demeanor.corpora.base import Card, Corpus, Finding, Reader, ReaderSettings
-from demeanor.corpora.imported import StreamFolder, as_numbers, as_strings
+from demeanor.corpora.imported import StreamFolder, as_numbers, as_strings, to_float32
 from demeanor.corpora.paths import as_identifier, why_unsafe_name
 from demeanor.corpora.safe_pickle import load
 from demeanor.data.errors import InputError
@@ -69,7 +69,7 @@ class MultiloguePickleReader(Reader):
                 writer = folder.add(name, width, _provenance(number))
                 for video in splits:
                     for turn, vector in enumerate(parts[number][video]):
-                        writer.append(f"{as_identifier(video)}_{turn}", vector[None].astype(np.float32))
+                        writer.append(f"{as_identifier(video)}_{turn}", to_float32(vector[None]))
         findings = [
             Finding("no_valid", "note", "the file has no validation part; the published scores chose epochs on test",
                     advice="Give `split: {scheme: hold_out}`, which holds whole dialogues of train out.")

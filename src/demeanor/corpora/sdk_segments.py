@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from demeanor.corpora.imported import to_float32
 from demeanor.corpora.sdk_alignment import EPSILON, Entry, Timeline, align, impute
 
 PAUSE = ("sp", "")
@@ -62,7 +63,7 @@ def _averaged(entries: Mapping[str, Entry], repair: bool):
     order = np.argsort(text.intervals[:, 0], kind="stable")
     order = order[np.abs(np.diff(text.intervals[order], axis=1)[:, 0]) >= EPSILON]
     words = Timeline(Entry(text.intervals[order], text.features[order]))
-    rows: dict[str, np.ndarray] = {"text": _sound(words.features.astype(np.float32), repair)}
+    rows: dict[str, np.ndarray] = {"text": _sound(to_float32(words.features), repair)}
     for role, entry in entries.items():
         if role in ("text", "labels"):
             continue
@@ -71,7 +72,7 @@ def _averaged(entries: Mapping[str, Entry], repair: bool):
         for n, (start, end) in enumerate(words.intervals):
             within, _ = frames.rows_within(float(start), float(end))
             if len(within):
-                rows[role][n] = mean_of(frames.features[within], repair)
+                rows[role][n] = to_float32(mean_of(frames.features[within], repair))
 
     def pieces(number: int, start: float, end: float) -> dict[str, np.ndarray] | None:
         within, _ = words.rows_within(start, end)
@@ -84,10 +85,11 @@ def mean_of(frames: np.ndarray, repair: bool) -> np.ndarray:
     """[D] mean over frames [N, D]; with `repair`, over the finite values of each column, 0 where there is none."""
     values = frames.astype(np.float64)
     finite = np.isfinite(values)
-    if not repair or finite.all():
-        return values.mean(axis=0)
-    counts = finite.sum(axis=0)
-    return np.where(finite, values, 0.0).sum(axis=0) / np.maximum(counts, 1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if not repair or finite.all():
+            return values.mean(axis=0)
+        counts = finite.sum(axis=0)
+        return np.where(finite, values, 0.0).sum(axis=0) / np.maximum(counts, 1)
 
 
 def _as_published(entries: Mapping[str, Entry], repair: bool):
@@ -107,7 +109,7 @@ def _as_published(entries: Mapping[str, Entry], repair: bool):
         key = f"{video}[{number}]"
         if not all(key in aligned[role] for role in features):
             return None
-        return {role: _sound(aligned[role][key].features.astype(np.float32), repair) for role in features}
+        return {role: _sound(to_float32(aligned[role][key].features), repair) for role in features}
 
     return pieces
 

@@ -78,9 +78,10 @@ def decode(path: Path, encodings: Sequence[str]) -> tuple[str, tuple[Finding, ..
             text = content.decode(encoding)
         except UnicodeError:
             continue
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
         if encoding == candidates[0]:
-            return text.replace("\r\n", "\n"), ()
-        return text.replace("\r\n", "\n"), (
+            return text, ()
+        return text, (
             Finding("encoding", "note", f"{path.name} is not UTF-8; it was read as {encoding}",
                     advice="Look at a few transcripts; save the table as UTF-8 if they look wrong."),
         )  # fmt: skip
