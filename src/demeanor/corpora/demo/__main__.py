@@ -1,0 +1,54 @@
+"""`python -m demeanor.corpora.demo`: make the synthetic demo corpus, or compute what it allows."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+COMMITTED_SEED = 2
+"""The seed of the corpus that comes with Demeanor."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["ceiling"]:
+        return _ceiling(arguments[1:])
+    return _generate(arguments[1:] if arguments[:1] == ["generate"] else arguments)
+
+
+def _generate(arguments: list[str]) -> int:
+    from demeanor.corpora.demo.generate import generate
+    from demeanor.data.errors import DemeanorError
+
+    parser = argparse.ArgumentParser("python -m demeanor.corpora.demo", description="Make the synthetic demo corpus.")
+    parser.add_argument("--output", type=Path, required=True, help="folder to make or to replace")
+    parser.add_argument("--seed", type=int, default=COMMITTED_SEED, help="the same seed makes the same corpus")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
+    parser.add_argument("--only", type=int, default=None, help="make the first so many clips only")
+    options = parser.parse_args(arguments)
+    try:
+        made = generate(options.output, options.seed, options.jobs, options.only)
+    except DemeanorError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{len(made)} synthetic clips in {options.output}")
+    return 0
+
+
+def _ceiling(arguments: list[str]) -> int:
+    from demeanor.corpora.demo.ceiling import markdown_table, write_ceiling
+
+    parser = argparse.ArgumentParser(
+        "python -m demeanor.corpora.demo ceiling",
+        description="Best achievable scores on the test clips, from the planted truth; writes ceiling.json.",
+    )
+    parser.add_argument("folder", type=Path, help="the corpus' folder")
+    print(markdown_table(write_ceiling(parser.parse_args(arguments).folder)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

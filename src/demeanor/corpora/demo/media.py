@@ -1,0 +1,61 @@
+"""Frames and samples in, one mp4 out (H.264 and AAC), the same bytes for the same input and codec version."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from jaxtyping import Float, UInt8
+
+VIDEO_QUALITY = 25
+"""x264's constant rate factor: lower is better and larger."""
+AUDIO_BITS_PER_SECOND = 40_000
+_SAMPLES_PER_PACKET = 1024
+
+
+def write_clip(
+    path: Path,
+    frames: Sequence[UInt8[np.ndarray, "height width 3"]],
+    frame_rate: int,
+    samples: Float[np.ndarray, " time"],
+    sample_rate: int,
+) -> None:
+    """Write RGB frames and mono samples in [-1, 1] to `path`."""
+    height, width = frames[0].shape[:2]
+    with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact", "movflags": "+faststart"}) as container:
+        video = container.add_stream("libx264", rate=frame_rate)
+        video.width, video.height, video.pix_fmt = width, height, "yuv420p"
+        # One thread, because x264's choices depend on their number.
+        video.codec_context.thread_count = 1
+        video.codec_context.flags |= av.codec.context.Flags.bitexact
+        video.options = {"crf": str(VIDEO_QUALITY), "preset": "slow", "g": "48"}
+        video.codec_context.time_base = Fraction(1, frame_rate)
+        audio = container.add_stream("aac", rate=sample_rate, layout="mono")
+        audio.codec_context.flags |= av.codec.context.Flags.bitexact
+        audio.bit_rate = AUDIO_BITS_PER_SECOND
+        for index, pixels in enumerate(frames):
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+            picture.pts, picture.time_base = index, Fraction(1, frame_rate)
+            container.mux(video.encode(picture))
+        container.mux(video.encode(None))
+        for start in range(0, len(samples), _SAMPLES_PER_PACKET):
+            block = samples[start : start + _SAMPLES_PER_PACKET].astype(np.float32)
+            sound = av.AudioFrame.from_ndarray(block[None, :], format="fltp", layout="mono")
+            sound.sample_rate, sound.pts, sound.time_base = sample_rate, start, Fraction(1, sample_rate)
+            container.mux(audio.encode(sound))
+        container.mux(audio.encode(None))
+
+
+def read_clip(
+    path: Path,
+) -> tuple[UInt8[np.ndarray, "frames height width 3"], Float[np.ndarray, " time"], int]:
+    """Frames, mono samples and sample rate of a clip; av.FFmpegError where it cannot be decoded."""
+    with av.open(str(path)) as container:
+        pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    with av.open(str(path)) as container:
+        sounds = [frame.to_ndarray().mean(axis=0) for frame in container.decode(audio=0)]
+        rate = container.streams.audio[0].rate
+    return np.stack(pictures), np.concatenate(sounds), rate
