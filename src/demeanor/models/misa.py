@@ -178,7 +178,8 @@ _SHORT = {"t": "text", "a": "audio", "v": "vision"}
 PUBLISHED_NAMES = {
     "bertmodel.": "encoder.network.",
     **TEXT_NAMES,
-    **{f"{short}rnn{n}.": f"sequences.{_SHORT[short]}.{layer}." for short in "av" for n, layer in ((1, "first"), (2, "second"))},
+    **{f"{short}rnn1.": f"sequences.{_SHORT[short]}.first." for short in "av"},
+    **{f"{short}rnn2.": f"sequences.{_SHORT[short]}.second." for short in "av"},
     **{f"{short}layer_norm.": f"sequences.{_SHORT[short]}.norm." for short in "av"},
     **{f"project_{short}.project_{short}.": f"projections.{name}.linear." for short, name in _SHORT.items()},
     **{f"project_{short}.project_{short}_layer_norm.": f"projections.{name}.norm." for short, name in _SHORT.items()},

@@ -6,22 +6,22 @@ centres while training (label_generation.py). Sections 2 to 6 of the system's sp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional
 
 from demeanor.data.batch import Batch
 from demeanor.data.bundle import InputSpecification
 from demeanor.data.settings import Settings
 from demeanor.data.task import Task
-from demeanor.models.base import Card, Output, Role, System, masked_mean
-from demeanor.models.label_generation import FUSION, MODALITIES, MODES, LabelBank
+from demeanor.models.base import Card, Output, Role, masked_mean
+from demeanor.models.label_generation import FUSION, MODALITIES, MODES
 from demeanor.models.layers import Absence, LastState, clean
+from demeanor.models.self_supervised import SelfSupervised
 from demeanor.models.text_encoder import TextEncoder
 
 
@@ -66,21 +66,6 @@ class SelfMMSettings(Settings):
     )
 
 
-class Head(nn.Module):
-    """feature = relu(W1 dropout(z)); prediction = W3 relu(W2 feature) (section 4)."""
-
-    def __init__(self, width: int, dimension: int, dropout: float):
-        super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.first = nn.Linear(width, dimension)
-        self.second = nn.Linear(dimension, dimension)
-        self.third = nn.Linear(dimension, 1)
-
-    def forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        feature = functional.relu(self.first(self.dropout(values)))
-        return feature, self.third(functional.relu(self.second(feature)))
-
-
 class SequenceEncoder(nn.Module):
     """LSTM over the true length, dropout, projection (section 3); absent rows get a learned vector."""
 
@@ -110,7 +95,7 @@ PUBLISHED_NAMES = {
 }
 
 
-class SelfMM(System):
+class SelfMM(SelfSupervised):
     card = Card(
         "Self-MM",
         "https://arxiv.org/abs/2102.04830",
@@ -122,7 +107,6 @@ class SelfMM(System):
         tasks=("regression",),
     )
     Settings = SelfMMSettings
-    training_buffers = ("bank",)
 
     def __init__(self, settings: SelfMMSettings, inputs: Mapping[str, InputSpecification], task: Task):
         super().__init__(settings, inputs, task)
@@ -142,12 +126,7 @@ class SelfMM(System):
         )
         widths = {"text": self.text.dimension, "audio": settings.audio_output, "vision": settings.vision_output}
         widths = {FUSION: sum(widths.values()), **widths}
-        dimensions = {mode: getattr(settings, f"{mode}_dimension") for mode in MODES}
-        self.heads = nn.ModuleDict(
-            {mode: Head(widths[mode], dimensions[mode], getattr(settings, f"{mode}_dropout")) for mode in MODES}
-        )
-        limit = settings.label_limit or max(abs(task.low), abs(task.high))
-        self.bank = LabelBank(dimensions, limit, settings.exclude_zero, settings.reference)
+        self.add_heads(widths)
 
     @classmethod
     def tiny(cls) -> SelfMMSettings:
@@ -158,54 +137,14 @@ class SelfMM(System):
         )  # fmt: skip
 
     def forward(self, batch: Batch) -> Output:
-        """prediction: the fusion head; auxiliary: prediction_<mode> [B, 1] and feature_<mode> [B, dimension]."""
         text = self.text_absence(self.pooled_text(batch), batch["text"].present)
         states = {"text": text, "audio": self.audio(batch["audio"]), "vision": self.vision(batch["vision"])}
         states[FUSION] = torch.cat([states[mode] for mode in MODALITIES], dim=1)
-        auxiliary: dict[str, Tensor] = {}
-        for mode in MODES:
-            auxiliary[f"feature_{mode}"], auxiliary[f"prediction_{mode}"] = self.heads[mode](states[mode])
-        return Output(auxiliary["prediction_fusion"], auxiliary, representation=auxiliary["feature_fusion"])
+        return self.output_of(states)
 
     def pooled_text(self, batch: Batch) -> Float[Tensor, "batch dimension"]:
         states, mask = self.text(clean(batch["text"]))
         return states[:, 0] if self.pooling == "first" else masked_mean(states, mask)
-
-    def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
-        """Mean absolute errors, the unimodal ones weighted by how far their labels have moved (section 5.1).
-
-        Outside of training, and before the bank is started, only the fusion counts: rows of another split have no
-        place in the bank.
-        """
-        target = batch.target.float()
-        known = ~torch.isnan(target)
-        count = known.sum().clamp(min=1)
-
-        def mean(errors: Tensor) -> Tensor:
-            return errors.masked_fill(~known, 0).sum() / count
-
-        terms = {FUSION: mean((output.prediction[:, 0].float() - target).abs())}
-        if self.training and self.bank.started:
-            for mode in MODALITIES:
-                label, weight = self.bank.label(mode, batch.rows), self.bank.weight(mode, batch.rows)
-                if not self.settings.reference:
-                    weight = weight * batch[mode].present
-                terms[mode] = mean(weight * (output.auxiliary[f"prediction_{mode}"][:, 0].float() - label).abs())
-        return {"total": torch.stack(list(terms.values())).sum(), **terms}
-
-    def training_started(self, batches: Callable[[], Iterable[Batch]], examples: int) -> None:
-        """Give the bank every training label. After a checkpoint was loaded this leaves its bank alone."""
-        rows, labels = [], []
-        for batch in batches():
-            rows.append(batch.rows)
-            labels.append(batch.target)
-        self.bank.start(torch.cat(rows), torch.cat(labels), examples)
-
-    def step_ended(self, output: Output, batch: Batch, epoch: int) -> None:
-        features = {mode: output.auxiliary[f"feature_{mode}"] for mode in MODES}
-        always = torch.ones_like(batch.rows, dtype=torch.bool)
-        present = {mode: always if mode == FUSION or self.settings.reference else batch[mode].present for mode in MODES}
-        self.bank.update(batch.rows, features, present, epoch)
 
     def parameter_groups(self, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
         """Five groups (section 6). By default the unimodal heads are not decayed: in the first two epochs they have
