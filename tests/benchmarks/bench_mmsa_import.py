@@ -52,22 +52,35 @@ def generate(name: str, path: Path) -> None:
     counts, audio, vision = SHAPES[name]
     generator = np.random.default_rng(0)
     content = {}
+
+    def values(part: str, *shape: int) -> np.ndarray:
+        """Random float32 in a file, so that making the pickle needs little memory itself."""
+        array = np.memmap(path.with_name(f"{part}.raw"), dtype=np.float32, mode="w+", shape=shape)
+        for row in range(0, len(array), 512):
+            array[row : row + 512] = generator.random(array[row : row + 512].shape, dtype=np.float32)
+        return np.asarray(array)
+
     for split, count in counts.items():
         tokens = generator.integers(5, 51, count)
         mask = np.arange(50)[None] < tokens[:, None]
         content[split] = {
             "id": [f"{split}{n // 20}$_${n}" for n in range(count)],
             "raw_text": [f"sentence number {n} of {split}" for n in range(count)],
-            "text": generator.random((count, 50, 768), dtype=np.float32),
+            "text": values(f"{split}.text", count, 50, 768),
             "text_bert": np.stack([generator.integers(5, 30000, (count, 50)) * mask, mask, mask * 0], axis=1),
-            "audio": generator.random((count, *audio), dtype=np.float32),
-            "vision": generator.random((count, *vision), dtype=np.float32),
+            "audio": values(f"{split}.audio", count, *audio),
+            "vision": values(f"{split}.vision", count, *vision),
             "audio_lengths": generator.integers(1, audio[0] + 1, count),
             "vision_lengths": generator.integers(1, vision[0] + 1, count),
             "regression_labels": generator.uniform(-3, 3, count),
         }
     with open(path, "wb") as handle:
-        pickle.dump(content, handle, protocol=4)
+        pickler = pickle.Pickler(handle, protocol=4)
+        pickler.fast = True  # without its memo it does not hold every array's bytes until the end
+        pickler.dump(content)
+    del content
+    for raw in path.parent.glob("*.raw"):
+        raw.unlink()
 
 
 def measure(work: str, *arguments: str) -> tuple[float, float]:
