@@ -22,7 +22,7 @@ from demeanor.models.layers import Absence, clean
 from demeanor.models.mmml_parts.audio_networks import DescriptorNetwork, SpectrogramNetwork, pad_to_multiple
 from demeanor.models.mmml_parts.inputs import SAMPLE_RATE, prepare_waveforms
 from demeanor.models.mmml_parts.settings import tiny_speech
-from demeanor.models.mmml_parts.sources import PRESETS, build_encoder
+from demeanor.models.mmml_parts.sources import PRESETS, SPEECH_TYPES, build_encoder
 from demeanor.models.mmml_parts.speech import SpeechEncoder
 
 PAPER = "arXiv:2308.00264"
@@ -145,7 +145,9 @@ class RawAudio(_AudioOnly):
 
     def __init__(self, settings: RawSettings, inputs: Mapping[str, InputSpecification], task: Task):
         super().__init__(settings, inputs, task)
-        network, configuration, _ = build_encoder("audio encoder", settings.audio_encoder, settings.audio_configuration)
+        network, configuration, _ = build_encoder(
+            "audio encoder", settings.audio_encoder, settings.audio_configuration, SPEECH_TYPES
+        )
         self.pretrained = settings.audio_encoder not in PRESETS
         freeze = self.pretrained if settings.freeze_front is None else settings.freeze_front
         self.speech = SpeechEncoder(network, freeze, reference=settings.reference)

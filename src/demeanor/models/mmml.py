@@ -30,7 +30,7 @@ from demeanor.models.mmml_parts.settings import (
     fusion_shape,
     tiny_speech,
 )
-from demeanor.models.mmml_parts.sources import PRESETS, build_encoder
+from demeanor.models.mmml_parts.sources import PRESETS, SPEECH_TYPES, build_encoder
 from demeanor.models.mmml_parts.speech import SpeechEncoder
 from demeanor.models.mmml_parts.vision import FrameEncoder
 from demeanor.models.mmml_parts.words import Pooling, WordEncoder
@@ -73,7 +73,7 @@ class MMML(System):
         name = settings.text_encoder or ("" if settings.text_configuration else named_encoder(inputs["text"]))
         words, text_configuration, text_fetched = build_encoder("text encoder", name, settings.text_configuration)
         speech, audio_configuration, audio_fetched = build_encoder(
-            "audio encoder", settings.audio_encoder, settings.audio_configuration
+            "audio encoder", settings.audio_encoder, settings.audio_configuration, SPEECH_TYPES
         )
         text_known = bool(name)
         audio_known = settings.audio_encoder not in PRESETS
@@ -180,10 +180,10 @@ class MMML(System):
 
     def training_started(self, batches: Callable[[], Iterable[Batch]], examples: int) -> None:
         if self._unfetched and not self._loaded:
-            problems = [
-                f"{what}_configuration is a bundle's: it would start from random weights" for what in self._unfetched
-            ]
-            raise InputError("settings of MMML", problems, "Remove it, or remove the encoder's name to train it anew.")
+            problems = [f"{what}_configuration comes from a bundle, without its weights" for what in self._unfetched]
+            raise InputError(
+                "settings of MMML", problems, "Remove it, or the encoder's name to start from random weights."
+            )
         for what, known in self.pretrained.items():
             if not known and not self._loaded:
                 logger.warning("The %s encoder is randomly initialised, not pretrained.", what)

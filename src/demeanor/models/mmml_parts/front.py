@@ -34,13 +34,14 @@ def convolve(
     kernel, stride = convolutions.kernels[0], convolutions.strides[0]
     # Every position that touches a real sample enters the statistics, also those that no whole frame reads.
     needed = min(max(wanted, waveform.shape[1] + kernel + stride), max(padded, wanted))
-    hidden = layers[0].conv(fit(waveform, needed)[:, None]).float()
+    hidden = layers[0].conv(fit(waveform, needed)[:, None])
+    hidden = hidden.to(torch.promote_types(hidden.dtype, torch.float32))  # statistics are never taken in half precision
     positions = (padded - kernel) // stride + 1
     hidden = hidden[:, :, : max(positions, convolutions.after_first().samples(frames))]
     counted = hidden[:, :, :positions]
     rest = positions - counted.shape[2]
     bias = layers[0].conv.bias
-    silence = torch.zeros_like(counted[:, :, :1]) if bias is None else bias.float()[None, :, None]
+    silence = torch.zeros_like(counted[:, :, :1]) if bias is None else bias.to(hidden.dtype)[None, :, None]
     mean = (counted.sum(dim=2, keepdim=True) + rest * silence) / positions
     variance = ((counted - mean).square().sum(dim=2, keepdim=True) + rest * (silence - mean).square()) / positions
     hidden = hidden[:, :, : convolutions.after_first().samples(frames)]

@@ -39,12 +39,15 @@ SPEECH_TYPES = ("data2vec-audio", "hubert", "wav2vec2")
 LORA_TARGETS = ("query", "value", "q_proj", "v_proj")
 
 
-def build_encoder(what: str, name: str, configuration: Mapping[str, Any]) -> tuple[nn.Module, dict[str, Any], bool]:
+def build_encoder(
+    what: str, name: str, configuration: Mapping[str, Any], among: tuple[str, ...] = ()
+) -> tuple[nn.Module, dict[str, Any], bool]:
     """(network, its complete configuration, whether its weights are pretrained).
 
     what            "text encoder" or "audio encoder", for messages
     name            "minilm", a preset, a local folder, or a name on the hub
     configuration   as kept in a bundle: the network is built without weights, which are about to be loaded
+    among           model types whose forward pass is known; empty: any
     """
     from transformers import AutoConfig, AutoModel
 
@@ -53,12 +56,17 @@ def build_encoder(what: str, name: str, configuration: Mapping[str, Any]) -> tup
         kind = values.pop("model_type", None)
         if kind is None:
             raise InputError(what, ["its configuration names no model_type"], "Add it, for example 'hubert'.")
+        if among and kind not in among:
+            raise InputError(what, [f"'{kind}' is not among {', '.join(among)}"])
         config = AutoConfig.for_model(kind, **values)
         network = AutoModel.from_config(config, attn_implementation="sdpa")
         return network, config.to_dict(), False
     if not name:
         raise InputError(what, ["none is named"], f"Name a folder, a name on the hub, or {', '.join(PRESETS)}.")
     try:
+        kind = AutoConfig.from_pretrained(locate(name)).model_type
+        if among and kind not in among:
+            raise InputError(what, [f"'{name}' is a '{kind}', not among {', '.join(among)}"])
         network = AutoModel.from_pretrained(locate(name), attn_implementation="sdpa")
     except (OSError, ValueError) as error:
         raise InputError(
