@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +62,16 @@ class TextEncoder(nn.Module):
             self.network.eval()
         return self
 
-    def forward(self, padded: Padded) -> tuple[Float[Tensor, "batch time dimension"], Bool[Tensor, "batch time"]]:
-        """States and mask. A row without text has a mask of False and states that mean nothing."""
+    def forward(
+        self, padded: Padded, adapt: Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[Float[Tensor, "batch time dimension"], Bool[Tensor, "batch time"]]:
+        """States and mask. A row without text has a mask of False and states that mean nothing.
+
+        adapt changes what the encoder's embeddings hand to its first layer (frozen features: the features).
+        """
         padded = clean(padded)
         if self.network is None:
-            return padded.values, padded.mask
+            return (padded.values if adapt is None else adapt(padded.values)), padded.mask
         ids, mask = padded.tokens, padded.mask
         if self.longest and ids.shape[1] > self.longest:
             raise InputError(
@@ -75,11 +82,28 @@ class TextEncoder(nn.Module):
         # Attention over no step at all is undefined: an absent row attends to its first padded position.
         visible = mask.clone()
         visible[:, 0] = True
-        with torch.set_grad_enabled(self.finetune and torch.is_grad_enabled()):
+        trained = (self.finetune or adapt is not None) and torch.is_grad_enabled()
+        with torch.set_grad_enabled(trained), self.adapted(adapt):
             states = self.network(
                 input_ids=ids.long().masked_fill(~mask, self.padding), attention_mask=visible.to(torch.long)
             ).last_hidden_state
         return states, mask
+
+    @contextlib.contextmanager
+    def adapted(self, adapt: Callable[[Tensor], Tensor] | None) -> Iterator[None]:
+        """Let `adapt` stand between the embeddings and the first layer for one pass."""
+        if adapt is None:
+            yield
+            return
+        embeddings = getattr(self.network, "embeddings", None)
+        if not isinstance(embeddings, nn.Module):
+            kind = self.configuration.get("model_type")
+            raise InputError("text encoder", [f"a {kind} has no `embeddings` to adapt"], "Use one of the BERT family.")
+        handle = embeddings.register_forward_hook(lambda module, given, found: adapt(found))
+        try:
+            yield
+        finally:
+            handle.remove()
 
     def parameter_groups(self, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
         """Two groups: weights, and the biases and layer normalisations that are not decayed."""
