@@ -57,12 +57,14 @@ class System(nn.Module):
     A system is built from its settings, from what it will be fed with (role -> InputSpecification) and from the
     task; it reads `batch[role]` and returns an Output. Padding and the other rows of a batch never change a row's
     prediction (dialogue systems: the other dialogues). Buffers listed in `training_buffers` serve training alone:
-    checkpoints hold them, bundles do not.
+    checkpoints hold them, bundles do not. `bucket` names the roles whose length decides which utterances share a
+    batch, where not all count alike: a fine-tuned text encoder costs so much that its padding alone matters.
     """
 
     card: ClassVar[Card]
     Settings: ClassVar[type[Settings]]
     training_buffers: tuple[str, ...] = ()
+    bucket: tuple[str, ...] = ()
 
     def __init__(self, settings: Any, inputs: Mapping[str, InputSpecification], task: Task):
         super().__init__()

@@ -43,6 +43,7 @@ class EncodedSystem(System):
         super().__init__(settings, inputs, task)
         self.encoder = TextEncoder(inputs["text"], settings.encoder, settings.finetune, settings.encoder_configuration)
         self.settings = settings.model_copy(update={"encoder_configuration": self.encoder.configuration})
+        self.bucket = ("text",) if self.encoder.tokens else ()
         self.widths = {name: inputs[name].dimension for name in MODALITIES} | {"text": self.encoder.dimension}
 
     def text_states(self, batch: Batch) -> Padded:

@@ -50,6 +50,7 @@ class MulT(EncodedSystem):
 
     def __init__(self, settings: MulTSettings, inputs: Mapping[str, InputSpecification], task: Task):
         super().__init__(settings, inputs, task)
+        self.bucket = ()  # attention between the frames costs more than the encoder
         dimension, reference = settings.dimension, settings.reference
         self.projections = nn.ModuleDict(
             {

@@ -112,6 +112,7 @@ class SelfMM(SelfSupervised):
         super().__init__(settings, inputs, task)
         self.text = TextEncoder(inputs["text"], settings.encoder, settings.finetune, settings.encoder_configuration)
         self.settings = settings.model_copy(update={"encoder_configuration": self.text.configuration})
+        self.bucket = ("text",) if self.text.tokens else ()
         self.pooling = settings.pooling or ("first" if self.text.tokens and settings.finetune else "mean")
         self.text_absence = Absence(self.text.dimension)
         self.audio, self.vision = (

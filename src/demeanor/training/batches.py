@@ -29,6 +29,7 @@ class Batches:
         task: Task | None = None,
         normaliser: Normaliser | None = None,
         batching: str = "utterance",
+        bucket: Sequence[str] = (),
     ):
         self.examples = examples
         self.inputs = dict(inputs)
@@ -43,7 +44,7 @@ class Batches:
         self._labels: dict[str, np.ndarray] = {}
         if task is not None:
             self._labels = {"target": task.targets(table), **task.unimodal_targets(table)}
-        lengths = [ragged.lengths for ragged in self._ragged.values()]
+        lengths = [ragged.lengths for role, ragged in self._ragged.items() if not bucket or role in bucket]
         self.lengths = np.max(lengths, axis=0) if lengths else np.ones(len(table), dtype=np.int64)
 
     def __len__(self) -> int:

@@ -71,7 +71,7 @@ def fit(
     system = system_class(system_class.Settings(**settings.model), inputs, task).to(device)
     batching = system_class.card.batching
     batches = {
-        name: Batches(part, inputs, task, normaliser, batching)
+        name: Batches(part, inputs, task, normaliser, batching, system.bucket)
         for name, part in {"train": train, "valid": valid}.items()
     }
     loop = Loop(system, task, batches, training, seed, score, device, processes)
