@@ -120,7 +120,7 @@ def _identifier(video: str, clip: str) -> str:
 def _write_streams(
     columns: Columns, settings: MmsaPickleSettings, folder: StreamFolder, loaded: LoadedPickle
 ) -> dict[str, int]:
-    """Stream after stream, so that only one array's pages are in use; returns how many values were repaired."""
+    """Stream after stream, in pieces whose pages are given back; returns how many values were repaired."""
     wanted = [key for key in STREAMS if key in columns.widths and (key != "text" or settings.text_states)]
     total = len(wanted) * sum(len(part.names) for part in columns.splits.values())
     changed: dict[str, int] = {}
@@ -132,16 +132,16 @@ def _write_streams(
             changed[name] = 0
             for split in SPLITS:
                 part = columns.splits[split]
-                for n, sequence, repaired in _sequences(part.arrays[key], part.lengths[key], key, settings):
+                sequences = _sequences(part.arrays[key], part.lengths[key], key, settings, loaded)
+                for n, sequence, repaired in sequences:
                     writer.append(_identifier(*part.names[n]), sequence)
                     changed[name] += repaired
                     bar.update()
-                loaded.forget_pages()
     return changed
 
 
 def _sequences(
-    array: np.ndarray, lengths: np.ndarray | None, key: str, settings: MmsaPickleSettings
+    array: np.ndarray, lengths: np.ndarray | None, key: str, settings: MmsaPickleSettings, loaded: LoadedPickle
 ) -> Iterator[tuple[int, np.ndarray, int]]:
     """(row, sequence [T, D], repaired values), read in pieces of some 64 MB."""
     step = max(1, CHUNK_BYTES // max(1, array[:1].nbytes))
@@ -151,6 +151,7 @@ def _sequences(
             yield from ((start + n, tokens, 0) for n, tokens in enumerate(_tokens(chunk, settings.padding)))
             continue
         values = to_float32(chunk)
+        loaded.forget_pages()
         for n, sequence in enumerate(values):
             end = len(sequence) if settings.padding == "keep" or lengths is None else int(lengths[start + n])
             piece = sequence[:end]

@@ -16,6 +16,8 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["ceiling"]:
         return _ceiling(arguments[1:])
+    if arguments[:1] == ["unseen"]:
+        return _unseen(arguments[1:])
     return _generate(arguments[1:] if arguments[:1] == ["generate"] else arguments)
 
 
@@ -47,6 +49,21 @@ def _ceiling(arguments: list[str]) -> int:
     )
     parser.add_argument("folder", type=Path, help="the corpus' folder")
     print(markdown_table(write_ceiling(parser.parse_args(arguments).folder)))
+    return 0
+
+
+def _unseen(arguments: list[str]) -> int:
+    import csv
+
+    parser = argparse.ArgumentParser(
+        "python -m demeanor.corpora.demo unseen", description="A clip of the test split, which no model has seen."
+    )
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("data/01_raw/demo"), help="the corpus' folder")
+    parser.add_argument("--text", action="store_true", help="its words instead of its path")
+    options = parser.parse_args(arguments)
+    with open(options.folder / "label.csv", encoding="utf-8", newline="") as handle:
+        row = [row for row in csv.DictReader(handle) if row["mode"] == "test"][-1]
+    print(row["text"] if options.text else options.folder / "Raw" / row["video_id"] / f"{row['clip_id']}.mp4")
     return 0
 
 

@@ -35,6 +35,17 @@ SUBSETS: dict[str, tuple[str, ...]] = {
 CONTEXT = "all, whole dialogue"
 """All modalities of all turns of the dialogue, earlier and later ones: what a model with context may use."""
 METRICS = ("MAE", "Corr", "Acc7", "Acc2 with zero", "Acc2 without zero", "emotion accuracy")
+FIELD_NAMES = {
+    "sentiment": {
+        "MAE": "MAE",
+        "Corr": "Corr",
+        "Acc7": "Mult_acc_7",
+        "Acc2 with zero": "Has0_acc_2",
+        "Acc2 without zero": "Non0_acc_2",
+    },
+    "emotion": {"emotion accuracy": "accuracy"},
+}
+"""Task -> metric here -> its name in the field, under which scores of models stand."""
 _RESAMPLES = 2000
 
 
@@ -173,13 +184,21 @@ def read_latents(folder: Path, split: str) -> list[list[Latents]]:
 def compute_ceiling(folder: Path) -> dict[str, Any]:
     """What `ceiling.json` holds: the ceilings of the test split."""
     dialogues = read_latents(folder, "test")
+    found = ceilings(dialogues)
     return {
         "corpus": "synthetic demo corpus",
         "split": "test",
         "clips": sum(len(dialogue) for dialogue in dialogues),
         "metrics": list(METRICS),
-        "ceilings": ceilings(dialogues),
+        "ceilings": found,
+        "rows": {task: _rows(found, names) for task, names in FIELD_NAMES.items()},
     }
+
+
+def _rows(found: dict[str, dict[str, Any]], names: dict[str, str]) -> dict[str, dict[str, float]]:
+    """The ceilings of one task as rows that stand below a table of systems."""
+    labels = {name: "planted ceiling" if name == "all" else f"ceiling, {name}" for name in ["all", *SUBSETS]}
+    return {label: {names[key]: found[row][key] for key in names} for row, label in labels.items()}
 
 
 def write_ceiling(folder: Path) -> dict[str, Any]:

@@ -32,7 +32,7 @@ PERSISTENCE = 0.5
 SPREAD = 1.9
 """Autocorrelation from turn to turn, and standard deviation before the chain is cut to [-3, 3]."""
 
-NOISE = {"text": 0.95, "audio": 1.7, "vision": 1.65}
+NOISE = {"text": 0.95, "audio": 1.5, "vision": 2.1}
 """Standard deviation of each modality's own noise, in units of sentiment."""
 
 EMOTION_FIDELITY = 0.6
