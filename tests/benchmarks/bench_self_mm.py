@@ -1,0 +1,255 @@
+"""Seconds per training epoch and memory against MMSA from PyPI, each in a process of its own, one after the other.
+
+    python tests/benchmarks/bench_self_mm.py --peer-python PYTHON [--models lf_dnn tfn self_mm mult] [--rounds 2]
+
+PYTHON is that of an environment with MMSA 2.2.1; ../shared/specs/mmsa_performance.md says how to make one and
+../shared/peers/mmsa holds what generates the data (shaped like MOSI, nothing in it is real), a BERT with random
+weights and the timing of MMSA. Both sides have the same file, sizes, batch size, accumulation, optimiser and threads.
+Epochs are timed without validation. `ours` honours masks; `as published` takes padding for data as MMSA does, where
+that differs (`reference`). Our file is imported once before, as ingestion does, and is not part of the time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).resolve().parents[2]
+RESULTS = PROJECT / "docs" / "benchmarks"
+PEERS = PROJECT.parent / "shared" / "peers" / "mmsa"
+#: model -> (data set, train samples, epochs); the two heavy ones on a tenth of MOSI.
+RUNS = {
+    "lf_dnn": ("data_full", 1284, 4),
+    "tfn": ("data_full", 1284, 3),
+    "self_mm": ("data_128", 128, 2),
+    "mult": ("data_128", 128, 1),
+}
+#: MMSA's settings for MOSI as far as they decide the amount of work.
+TRAINING: dict[str, dict[str, Any]] = {
+    "lf_dnn": {"batch_size": 128},
+    "tfn": {"batch_size": 32},
+    "self_mm": {"batch_size": 16, "accumulate": 4, "drop_remainder": True},
+    "mult": {"batch_size": 16, "accumulate": 8},
+}
+REFERENCE = ("lf_dnn", "tfn")
+
+
+def ours(model: str, data: Path, bert: Path, epochs: int, threads: int, reference: bool) -> dict[str, Any]:
+    """Train through `fit`, as a node does; the time of validation is taken off."""
+    import torch
+
+    from demeanor.corpora.mmsa_pickle import MmsaPickleReader, MmsaPickleSettings
+    from demeanor.data.examples import Examples
+    from demeanor.data.stream import load_streams
+    from demeanor.data.task import Task
+    from demeanor.evaluation.metrics import score
+    from demeanor.training.fit import fit
+    from demeanor.training.loop import Loop
+    from demeanor.training.settings import BranchSettings
+
+    settings = MmsaPickleSettings(path=data / "unaligned_50.pkl", name="mosi", check_hash=False, padding="trim")
+    imported = data / "imported"
+    if not imported.exists():
+        corpus = MmsaPickleReader().read(settings, imported)
+        corpus.utterances.to_parquet(data / "utterances.parquet")
+        return {}
+    import pandas as pd
+
+    table = pd.read_parquet(data / "utterances.parquet")
+    examples = Examples.of(table[table["split"] != "test"], load_streams(imported))
+    tokens = model == "self_mm"
+    options: dict[str, Any] = {"encoder": str(bert)} if tokens else {}
+    if reference:
+        options["reference"] = True
+    branch = BranchSettings(
+        system=model,
+        streams={"text": "text.tokens" if tokens else "text.words", "audio": "audio.frames", "vision": "vision.frames"},
+        longest={"text": 50, "audio": 375, "vision": 500},
+        normalise=False,
+        model=options,
+        training={"seeds": (1111,), "epochs": epochs, "patience": epochs, "optimiser": "adam", "threads": threads,
+                  "clip_norm": None, "selection": "loss", **TRAINING[model]},
+    )  # fmt: skip
+    column = next(name for name in ("sentiment", "label") if name in table)
+    task = Task(name="sentiment", kind="regression", column=column)
+    waited = {"seconds": 0.0, "cpu": 0.0}
+    validate = Loop._validate
+
+    def timed(loop: Loop) -> dict[str, float]:
+        began, cpu = time.perf_counter(), time.process_time()
+        row = validate(loop)
+        waited["seconds"], waited["cpu"] = time.perf_counter() - began, time.process_time() - cpu
+        return row
+
+    Loop._validate = timed  # type: ignore[method-assign]
+    found: list[dict[str, float]] = []
+    cpu = time.process_time()
+
+    def report(row: dict[str, float], epoch: int) -> None:
+        nonlocal cpu
+        now = time.process_time()
+        found.append(
+            {
+                "train_s": row["seconds"] - waited["seconds"],
+                "train_cpu_s": now - cpu - waited["cpu"],
+                "valid_mae": row["valid_MAE"],
+            }
+        )
+        cpu = now
+
+    torch.set_num_threads(threads)
+    trained = fit("benchmark", branch, task, examples, 1111, score, report, progress=False)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"epochs": found, "parameters": trained.bundle.parameters, "peak_rss_mib": peak}
+
+
+def run(command: list[str], cwd: Path, threads: int) -> None:
+    surroundings = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, cwd=cwd, env=surroundings, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}\n{done.stderr[-3000:]}")
+
+
+def peer(python: str, work: Path, model: str, threads: int) -> dict[str, Any]:
+    data, samples, epochs = RUNS[model]
+    out = work / "peer.json"
+    command = [python, "run_mmsa.py", "--model", model, "--data", data, "--bert", "data_full/bert",
+               "--train-samples", str(samples), "--epochs", str(epochs), "--threads", str(threads),
+               "--json", str(out)]  # fmt: skip
+    run(command, work, threads)
+    result = json.loads(out.read_text())
+    errors = [entry["result"].get("MAE") for entry in result["eval"] if entry["mode"] in ("VAL", "VALID")]
+    for epoch, error in zip(result["epochs"], errors, strict=False):
+        epoch["valid_mae"] = error
+    return {**{key: result[key] for key in ("epochs", "peak_rss_mib")}, "parameters": result.get("params")}
+
+
+def own(work: Path, model: str, threads: int, reference: bool = False) -> dict[str, Any]:
+    data, _, epochs = RUNS[model]
+    out = work / "ours.json"
+    command = [sys.executable, str(Path(__file__).resolve()), "--ours", model, "--data", str(work / data),
+               "--bert", str(work / "data_full" / "bert"), "--epochs", str(epochs), "--threads", str(threads),
+               "--json", str(out), *(["--reference"] if reference else [])]  # fmt: skip
+    run(command, PROJECT, threads)
+    return json.loads(out.read_text())
+
+
+def prepare(python: str, work: Path, models: list[str], threads: int) -> None:
+    work.mkdir(parents=True, exist_ok=True)
+    for name in ("make_data.py", "run_mmsa.py"):
+        shutil.copy(PEERS / name, work / name)
+    (work / "tmp").mkdir(exist_ok=True)
+    full, part = work / "data_full", work / "data_128"
+    if not (full / "unaligned_50.pkl").exists():
+        run([python, "make_data.py", "--out", "data_full", "--bert", "base"], work, threads)
+    if not (part / "unaligned_50.pkl").exists():
+        sizes = ["--train", "128", "--valid", "64", "--test", "64", "--bert", "none"]
+        run([python, "make_data.py", "--out", "data_128", *sizes], work, threads)
+    for folder in {RUNS[model][0] for model in models}:
+        if not (work / folder / "imported").exists():
+            own(work, next(model for model in models if RUNS[model][0] == folder), threads)
+
+
+def best(runs: list[dict[str, Any]], key: str) -> float:
+    return min(epoch[key] for one in runs for epoch in one["epochs"])
+
+
+def summary(side: str, model: str, runs: list[dict[str, Any]], base: list[dict[str, Any]]) -> dict[str, Any]:
+    memory = min(one["peak_rss_mib"] for one in runs)
+    return {
+        "model": model,
+        "side": side,
+        "parameters": runs[0]["parameters"],
+        "seconds": best(runs, "train_s"),
+        "cpu_seconds": best(runs, "train_cpu_s"),
+        "peak_mib": memory,
+        "valid_mae": runs[0]["epochs"][-1]["valid_mae"],
+        "faster": best(base, "train_s") / best(runs, "train_s"),
+        "less_cpu": best(base, "train_cpu_s") / best(runs, "train_cpu_s"),
+        "memory": memory / min(one["peak_rss_mib"] for one in base),
+    }
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        "| model | side | parameters | s/epoch | CPU s/epoch | peak MiB | valid MAE | faster | less CPU | memory |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {r['model']} | {r['side']} | {r['parameters']:,} | {r['seconds']:.2f} | {r['cpu_seconds']:.2f} "
+        f"| {r['peak_mib']:.0f} | {r['valid_mae']:.3f} | {r['faster']:.1f}x | {r['less_cpu']:.1f}x "
+        f"| {r['memory']:.2f} |"
+        for r in rows
+    ]
+    return "\n".join(lines)
+
+
+def write(rows: list[dict[str, Any]], arguments: argparse.Namespace, loads: list[float]) -> None:
+    about = {
+        "date": date.today().isoformat(),
+        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {arguments.threads} threads",
+        "load": [round(value, 1) for value in (min(loads), max(loads))],
+        "rounds": arguments.rounds,
+        "rows": rows,
+    }
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / "self_mm.json").write_text(json.dumps(about, indent=1) + "\n")
+    text = f"""# Training against MMSA 2.2.1
+
+Generated by tests/benchmarks/bench_self_mm.py on {about["date"]}: {about["machine"]}; load of the machine while it
+ran {about["load"][0]} to {about["load"][1]} (it was shared: CPU seconds are the steadier measure). Best of
+{arguments.rounds} rounds, MMSA and ours in turns, each in its own process. Data shaped like MOSI, generated; BERT-base
+with random weights. lf_dnn and tfn on 1284 clips, self_mm and mult on 128. `ours` reads every clip to its own end;
+`as published` takes padding for data as MMSA does.
+
+{table(rows)}
+"""
+    (RESULTS / "self_mm.md").write_text(text)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--peer-python", help="python of an environment with MMSA")
+    parser.add_argument("--work", type=Path, default=Path("/tmp/demeanor-bench-mmsa"))
+    parser.add_argument("--models", nargs="+", choices=list(RUNS), default=list(RUNS))
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--ours", choices=list(RUNS), help=argparse.SUPPRESS)
+    parser.add_argument("--reference", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--epochs", type=int, default=1, help=argparse.SUPPRESS)
+    for name in ("--data", "--bert", "--json"):
+        parser.add_argument(name, type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.ours:
+        given = (arguments.ours, arguments.data, arguments.bert, arguments.epochs, arguments.threads)
+        arguments.json.write_text(json.dumps(ours(*given, arguments.reference)))
+        return
+    if not arguments.peer_python or not PEERS.is_dir():
+        raise SystemExit(f"needs --peer-python and {PEERS}: see the top of this file")
+    prepare(arguments.peer_python, arguments.work, arguments.models, arguments.threads)
+    rows, loads = [], [os.getloadavg()[0]]
+    for model in arguments.models:
+        sides: dict[str, list[dict[str, Any]]] = {"MMSA": [], "ours": [], "as published": []}
+        for _ in range(arguments.rounds):
+            sides["MMSA"].append(peer(arguments.peer_python, arguments.work, model, arguments.threads))
+            sides["ours"].append(own(arguments.work, model, arguments.threads))
+            if model in REFERENCE:
+                sides["as published"].append(own(arguments.work, model, arguments.threads, reference=True))
+            loads.append(os.getloadavg()[0])
+        rows += [summary(side, model, runs, sides["MMSA"]) for side, runs in sides.items() if runs]
+        print(table(rows), flush=True)
+        write(rows, arguments, loads)
+
+
+if __name__ == "__main__":
+    main()
