@@ -4,7 +4,7 @@
 
 Sound is RAVDESS where it is at hand (default ../shared/data/ravdess_speech), else a made voice; pictures are 3 s cuts
 of a real film where that is at hand, else drawn faces. Every measurement runs in a process of its own. Libraries are
-imported and worker processes started by eight clips that are not timed; writing shards and streams is timed. Memory
+imported and every worker is started by some clips that are not timed; writing shards and streams is timed. Memory
 is the largest sum over the process and its workers, sampled every 50 ms.
 
 The plain ways: opensmile and librosa called file by file in one process; the Hugging Face feature-extraction pipeline
@@ -143,7 +143,7 @@ def measure(name: str, workers: int, clips: list, folder: Path) -> dict:
         plain(name, clips[:8])()
         work = plain(name, clips)
     else:
-        engine(clips[:8], "warm")
+        engine(clips[: 16 * workers], "warm")
         work = lambda: engine(clips, "timed")  # noqa: E731
     peak, done = [0.0], threading.Event()
     sampler = threading.Thread(target=_sample, args=(peak, done))

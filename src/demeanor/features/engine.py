@@ -27,7 +27,7 @@ from demeanor.features.clips import WORD_TIMES, with_words
 from demeanor.features.pools import Task, available_cores, chunks, pool_for
 
 #: Clips per shard: of clip-wise extractors, and of encoders, which sort more of them by length.
-SHARD, ENCODER_SHARD = 32, 256
+SHARD, ENCODER_SHARD = 16, 256
 REPORT_COLUMNS = ("utterance_id", "stream", "reason")
 
 
