@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
@@ -31,13 +32,16 @@ def write_clip(
         # One thread, because x264's choices depend on their number.
         video.codec_context.thread_count = 1
         video.codec_context.flags |= av.codec.context.Flags.bitexact
-        video.options = {"crf": str(VIDEO_QUALITY), "preset": "slow", "g": "48"}
+        # No vector code: x264's reads memory that it never wrote, and its choices then differ from call to call.
+        video.options = {"crf": str(VIDEO_QUALITY), "preset": "slow", "g": "48", "x264-params": "asm=0"}
         video.codec_context.time_base = Fraction(1, frame_rate)
         audio = container.add_stream("aac", rate=sample_rate, layout="mono")
         audio.codec_context.flags |= av.codec.context.Flags.bitexact
         audio.bit_rate = AUDIO_BITS_PER_SECOND
         for index, pixels in enumerate(frames):
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+            # OpenCV's conversion, because the same picture converted by libswscale is not always coded the same.
+            planes = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2YUV_I420)
+            picture = av.VideoFrame.from_ndarray(planes, format="yuv420p")
             picture.pts, picture.time_base = index, Fraction(1, frame_rate)
             container.mux(video.encode(picture))
         container.mux(video.encode(None))

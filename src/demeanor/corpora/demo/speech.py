@@ -75,11 +75,11 @@ def manner_of(view: View) -> Manner:
     semitones, range_factor, rate_factor, decibels, brightness, tremor = _EMOTION_MANNER[view.emotion]
     value = view.value
     return Manner(
-        semitones=0.9 * value + semitones,
+        semitones=1.0 * value + semitones,
         range_factor=float(np.exp(0.28 * value)) * range_factor,
         rate_factor=(1 + 0.03 * value) * rate_factor,
-        decibels=1.4 * value + decibels,
-        brightness=1.7 * value + brightness,
+        decibels=1.6 * value + decibels,
+        brightness=2.0 * value + brightness,
         tremor=tremor,
     )
 

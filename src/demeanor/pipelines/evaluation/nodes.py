@@ -169,24 +169,24 @@ def compare_systems(
 
 
 def fusion_verdict(task: Task, champion: str, bundles: AllBundles, predictions: pd.DataFrame) -> str:
-    """The champion against the single modality that was best on validation, by a paired bootstrap on the test."""
+    """The champion against each branch of a single modality, by a paired bootstrap on the test."""
     from demeanor.evaluation.metrics import metric_of
     from demeanor.evaluation.paired import paired_bootstrap
     from demeanor.evaluation.predictions import stacks
 
     single = [name for name, found in bundles.items() if is_unimodal(found) and card_of(found).task.name == task.name]
     if not single:
-        return "No branch of a single modality to compare with."
-    metric, better = task.selection_metric
-    pick = min if better == "min" else max
-    best = pick(single, key=lambda name: mean_metric(bundles[name], metric))
-    if champion == best:
+        return "There is no branch of a single modality to compare with."
+    if champion in single:
         return f"{champion}, a single modality, is itself the champion: joining modalities did not pay on validation."
-    found = stacks(task, predictions, [champion, best])
-    difference = paired_bootstrap(
-        found[champion].prediction, found[best].prediction, found[champion].target, metric_of(task, metric)
-    )
-    return difference.describe(champion, f"{best}, the best single modality")
+    metric = metric_of(task, task.selection_metric[0])
+    found = stacks(task, predictions, [champion, *single])
+    mine = found[champion]
+    lines = [
+        paired_bootstrap(mine.prediction, found[name].prediction, mine.target, metric).describe(champion, name)
+        for name in single
+    ]
+    return "\n".join(lines)
 
 
 def card_of(found: Bundles) -> BundleCard:
@@ -197,20 +197,24 @@ def is_unimodal(found: Bundles) -> bool:
     return len({value.modality for value in card_of(found).inputs.values()}) == 1
 
 
-def mean_metric(found: Bundles, metric: str) -> float:
-    return float(np.mean([bundle.card.metrics.get(metric, np.nan) for bundle in found.values()]))
-
-
 def predictions_of(task: Task, predictions: pd.DataFrame) -> pd.DataFrame:
     """The rows of one task, with the columns and the target type that are its own."""
     mine = predictions[predictions["task"] == task.name].dropna(axis=1, how="all").drop(columns="task")
     return mine.astype({"target": "int64"}) if task.kind == "classification" else mine
 
 
-def ceiling_of(settings: EvaluationSettings, task: str) -> dict[str, dict[str, float]] | None:
-    if settings.ceiling is None or not Path(settings.ceiling).is_file():
+PLANTED = "planted ceiling"
+"""The row of a ceiling file that all modalities together allow."""
+
+
+def ceiling_of(settings: EvaluationSettings, task: str, all_rows: bool = True) -> dict[str, dict[str, float]] | None:
+    """The best achievable scores of a task, row -> metric -> value: of every subset of modalities, or of all of them."""
+    if settings.ceiling is None:
         return None
-    return read_json(settings.ceiling).get(task)
+    if not Path(settings.ceiling).is_file():
+        raise InputError("parameter 'evaluation.ceiling'", [f"there is no file {settings.ceiling}"], "Set it to null.")
+    found = read_json(settings.ceiling)["rows"].get(task, {})
+    return {name: found[name] for name in found if all_rows or name == PLANTED} or None
 
 
 def ablate_modalities(
@@ -253,7 +257,7 @@ def draw_comparison(comparison: pd.DataFrame, tasks: Tasks, settings: Evaluation
     name = comparison["task"].iloc[0]
     task = tasks[name]
     metric = task.selection_metric[0]
-    ceilings = ceiling_of(settings, name) or {}
+    ceilings = ceiling_of(settings, name, all_rows=False) or {}
     reference = {label: values[metric] for label, values in ceilings.items() if metric in values}
     return comparison_forest(
         task,
@@ -376,7 +380,12 @@ def summarise(
         task = tasks[name]
         table = comparison[comparison["task"] == name].drop(columns="task").reset_index(drop=True)
         metrics = primary_metrics(task)[:3]
-        lines += [to_markdown(task, table, metrics=metrics, notes=False, reference=ceiling_of(settings, name)), ""]
+        lines += [
+            to_markdown(
+                task, table, metrics=metrics, notes=False, reference=ceiling_of(settings, name, all_rows=False)
+            ),
+            "",
+        ]
         made = registration.get(name)
         where = f", registered as {made['name']} version {made['version']}" if made else ""
         lines.append(

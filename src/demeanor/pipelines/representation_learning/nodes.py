@@ -71,6 +71,8 @@ def probe_representations(
     from demeanor.training import tracking
     from demeanor.training.representation import pooled_features
 
+    if not bundles:
+        return pd.DataFrame({"task": [], "representation": []})
     found = {name.partition(".")[2]: stream for name, stream in streams.items()}
     found["pooled_features"] = pooled_features(next(iter(bundles.values())), development)
     tables = []
