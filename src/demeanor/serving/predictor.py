@@ -18,7 +18,7 @@ from demeanor.data.stream import Stream
 from demeanor.data.task import Task
 from demeanor.features import extractor_from
 from demeanor.features.base import Clip, Extractor
-from demeanor.serving.recordings import Rows, clip_of, table_of, utterances_of
+from demeanor.serving.recordings import Rows, clip_of, conversations, table_of, utterances_of
 from demeanor.training.inference import batches_of, build, check_provenance, forward_all
 
 
@@ -60,9 +60,11 @@ class Predictor:
         utterances = utterances_of(table)
         clips: dict[str, Clip] = {}
         problems: dict[str, str] = {}
+        company = conversations(utterances)
         for utterance, (_, row) in zip(utterances.itertuples(), table.iterrows(), strict=True):
             try:
-                clips[str(utterance.utterance_id)] = clip_of(utterance, row)
+                name = str(utterance.utterance_id)
+                clips[name] = clip_of(utterance, row, *company[name])
             except DemeanorError as error:
                 problems[str(utterance.utterance_id)] = " ".join(str(error).split())
         streams = self._streams(clips, problems)

@@ -67,7 +67,16 @@ def utterances_of(table: pd.DataFrame) -> pd.DataFrame:
     return make_table(rows, "rows to score")
 
 
-def clip_of(utterance: Any, row: Any) -> Clip:
+def conversations(utterances: pd.DataFrame) -> dict[str, tuple[tuple[str | None, ...], int]]:
+    """Utterance -> transcripts of all turns of its dialogue in order, and which of them is its own."""
+    found: dict[str, tuple[tuple[str | None, ...], int]] = {}
+    for _, turns in utterances.sort_values("turn", kind="stable").groupby("dialogue", sort=False):
+        texts = tuple(text if isinstance(text, str) else None for text in turns["text"])
+        found |= {name: (texts, position) for position, name in enumerate(turns["utterance_id"])}
+    return found
+
+
+def clip_of(utterance: Any, row: Any, transcripts: tuple[str | None, ...] = (), position: int = 0) -> Clip:
     """The clip of one row; the sound of `audio`, where there is one, takes the place of the video's."""
     video, audio = media_of(row, "video"), media_of(row, "audio")
     end = float(utterance.end) if given(utterance.end) else None
@@ -83,6 +92,8 @@ def clip_of(utterance: Any, row: Any) -> Clip:
         start=utterance.start,
         end=end,
         recorded=recorded,
+        dialogue=transcripts,
+        turn=position,
     )
 
 

@@ -1,0 +1,129 @@
+"""A bundle that answers for raw rows: absence, refusal, problems in a row, and the same numbers as in a batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from demeanor.data.bundle import Bundle
+from demeanor.data.errors import InputError, ProvenanceError
+from demeanor.data.examples import Examples
+from demeanor.data.utterances import make_table
+from demeanor.features.clips import clips_of
+from demeanor.features.engine import StreamRequest, extract_streams
+from demeanor.serving.predictor import Predictor, as_text
+from demeanor.training.fit import fit
+from demeanor.training.inference import predict
+from demeanor.training.settings import BranchSettings, TrainingSettings
+from tests.project import DEMO
+from tests.toy import SENTIMENT, toy_examples, toy_score
+
+pytestmark = pytest.mark.xdist_group("predictor")
+CLIPS = sorted((DEMO / "Raw" / "synthetic_01").glob("*.mp4")) + sorted((DEMO / "Raw" / "synthetic_02").glob("*.mp4"))
+STREAMS = {
+    "text.sentence": StreamRequest(extractor="hf_sentence", parameters={"model": "minilm"}),
+    "audio.functionals": StreamRequest(extractor="librosa_functionals"),
+    "vision.frames": StreamRequest(extractor="face_descriptors"),
+}
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory) -> Examples:
+    folder = tmp_path_factory.mktemp("features")
+    table = make_table(
+        [
+            {
+                "utterance_id": f"{path.parent.name}_{path.stem}",
+                "corpus": "demo-synthetic",
+                "split": "valid" if n % 3 == 0 else "train",
+                "dialogue": path.parent.name,
+                "turn": n,
+                "text": "what a lovely day" if n % 2 else "this is awful",
+                "media": str(path.relative_to(DEMO)),
+                "sentiment": 1.0 if n % 2 else -1.0,
+            }
+            for n, path in enumerate(CLIPS)
+        ]
+    )
+    streams, _ = extract_streams(clips_of(table, DEMO), STREAMS, folder / "cache", folder / "out", 1, progress=False)
+    return Examples.of(table, streams)
+
+
+@pytest.fixture(scope="module")
+def bundle(examples) -> Bundle:
+    settings = BranchSettings(
+        system="late_fusion",
+        streams={"text": "text.sentence", "audio": "audio.functionals", "vision": "vision.frames"},
+        training=TrainingSettings(epochs=4, batch_size=4, threads=1),
+    )
+    return fit("fusion", settings, SENTIMENT, examples, 1, toy_score, progress=False).bundle
+
+
+def test_a_raw_clip_gets_the_answer_that_its_features_get(examples, bundle):
+    rows = [
+        {"utterance_id": row.utterance_id, "text": row.text, "video": str(DEMO / row.media)}
+        for row in examples.utterances.itertuples()
+    ]
+    answers = Predictor(bundle).predict(rows)
+    np.testing.assert_allclose(answers["sentiment"], predict(bundle, examples)[:, 0], atol=2e-5)
+    assert set(answers["modalities"]) <= {"audio+text+vision", "text+vision", "audio+text"}
+    assert (answers["problem"] == "").all()
+
+
+def test_anything_may_be_missing_and_bytes_serve_as_well_as_a_path(bundle):
+    path = str(CLIPS[0])
+    rows = pd.DataFrame(
+        [
+            {"text": "what a lovely day"},
+            {"video": path},
+            {"video_bytes": CLIPS[0].read_bytes()},
+            {"audio": path},
+            {"text": "what a lovely day", "video": path},
+        ]
+    )
+    answers = Predictor(bundle).predict(rows)
+    assert list(answers["modalities"]) == ["text", "audio+vision", "audio+vision", "audio", "audio+text+vision"]
+    assert answers["sentiment"].notna().all()
+    assert answers["sentiment"][1] == pytest.approx(answers["sentiment"][2], abs=1e-5)
+    assert "sentiment" in as_text(answers.iloc[0].to_dict(), bundle.card.task)
+
+
+def test_a_row_that_cannot_be_read_says_why_and_the_others_are_answered(bundle, tmp_path):
+    broken = tmp_path / "broken.mp4"
+    broken.write_text("no film", encoding="utf-8")
+    answers = Predictor(bundle).predict(
+        [{"text": "fine"}, {"video": str(broken)}, {"video": "absent.mp4"}, {"text": "  "}]
+    )
+    assert answers["problem"][0] == ""
+    assert "broken.mp4" in answers["problem"][1]
+    assert "there is no file absent.mp4" in answers["problem"][2]
+    assert "nothing in it that this model reads (audio, text, vision)" in answers["problem"][3]
+    assert answers["sentiment"][1:].isna().all()
+    assert "no answer" in as_text(answers.iloc[1].to_dict(), bundle.card.task)
+
+
+def test_unknown_columns_are_named_with_the_nearest(bundle):
+    with pytest.raises(InputError, match="Did you mean 'video'"):
+        Predictor(bundle).predict([{"vdeo": "x.mp4"}])
+
+
+def test_imported_features_cannot_be_made_from_a_recording():
+    development = toy_examples().split("train", "valid")
+    settings = BranchSettings(
+        system="text_only", streams={"text": "text.words"}, training=TrainingSettings(epochs=1, threads=1)
+    )
+    trained = fit("words", settings, SENTIMENT, development, 1, toy_score, progress=False)
+    with pytest.raises(ProvenanceError, match=r"stream 'text\.words' cannot be made from a recording"):
+        Predictor(trained.bundle).predict([{"text": "hello"}])
+    answers = Predictor(trained.bundle).predict_examples(development.split("valid"))
+    assert len(answers) == 16
+
+
+def test_features_of_another_making_are_refused_with_the_difference(bundle, examples, tmp_path):
+    request = {"audio.functionals": StreamRequest(extractor="librosa_functionals", parameters={"mfcc": 20})}
+    clips = clips_of(examples.utterances, DEMO)
+    other, _ = extract_streams(clips, request, tmp_path / "cache", tmp_path / "out", 1, progress=False)
+    changed = Examples.of(examples.utterances, {**examples.streams, **other})
+    with pytest.raises(ProvenanceError, match=r"parameters\.mfcc: 13 expected, 20 found"):
+        Predictor(bundle).predict_examples(changed)

@@ -1,0 +1,86 @@
+"""The registered champion: the command line, `mlflow models predict` and `mlflow models serve` say the same."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.project import command, environment
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("project")]
+MODEL = "models:/demeanor-demo-synthetic-sentiment@champion"
+
+
+@pytest.fixture(scope="module")
+def row(finished_project: Path) -> dict[str, str]:
+    clip = sorted((finished_project / "data/01_raw/demo/Raw").rglob("*.mp4"))[-1]
+    return {"text": "We had a very pleasant ending, I feel cheerful.", "video": str(clip)}
+
+
+@pytest.fixture(scope="module")
+def expected(finished_project: Path, row: dict[str, str]) -> float:
+    done = command(
+        finished_project, "demeanor", "predict", row["video"], "--text", row["text"], "--json", "--model", MODEL
+    )
+    return json.loads(done.stdout)[MODEL][0]["sentiment"]
+
+
+def test_predict_prints_a_short_readable_result(finished_project: Path, row: dict[str, str]):
+    done = command(finished_project, "demeanor", "predict", row["video"], "--text", row["text"])
+    assert "sentiment" in done.stdout
+    assert "emotion" in done.stdout
+    assert "from audio, text, vision" in done.stdout
+
+
+def test_mlflow_models_predict(finished_project: Path, row: dict[str, str], expected: float, tmp_path: Path):
+    (tmp_path / "in.json").write_text(json.dumps({"dataframe_records": [row]}), encoding="utf-8")
+    command(
+        finished_project, "mlflow", "models", "predict", "-m", MODEL, "-i", str(tmp_path / "in.json"), "-t", "json",
+        "-o", str(tmp_path / "out.json"), "--env-manager", "local",
+    )  # fmt: skip
+    answer = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["predictions"][0]
+    assert answer["sentiment"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_mlflow_models_serve(finished_project: Path, row: dict[str, str], expected: float):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    arguments = ["-m", "mlflow", "models", "serve", "-m", MODEL, "-p", str(port), "--env-manager", "local"]
+    server = subprocess.Popen(
+        [sys.executable, *arguments], cwd=finished_project, env=environment(finished_project),
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        answer = ask(port, row)
+        assert answer["sentiment"] == pytest.approx(expected, abs=1e-6)
+        assert answer["modalities"] == "audio+text+vision"
+        assert ask(port, {"text": row["text"]})["modalities"] == "text"
+    finally:
+        import os
+        import signal
+
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def ask(port: int, row: dict[str, str]) -> dict:
+    """One row scored by the server, which may still be starting."""
+    body = json.dumps({"dataframe_records": [row]}).encode()
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/invocations", body, {"Content-Type": "application/json"})
+    ends = time.monotonic() + 120
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:
+                return json.loads(response.read())["predictions"][0]
+        except OSError:
+            if time.monotonic() > ends:
+                raise
+            time.sleep(0.5)
