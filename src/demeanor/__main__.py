@@ -81,7 +81,8 @@ def rows_of(
             raise click.UsageError("Give either --rows or recordings and --text, not both.")
         import pandas as pd
 
-        return [dict(row) for row in pd.read_csv(rows).to_dict(orient="records")]
+        records = pd.read_csv(rows).to_dict(orient="records")
+        return [{str(key): value for key, value in row.items()} for row in records]
     count = max(len(media), len(text))
     if count == 0:
         raise click.UsageError("Nothing to score: give a recording, --text, or --rows.")

@@ -27,7 +27,7 @@ class Processes:
         """The module whose forward and backward keep all processes in step."""
         if not self.many:
             return system
-        wrapper = nn.parallel.DistributedDataParallel
+        wrapper: Any = nn.parallel.DistributedDataParallel
         # Buffers hold label banks that each process fills with its own rows: nothing may overwrite them. The setting
         # was renamed in torch 2.13.
         renamed = "forward_sync_buffers" in inspect.signature(wrapper.__init__).parameters

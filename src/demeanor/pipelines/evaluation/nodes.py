@@ -208,7 +208,7 @@ PLANTED = "planted ceiling"
 
 
 def ceiling_of(settings: EvaluationSettings, task: str, all_rows: bool = True) -> dict[str, dict[str, float]] | None:
-    """The best achievable scores of a task, row -> metric -> value: of every subset of modalities, or of all of them."""
+    """The best achievable scores of a task, row -> metric -> value: of all subsets of modalities, or the planted one."""
     if settings.ceiling is None:
         return None
     if not Path(settings.ceiling).is_file():
