@@ -208,7 +208,7 @@ PLANTED = "planted ceiling"
 
 
 def ceiling_of(settings: EvaluationSettings, task: str, all_rows: bool = True) -> dict[str, dict[str, float]] | None:
-    """The best achievable scores of a task, row -> metric -> value: of all subsets of modalities, or the planted one."""
+    """The best achievable scores of a task, row -> metric -> value: of all subsets of modalities, or the planted."""
     if settings.ceiling is None:
         return None
     if not Path(settings.ceiling).is_file():
