@@ -32,7 +32,7 @@ Parts = dict[str, tuple[Tensor, ...]]
 
 
 def reference_parts(
-    network: MultilogueNetwork, tensor_of: Callable[[nn.Parameter], Tensor] = lambda parameter: parameter.data
+    network: MultilogueNetwork, tensor_of: Callable[[Tensor], Tensor] = lambda parameter: parameter.data
 ) -> Parts:
     """Published name -> views of the network's tensors, side by side along the last axis.
 
@@ -72,7 +72,7 @@ def reference_parts(
 
 
 def reference_tensors(
-    network: MultilogueNetwork, tensor_of: Callable[[nn.Parameter], Tensor] = lambda parameter: parameter.data
+    network: MultilogueNetwork, tensor_of: Callable[[Tensor], Tensor] = lambda parameter: parameter.data
 ) -> dict[str, Tensor]:
     """The network's weights (or gradients) under their published names, copied."""
     return {name: torch.cat(views, dim=-1).clone() for name, views in reference_parts(network, tensor_of).items()}
