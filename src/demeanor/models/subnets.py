@@ -117,6 +117,7 @@ class SubnetSystem(System):
     """Base of LF-DNN, TFN and LMF: three sub-networks, `states` gives their outputs."""
 
     settings: Any
+    bucket = ("text",)  # nearly all the work is the recurrence over words; frames are averaged
 
     def add_subnets(self, text_output: int) -> None:
         settings = self.settings
