@@ -11,7 +11,7 @@ import pytest
 from tests.project import PROJECT, environment
 
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("project")]
+pytestmark = pytest.mark.slow
 
 
 def test_there_is_one():

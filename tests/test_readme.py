@@ -24,7 +24,6 @@ def blocks(language: str) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("project")
 def test_its_commands_run(finished_project: Path, tmp_path: Path):
     folder = tmp_path / "project"
     shutil.copytree(finished_project, folder)

@@ -19,7 +19,6 @@ from demeanor.training.settings import BranchSettings, TrainingSettings
 from tests.project import DEMO
 from tests.toy import SENTIMENT, toy_examples, toy_score
 
-pytestmark = pytest.mark.xdist_group("predictor")
 CLIPS = sorted((DEMO / "Raw" / "synthetic_01").glob("*.mp4")) + sorted((DEMO / "Raw" / "synthetic_02").glob("*.mp4"))
 STREAMS = {
     "text.sentence": StreamRequest(extractor="hf_sentence", parameters={"model": "minilm"}),
