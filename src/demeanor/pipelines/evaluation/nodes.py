@@ -15,30 +15,15 @@ import pandas as pd
 from demeanor.data.bundle import Bundle, BundleCard
 from demeanor.data.errors import InputError
 from demeanor.data.examples import Examples
-from demeanor.data.files import read_json
-from demeanor.data.settings import Settings
 from demeanor.data.task import Task, Tasks
+from demeanor.pipelines.evaluation.settings import EvaluationSettings, ceiling_of, predictions_of
 
 logger = logging.getLogger(__name__)
 
 Bundles = Mapping[str, Bundle]
 AllBundles = Mapping[str, Bundles]
 """branch -> seed -> bundle"""
-Figure = Any
-"""matplotlib.figure.Figure, which takes long to import; Kedro wants to read every annotation when a run starts."""
 SYNTHETIC = "synthetic"
-
-
-class EvaluationSettings(Settings):
-    """
-    register   store the champions in the MLflow model registry
-    ceiling    JSON file with the best achievable scores of a corpus whose truth is known: task -> row -> metrics
-    resamples  of every bootstrap interval
-    """
-
-    register_champions: bool = True
-    ceiling: str | None = None
-    resamples: int = 2000
 
 
 def keep_selected(bundles: AllBundles, branches: list[str]) -> dict[str, dict[str, Bundle]]:
@@ -197,26 +182,6 @@ def is_unimodal(found: Bundles) -> bool:
     return len({value.modality for value in card_of(found).inputs.values()}) == 1
 
 
-def predictions_of(task: Task, predictions: pd.DataFrame) -> pd.DataFrame:
-    """The rows of one task, with the columns and the target type that are its own."""
-    mine = predictions[predictions["task"] == task.name].dropna(axis=1, how="all").drop(columns="task")
-    return mine.astype({"target": "int64"}) if task.kind == "classification" else mine
-
-
-PLANTED = "planted ceiling"
-"""The row of a ceiling file that all modalities together allow."""
-
-
-def ceiling_of(settings: EvaluationSettings, task: str, all_rows: bool = True) -> dict[str, dict[str, float]] | None:
-    """The best achievable scores of a task, row -> metric -> value: of all subsets of modalities, or the planted."""
-    if settings.ceiling is None:
-        return None
-    if not Path(settings.ceiling).is_file():
-        raise InputError("parameter 'evaluation.ceiling'", [f"there is no file {settings.ceiling}"], "Set it to null.")
-    found = read_json(settings.ceiling)["rows"].get(task, {})
-    return {name: found[name] for name in found if all_rows or name == PLANTED} or None
-
-
 def ablate_modalities(
     sealed_test: Examples, champions: dict[str, dict[str, Any]], settings: EvaluationSettings, bundles: AllBundles
 ) -> pd.DataFrame:
@@ -248,74 +213,6 @@ def predict_with(found: Bundles, examples: Examples, kept: tuple[str, ...]) -> n
         without = [role for role, value in bundle.card.inputs.items() if value.modality not in kept]
         predicted.append(predict(bundle, examples, without))
     return np.stack(predicted)
-
-
-def draw_comparison(comparison: pd.DataFrame, tasks: Tasks, settings: EvaluationSettings) -> Figure:
-    """Every system's test score with its interval, for the first task."""
-    from demeanor.evaluation.figures import comparison_forest
-
-    name = comparison["task"].iloc[0]
-    task = tasks[name]
-    metric = task.selection_metric[0]
-    ceilings = ceiling_of(settings, name, all_rows=False) or {}
-    reference = {label: values[metric] for label, values in ceilings.items() if metric in values}
-    return comparison_forest(
-        task,
-        comparison[comparison["task"] == name],
-        metric=metric,
-        reference=reference or None,
-        title=titled(comparison),
-    )
-
-
-def titled(table: pd.DataFrame) -> str:
-    return f"{table['corpus'].iloc[0]}, sealed test"
-
-
-def draw_answers(
-    predictions: pd.DataFrame, champions: dict[str, dict[str, Any]], tasks: Tasks
-) -> tuple[Figure, Figure]:
-    """The champions' answers: a scatter for numbers, a confusion matrix for classes (of the sign, without classes)."""
-    from demeanor.evaluation.figures import confusion_matrix, regression_scatter
-    from demeanor.evaluation.predictions import stacks
-
-    scatter, confusion = None, None
-    for name, champion in champions.items():
-        task = tasks[name]
-        stack = stacks(task, predictions_of(task, predictions), [champion["branch"]])[champion["branch"]]
-        mean = stack.prediction.mean(axis=0)
-        title = f"{champion['branch']}, mean of {len(stack.seeds)} seeds"
-        if task.kind == "regression" and scatter is None:
-            scatter = regression_scatter(task, mean, stack.target, title=title)
-            confusion = confusion or confusion_matrix(*signs(task, mean, stack.target), title=f"{title}: sign")
-        elif task.kind == "classification":
-            confusion = confusion_matrix(task, mean, stack.target, title=title)
-    return scatter or empty_figure("no regression task"), confusion or empty_figure("no classification task")
-
-
-def signs(task: Task, prediction: np.ndarray, target: np.ndarray) -> tuple[Task, np.ndarray, np.ndarray]:
-    """A number as two classes, negative and not negative, so that a regression has a confusion matrix too."""
-    classes = Task(name=task.name, kind="classification", column=task.column, classes=("negative", "not negative"))
-    logits = np.stack([-prediction[:, 0], prediction[:, 0]], axis=1)
-    return classes, logits, np.where(np.isnan(target), -1, target >= 0).astype(np.int64)
-
-
-def empty_figure(text: str) -> Figure:
-    from matplotlib.figure import Figure as Sheet
-
-    figure = Sheet(figsize=(4, 2))
-    figure.text(0.5, 0.5, text, ha="center")
-    return figure
-
-
-def draw_ablation(ablation: pd.DataFrame, tasks: Tasks) -> Figure:
-    """What each subset of modalities is worth to the first champion."""
-    from demeanor.evaluation.figures import modality_ablation_bars
-
-    name = ablation["task"].iloc[0]
-    metric, better = tasks[name].selection_metric
-    mine = ablation[ablation["task"] == name]
-    return modality_ablation_bars(mine, metric=metric, better=better, title=f"{mine['branch'].iloc[0]}, sealed test")
 
 
 def register_champions(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kedro.pipeline import Node, Pipeline
 
 from demeanor.pipelines.boxes import boxed
-from demeanor.pipelines.evaluation import nodes
+from demeanor.pipelines.evaluation import drawing, nodes
 
 TASKS, SETTINGS = "params:tasks", "params:evaluation"
 
@@ -34,14 +34,14 @@ def create_pipeline() -> Pipeline:
                 "ablation",
                 name="ablate_modalities",
             ),
-            Node(nodes.draw_comparison, ["comparison", TASKS, SETTINGS], "comparison_figure", name="draw_comparison"),
+            Node(drawing.draw_comparison, ["comparison", TASKS, SETTINGS], "comparison_figure", name="draw_comparison"),
             Node(
-                nodes.draw_answers,
+                drawing.draw_answers,
                 ["predictions", "champions", TASKS],
                 ["scatter_figure", "confusion_figure"],
                 name="draw_answers",
             ),
-            Node(nodes.draw_ablation, ["ablation", TASKS], "ablation_figure", name="draw_ablation"),
+            Node(drawing.draw_ablation, ["ablation", TASKS], "ablation_figure", name="draw_ablation"),
             Node(
                 nodes.register_champions,
                 ["champions", "receipts", "utterances", "media_root", SETTINGS, "candidates"],

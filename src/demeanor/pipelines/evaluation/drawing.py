@@ -1,0 +1,82 @@
+"""The figures of the sealed test."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from demeanor.data.task import Task, Tasks
+from demeanor.pipelines.evaluation.settings import EvaluationSettings, ceiling_of, predictions_of
+
+Figure = Any
+"""matplotlib.figure.Figure, which takes long to import; Kedro wants to read every annotation when a run starts."""
+
+
+def draw_comparison(comparison: pd.DataFrame, tasks: Tasks, settings: EvaluationSettings) -> Figure:
+    """Every system's test score with its interval, for the first task."""
+    from demeanor.evaluation.figures import comparison_forest
+
+    name = comparison["task"].iloc[0]
+    task = tasks[name]
+    metric = task.selection_metric[0]
+    ceilings = ceiling_of(settings, name, all_rows=False) or {}
+    reference = {label: values[metric] for label, values in ceilings.items() if metric in values}
+    return comparison_forest(
+        task,
+        comparison[comparison["task"] == name],
+        metric=metric,
+        reference=reference or None,
+        title=titled(comparison),
+    )
+
+
+def titled(table: pd.DataFrame) -> str:
+    return f"{table['corpus'].iloc[0]}, sealed test"
+
+
+def draw_answers(
+    predictions: pd.DataFrame, champions: dict[str, dict[str, Any]], tasks: Tasks
+) -> tuple[Figure, Figure]:
+    """The champions' answers: a scatter for numbers, a confusion matrix for classes (of the sign, without classes)."""
+    from demeanor.evaluation.figures import confusion_matrix, regression_scatter
+    from demeanor.evaluation.predictions import stacks
+
+    scatter, confusion = None, None
+    for name, champion in champions.items():
+        task = tasks[name]
+        stack = stacks(task, predictions_of(task, predictions), [champion["branch"]])[champion["branch"]]
+        mean = stack.prediction.mean(axis=0)
+        title = f"{champion['branch']}, mean of {len(stack.seeds)} seeds"
+        if task.kind == "regression" and scatter is None:
+            scatter = regression_scatter(task, mean, stack.target, title=title)
+            confusion = confusion or confusion_matrix(*signs(task, mean, stack.target), title=f"{title}: sign")
+        elif task.kind == "classification":
+            confusion = confusion_matrix(task, mean, stack.target, title=title)
+    return scatter or empty_figure("no regression task"), confusion or empty_figure("no classification task")
+
+
+def signs(task: Task, prediction: np.ndarray, target: np.ndarray) -> tuple[Task, np.ndarray, np.ndarray]:
+    """A number as two classes, negative and not negative, so that a regression has a confusion matrix too."""
+    classes = Task(name=task.name, kind="classification", column=task.column, classes=("negative", "not negative"))
+    logits = np.stack([-prediction[:, 0], prediction[:, 0]], axis=1)
+    return classes, logits, np.where(np.isnan(target), -1, target >= 0).astype(np.int64)
+
+
+def empty_figure(text: str) -> Figure:
+    from matplotlib.figure import Figure as Sheet
+
+    figure = Sheet(figsize=(4, 2))
+    figure.text(0.5, 0.5, text, ha="center")
+    return figure
+
+
+def draw_ablation(ablation: pd.DataFrame, tasks: Tasks) -> Figure:
+    """What each subset of modalities is worth to the first champion."""
+    from demeanor.evaluation.figures import modality_ablation_bars
+
+    name = ablation["task"].iloc[0]
+    metric, better = tasks[name].selection_metric
+    mine = ablation[ablation["task"] == name]
+    return modality_ablation_bars(mine, metric=metric, better=better, title=f"{mine['branch'].iloc[0]}, sealed test")
