@@ -1,0 +1,58 @@
+"""Commands that train nothing start fast: nothing heavy is imported for them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from tests.project import PROJECT, environment
+
+HEAVY = ("torch", "transformers", "mlflow", "librosa", "opensmile", "cv2", "av", "sklearn", "matplotlib", "pandera")
+MAKE_PIPELINES = """
+import sys
+import demeanor.settings
+from demeanor.pipeline_registry import register_pipelines
+assert set(register_pipelines()) == {"__default__", "ingestion", "feature_engineering", "representation_learning",
+                                     "fusion_training", "evaluation"}
+"""
+
+
+@pytest.mark.parametrize("code", [MAKE_PIPELINES, "import sys, demeanor.__main__"], ids=["kedro", "demeanor"])
+def test_nothing_heavy_is_imported(code: str):
+    told = f"{code}\nprint(sorted(set({HEAVY!r}) & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", told], cwd=PROJECT, env=environment(PROJECT), capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_sealed_test_reaches_evaluation_alone():
+    from demeanor.pipeline_registry import register_pipelines
+
+    pipelines = register_pipelines()
+    readers = {
+        node.name: name
+        for name, pipeline in pipelines.items()
+        if name != "__default__"
+        for node in pipeline.nodes
+        if "sealed_test" in node.inputs
+    }
+    assert set(readers.values()) == {"evaluation"}
+    downstream = pipelines["__default__"].from_inputs("sealed_test")
+    assert all(node.name.startswith("evaluation.") for node in downstream.nodes)
+
+
+def test_every_branch_of_every_environment_names_a_registered_system():
+    from demeanor.models import SYSTEMS
+
+    for path in sorted((PROJECT / "conf").glob("*/parameters_fusion_training.yml")):
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        for branch in settings["branches"]:
+            assert settings[branch]["system"] in SYSTEMS, f"{path}: {branch}"
+
+
+def test_telemetry_is_off():
+    assert yaml.safe_load((PROJECT / ".telemetry").read_text(encoding="utf-8")) == {"consent": False}
