@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 TRACKED = "tracked"
 """Tag of the nodes whose pipelines open an MLflow run."""
+REPORTING = "08_reporting"
+"""Layer whose files are kept with the run that made them."""
 
 
 class BranchHooks:
@@ -76,12 +78,28 @@ class TrackingHooks:
         training_tracking.use(tracker)
 
     @hook_impl
-    def after_pipeline_run(self) -> None:
+    def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
+        if self._run is not None:
+            self._log_reports(pipeline, catalog)
         self._end("FINISHED")
 
     @hook_impl
     def on_pipeline_error(self, error: Exception) -> None:
         self._end("FAILED")
+
+    def _log_reports(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Figures and tables that this run made, and the packages that it ran with, as artifacts of the run."""
+        from importlib.metadata import distributions
+
+        from mlflow import MlflowClient
+
+        client, run_id = MlflowClient(), self._run.info.run_id
+        for name in sorted(pipeline.all_outputs()):
+            path = Path(getattr(catalog.get(name), "_filepath", "") or "")
+            if REPORTING in path.parts and path.is_file():
+                client.log_artifact(run_id, str(path), "reporting")
+        packages = sorted(f"{found.metadata['Name']}=={found.version}" for found in distributions())
+        client.log_text(run_id, "\n".join(packages) + "\n", "environment/packages.txt")
 
     def _end(self, status: str) -> None:
         if self._run is None:

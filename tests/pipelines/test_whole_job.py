@@ -65,6 +65,12 @@ def test_one_parent_run_with_a_child_per_branch_and_seed(finished_project: Path)
     assert all(row[1] == "FINISHED" for row in rows)
 
 
+def test_figures_tables_and_packages_are_kept_with_the_run(finished_project: Path):
+    kept = {path.name for path in (finished_project / "mlruns").rglob("artifacts/*/*") if path.is_file()}
+    assert {"comparison.png", "scatter.png", "confusion.png", "ablation.png", "training.png"} <= kept
+    assert {"comparison.md", "receipts.json", "packages.txt"} <= kept
+
+
 def test_a_second_run_gives_the_same_metrics_to_the_last_digit(finished_project: Path, tmp_path: Path):
     again = make_project(tmp_path / "project")
     command(again, "kedro", "run", "--pipelines", "ingestion,feature_engineering,fusion_training,evaluation")
