@@ -192,5 +192,21 @@ def doctor(environment: str, quick: bool) -> None:
     sys.exit(1 if any(finding.severity == "error" for finding in report.findings) else 0)
 
 
+@main.command("import-checkpoint")
+@click.argument("system")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder for the bundle.")
+@click.option("--modalities", default="", help="audio,text,vision; where the file's name does not say.")
+@click.option("--force", is_flag=True, help="Import an encoder that ignores its input all the same.")
+def import_checkpoint(system: str, file: Path, output: Path, modalities: str, force: bool) -> None:
+    """Turn a released checkpoint of a research system (conv_autoencoder) into a bundle."""
+    from demeanor.serving.import_checkpoint import import_checkpoint as load
+
+    chosen = tuple(name.strip() for name in modalities.split(",") if name.strip())
+    bundle = load(system, file, modalities=chosen, force=force)
+    bundle.save(output)
+    click.echo(f"{bundle}\nwritten to {output}")
+
+
 if __name__ == "__main__":
     main()

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.feature_selection import VarianceThreshold
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -35,9 +36,21 @@ RESAMPLES = 1000
 Fit = Callable[[np.ndarray, np.ndarray, float], Pipeline]
 
 
+class VaryingColumns(VarianceThreshold):
+    """Keeps the columns whose deviation is at least a millionth of the largest: the rest is rounding, and scaling it
+    to one would let it drown everything in rows that were not fitted on."""
+
+    def fit(self, x: np.ndarray, y: np.ndarray | None = None) -> VaryingColumns:
+        deviation = np.std(np.asarray(x, dtype=np.float64), axis=0)
+        self.threshold = float((1e-6 * deviation.max()) ** 2)
+        self.variances_ = np.maximum(deviation**2, np.finfo(np.float64).tiny if self.threshold == 0 else 0.0)
+        self.n_features_in_ = x.shape[1]
+        return self
+
+
 def fit_logistic(x: Float[np.ndarray, "rows dimension"], y: Int[np.ndarray, " rows"], c: float) -> Pipeline:
     """StandardScaler, then L2 logistic regression by lbfgs, no class weights, as the reference's downstream step."""
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=10_000, random_state=42))
+    model = make_pipeline(VaryingColumns(), StandardScaler(), LogisticRegression(C=c, max_iter=10_000, random_state=42))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return model.fit(x, y)
@@ -45,7 +58,7 @@ def fit_logistic(x: Float[np.ndarray, "rows dimension"], y: Int[np.ndarray, " ro
 
 def fit_ridge(x: Float[np.ndarray, "rows dimension"], y: Float[np.ndarray, " rows"], c: float) -> Pipeline:
     """StandardScaler, then ridge regression with penalty 1 / C, so that one grid serves both."""
-    return make_pipeline(StandardScaler(), Ridge(alpha=1.0 / c)).fit(x, y)
+    return make_pipeline(VaryingColumns(), StandardScaler(), Ridge(alpha=1.0 / c)).fit(x, y)
 
 
 def confusion(truth: Int[np.ndarray, " rows"], predicted: Int[np.ndarray, " rows"], classes: int) -> np.ndarray:

@@ -17,21 +17,24 @@ from demeanor.models.representation import RepresentationModel
 
 #: Released encoders that work have 0.02 to 0.15, collapsed ones at most 2e-9.
 LEAST_SENSITIVITY = 1e-4
+ADVICE = (
+    "Lower the learning rate, keep `initialisation: recommended` and `decay_all: false`, or train on more data; "
+    "`collapse: warn` goes on all the same."
+)
 
 
 class CollapsedEncoderError(DemeanorError):
     """The embedding is the same whatever the input."""
 
-    def __init__(self, sensitivity: float, where: str):
-        self.sensitivity, self.where = sensitivity, where
+    def __init__(self, sensitivity: float, where: str, advice: str = ADVICE):
+        self.sensitivity, self.where, self.advice = sensitivity, where, advice
         super().__init__(
             f"{where}: the encoder has collapsed, its latent varies by {sensitivity:.1e} of its size over different "
-            f"inputs (at least {LEAST_SENSITIVITY:.0e} is expected).\n"
-            "Lower the learning rate, keep `initialisation: recommended` and `decay_all: false`, or train on more data."
+            f"inputs (at least {LEAST_SENSITIVITY:.0e} is expected).\n{advice}"
         )
 
     def __reduce__(self):
-        return type(self), (self.sensitivity, self.where)
+        return type(self), (self.sensitivity, self.where, self.advice)
 
 
 @dataclass(frozen=True)

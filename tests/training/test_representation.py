@@ -1,0 +1,59 @@
+"""Every registered representation: learns, stores, embeds the same again, and treats absence as ordinary."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from demeanor.data.examples import Examples
+from demeanor.evaluation.probe import compare, probe
+from demeanor.models.representation import REPRESENTATIONS, RepresentationBundle
+from demeanor.training.representation import embed, pooled_features, pretrain
+from demeanor.training.representation_settings import RepresentationSettings
+from tests.toy import SENTIMENT, toy_examples
+
+
+@pytest.fixture(scope="module")
+def development() -> Examples:
+    return toy_examples(train=48, valid=24, noise=0.3).split("train", "valid")
+
+
+def settings(name: str) -> RepresentationSettings:
+    return RepresentationSettings(representation=name, epochs=3, batch_size=16, collapse="warn", device="cpu")
+
+
+@pytest.mark.parametrize("name", REPRESENTATIONS)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_it_learns_is_stored_and_embeds_the_same_again(name: str, development: Examples, tmp_path):
+    bundle, history = pretrain(settings(name), development, seed=1)
+    assert np.isfinite([row["valid_loss"] for row in history]).all()
+    bundle.save(tmp_path / "bundle")
+    again = embed(RepresentationBundle.load(tmp_path / "bundle"), development)
+    stream = embed(bundle, development)
+    assert stream.name == f"representation.{name}"
+    assert list(stream.ragged.ids) == development.ids
+    for mine, theirs in zip(stream.ragged, again.ragged, strict=True):
+        assert np.isfinite(mine).all()
+        np.testing.assert_allclose(mine, theirs, atol=1e-6)
+    part = development.select(development.ids[5:9])
+    for mine, theirs in zip(embed(bundle, part).ragged, list(stream.ragged)[5:9], strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_probe_reads_the_label_out_of_what_carries_it(development: Examples):
+    bundle, _ = pretrain(settings("principal_components"), development, seed=1)
+    stream = embed(bundle, development)
+    found = probe(stream, development, SENTIMENT)
+    assert found["MAE"] < found["majority.MAE"]
+    table = compare({"pca": stream, "pooled": pooled_features(bundle, development)}, development, SENTIMENT)
+    assert next(iter(table.index)) == "majority"
+    assert table.loc["pca", "Corr"] > 0.5
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_the_test_split_has_no_say(development: Examples):
+    whole = toy_examples(train=48, valid=24, noise=0.3)
+    mine, theirs = (pretrain(settings("principal_components"), part, seed=1)[0] for part in (development, whole))
+    for name, value in mine.tensors.items():
+        np.testing.assert_array_equal(value, theirs.tensors[name], err_msg=name)
