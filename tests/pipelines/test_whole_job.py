@@ -94,7 +94,15 @@ def test_each_pipeline_runs_by_itself_on_what_is_persisted(finished_project: Pat
     assert {key: entry["metrics"] for key, entry in before.items()} == {
         key: entry["metrics"] for key, entry in after.items()
     }
-    assert json.loads((copy / "data/08_reporting/demo/registration.json").read_text())["sentiment"]["version"] == "2"
+    registered = json.loads((copy / "data/08_reporting/demo/registration.json").read_text())["sentiment"]
+    assert (registered["version"], registered["previous"]) == ("2", "1")
+    with sqlite3.connect(copy / "mlflow.db") as store:
+        aliases = dict(
+            store.execute(
+                "select alias, version from registered_model_aliases where name = ?", (registered["name"],)
+            ).fetchall()
+        )
+    assert {name: str(version) for name, version in aliases.items()} == {"champion": "2", "previous": "1"}
 
 
 def wait_for(found, limit: float = 240.0) -> None:
