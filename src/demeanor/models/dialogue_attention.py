@@ -29,6 +29,11 @@ def pairs_of(modalities: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
     )
 
 
+def sides_of(values: Tensor, pairs: tuple[tuple[int, int], ...]) -> tuple[Tensor, Tensor]:
+    """[modalities, ...] -> the first and the second of each pair, [pairs, ...]."""
+    return torch.stack([values[first] for first, _ in pairs]), torch.stack([values[second] for _, second in pairs])
+
+
 def attend(
     queries: Float[Tensor, "pairs dialogues turns size"],
     keys: Float[Tensor, "pairs dialogues turns size"],
@@ -73,7 +78,6 @@ def pairwise_of_dialogues(
     causal: bool = False,
 ) -> Float[Tensor, "pairs utterances twice"]:
     """A of each pair for utterance rows, every dialogue by itself; dialogues of similar length share a product."""
-    firsts, seconds = (list(side) for side in zip(*pairs, strict=True))
     size = states.shape[-1]
     found, order = [], []
     for chosen, cells, mask in layout.buckets:
@@ -82,7 +86,7 @@ def pairwise_of_dialogues(
         grid = grid.index_copy(1, cells, states.index_select(1, chosen)).unflatten(1, (dialogues, turns))
         real = torch.zeros((len(states), dialogues * turns), dtype=torch.bool, device=states.device)
         real = real.index_copy(1, cells, present.index_select(1, chosen)).unflatten(1, (dialogues, turns))
-        both = pairwise(grid[firsts], grid[seconds], real[firsts], real[seconds], causal)
+        both = pairwise(*sides_of(grid, pairs), *sides_of(real, pairs), causal)
         found.append(both.flatten(1, 2).index_select(1, cells))
         order.append(chosen)
     return torch.cat(found, dim=1).index_select(1, torch.argsort(torch.cat(order)))

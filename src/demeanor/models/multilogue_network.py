@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from demeanor.models.dialogue_attention import pairs_of, pairwise, pairwise_of_dialogues
+from demeanor.models.dialogue_attention import pairs_of, pairwise, pairwise_of_dialogues, sides_of
 from demeanor.models.dialogue_layout import DialogueLayout
 from demeanor.models.multilogue_cells import EmotionChain, MultilogueCores
 
@@ -122,8 +122,7 @@ class MultilogueNetwork(nn.Module):
                 both = pairwise_of_dialogues(states, present, self.pairs, layout, self.causal)
             else:
                 grid = states.unflatten(1, (len(layout.lengths), layout.longest))
-                firsts, seconds = (list(side) for side in zip(*self.pairs, strict=True))
-                both = pairwise(grid[firsts], grid[seconds]).flatten(1, 2)
+                both = pairwise(*sides_of(grid, self.pairs)).flatten(1, 2)
             parts = [*both, *parts]
         fused = torch.cat(parts, dim=-1)
         return self.head(fused), fused
