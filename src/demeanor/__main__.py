@@ -196,14 +196,20 @@ def doctor(environment: str, quick: bool) -> None:
 @click.argument("system")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder for the bundle.")
-@click.option("--modalities", default="", help="audio,text,vision; where the file's name does not say.")
-@click.option("--force", is_flag=True, help="Import an encoder that ignores its input all the same.")
-def import_checkpoint(system: str, file: Path, output: Path, modalities: str, force: bool) -> None:
-    """Turn a released checkpoint of a research system (conv_autoencoder) into a bundle."""
+@click.option("--modalities", default="", help="conv_autoencoder: audio,text,vision, where the name does not say.")
+@click.option("--force", is_flag=True, help="conv_autoencoder: import one that ignores its input all the same.")
+@click.option("--variant", default="", help="mmml: v1 or v2, whose weights look alike.")
+@click.option("--corpus", default="", help="mmml: mosi, mosei or sims, where the name does not say.")
+@click.option("--tokenizer", default="", help="mmml: folder of the tokenizer, where the hub cannot be reached.")
+def import_checkpoint(
+    system: str, file: Path, output: Path, modalities: str, force: bool, variant: str, corpus: str, tokenizer: str
+) -> None:
+    """Turn a released checkpoint of a research system (conv_autoencoder, mmml) into a bundle."""
     from demeanor.serving.import_checkpoint import import_checkpoint as load
 
     chosen = tuple(name.strip() for name in modalities.split(",") if name.strip())
-    bundle = load(system, file, modalities=chosen, force=force)
+    options = {"modalities": chosen, "force": force, "variant": variant, "corpus": corpus, "tokenizer": tokenizer}
+    bundle = load(system, file, **options)
     bundle.save(output)
     click.echo(f"{bundle}\nwritten to {output}")
 

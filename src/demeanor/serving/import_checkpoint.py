@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 import demeanor
-from demeanor.data.bundle import BundleCard, InputSpecification
+from demeanor.data.bundle import Bundle, BundleCard, InputSpecification
 from demeanor.data.errors import InputError
 from demeanor.data.files import sha256_of_file
 from demeanor.data.provenance import Provenance
@@ -37,6 +37,8 @@ MODALITIES: dict[str, tuple[tuple[str, ...], str, int, str, float | None]] = {
     "vision": (("visual", "visaul", "vision"), "vision.frames", 35, "FACET 4.2", 30.0),
     "text": (("text",), "text.words", 300, "glove_vectors", None),
 }
+#: system -> options of its importer
+IMPORTERS = {"conv_autoencoder": ("modalities", "force", "order"), "mmml": ("variant", "corpus", "tokenizer")}
 CANONICAL, IEMOCAP_ORDER = ("audio", "text", "vision"), ("audio", "vision", "text")
 
 
@@ -230,8 +232,18 @@ def _notes(modalities: tuple[str, ...], corpora: tuple[str, ...], collapsed: boo
     return notes
 
 
-def import_checkpoint(system: str, path: Path | str, **options: Any) -> RepresentationBundle:
-    """A foreign checkpoint of a system as a bundle; only the convolutional autoencoder has any."""
-    if system != "conv_autoencoder":
-        raise InputError("import-checkpoint", [f"there is no importer for '{system}'"], "There is: conv_autoencoder.")
-    return import_conv_autoencoder(path, **options)
+def import_checkpoint(system: str, path: Path | str, **options: Any) -> Bundle:
+    """A foreign checkpoint of a system as a bundle; `options` are its importer's own, empty ones are left out."""
+    if system not in IMPORTERS:
+        known = ", ".join(IMPORTERS)
+        raise InputError("import-checkpoint", [f"there is no importer for '{system}'"], f"There is: {known}.")
+    taken = IMPORTERS[system]
+    given = {name: value for name, value in options.items() if value}
+    strange = [f"--{name} says nothing about {system}" for name in given if name not in taken]
+    if strange:
+        raise InputError("import-checkpoint", strange, f"It takes {', '.join(f'--{name}' for name in taken)}.")
+    if system == "mmml":
+        from demeanor.serving.import_mmml import import_mmml
+
+        return import_mmml(path, **given)
+    return import_conv_autoencoder(path, **given)
