@@ -145,12 +145,20 @@ def compare_systems(
         )
         parts.append(table.assign(task=name))
         text += [f"# {name}", "", to_markdown(task, table, reference=ceiling_of(settings, name))]
+        text += remarks(bundles, name)
         if mine["branch"].nunique() > 1:
             against = differences(task, mine, champion["branch"])
             text += ["", f"Against the champion, {champion['branch']}:", "", differences_to_markdown(against)]
         verdicts[name] = fusion_verdict(task, champion["branch"], bundles, mine)
         text += ["", verdicts[name], ""]
     return pd.concat(parts, ignore_index=True), "\n".join(text), verdicts
+
+
+def remarks(bundles: AllBundles, task: str) -> list[str]:
+    """What a reader of the table must know of a branch: the notes of its parameters."""
+    cards = {branch: card_of(found) for branch, found in bundles.items()}
+    noted = [f"{branch}: {card.notes}." for branch, card in cards.items() if card.task.name == task and card.notes]
+    return ["", *noted] if noted else []
 
 
 def fusion_verdict(task: Task, champion: str, bundles: AllBundles, predictions: pd.DataFrame) -> str:
