@@ -131,6 +131,7 @@ def compare_systems(
     from demeanor.evaluation.comparison import compare
     from demeanor.evaluation.paired import differences
     from demeanor.evaluation.receipts import Receipt
+    from demeanor.evaluation.seeds import seeds_to_markdown
     from demeanor.evaluation.tables import differences_to_markdown, to_markdown
 
     scored = [Receipt(**receipt) for receipt in receipts]
@@ -145,7 +146,7 @@ def compare_systems(
         )
         parts.append(table.assign(task=name))
         text += [f"# {name}", "", to_markdown(task, table, reference=ceiling_of(settings, name))]
-        text += remarks(bundles, name)
+        text += [*remarks(bundles, name), "", "Every seed:", "", seeds_to_markdown(task, scored)]
         if mine["branch"].nunique() > 1:
             against = differences(task, mine, champion["branch"])
             text += ["", f"Against the champion, {champion['branch']}:", "", differences_to_markdown(against)]
