@@ -38,6 +38,8 @@ SYSTEMS: dict[str, str] = {
     "mmml_audio_spectrogram": "demeanor.models.audio_only_mmml:SpectrogramAudio",
     "mmml_audio_descriptors": "demeanor.models.audio_only_mmml:DescriptorAudio",
     "mmml_audio_waveform": "demeanor.models.audio_only_mmml:RawAudio",
+    "tab_fusion": "demeanor.models.tab_fusion:TabFusion",
+    "tab_fusion_dialogue": "demeanor.models.tab_fusion:TabFusionDialogue",
 }
 
 

@@ -1,0 +1,1 @@
+"""Parts of TAB fusion: settings, branches, context windows, and the names of published weights."""

@@ -1,0 +1,127 @@
+"""The context branch: which turns around an utterance, weighed how.
+
+Wu, Zhang and Woodland 2021, https://arxiv.org/abs/2010.14102, call it the time-asynchronous branch (TAB): sentence
+vectors of the turns around an utterance, side by side, under several weightings at once. Sections 2.2 and 5 of the
+system's specification.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from demeanor.data.batch import Batch, to_dialogues
+from demeanor.data.bundle import InputSpecification
+from demeanor.data.errors import InputError
+
+
+class ContextAttention(nn.Module):
+    """H = ReLU(W_b x + b_b); A = softmax over slots of W_2 tanh(W_1 H); M = A H, dropped out and flattened head-major.
+
+    slots     learns one vector per slot and adds it inside the ReLU, so that the branch knows which turn is the target
+              and which came before; 0: published, the result does not depend on the order of the slots
+    rescaled  brings each sentence vector to mean 0 and deviation 1, whatever encoder it comes from (published: not)
+    """
+
+    def __init__(
+        self, width: int, projection: int, attention: int, heads: int, dropout: float, slots: int, rescaled: bool
+    ):
+        super().__init__()
+        self.rescaled = rescaled
+        self.project = nn.Linear(width, projection)
+        self.place = nn.Parameter(torch.zeros(slots, projection)) if slots else None
+        self.first = nn.Linear(projection, attention, bias=False)
+        self.second = nn.Linear(attention, heads, bias=False)
+        self.dropout = nn.Dropout(dropout)
+        self.dimension = heads * projection
+        for layer in (self.first, self.second):
+            nn.init.uniform_(layer.weight, -0.1, 0.1)
+
+    def forward(
+        self, windows: Float[Tensor, "batch slots width"], filled: Bool[Tensor, "batch slots"] | None
+    ) -> tuple[Float[Tensor, "batch dimension"], Float[Tensor, "batch heads slots"]]:
+        """Weighted turns and the weights. Without `filled` empty slots take part as ReLU(bias), as published."""
+        if self.rescaled:
+            windows = nn.functional.layer_norm(windows, windows.shape[-1:])
+        hidden = self.project(windows)
+        if self.place is not None:
+            hidden = hidden + self.place
+        hidden = hidden.relu()
+        scores = self.second(self.first(hidden).tanh()).transpose(1, 2)
+        if filled is not None:
+            scores = scores.masked_fill(~filled[:, None], torch.finfo(scores.dtype).min)
+        weights = scores.softmax(dim=2)
+        if filled is not None:
+            weights = weights * filled[:, None].to(weights.dtype)
+        return self.dropout(weights.to(hidden.dtype) @ hidden).flatten(1), weights
+
+
+def penalty(weights: Float[Tensor, "batch heads slots"], present: Bool[Tensor, " batch"]) -> Float[Tensor, ""]:
+    """Mean over rows that have a context of ||A A^T - I||_F, which asks each head to look somewhere else."""
+    gram = weights.float() @ weights.float().transpose(1, 2)
+    distance = (gram - torch.eye(gram.shape[1], device=gram.device)).square().sum(dim=(1, 2))
+    lengths = (distance + 1e-10).sqrt()
+    return (lengths * present).sum() / present.sum().clamp(min=1)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Slots first .. last - 1 of `total` in a stream, each `width` wide; the target's own is slot `before` of them."""
+
+    total: int
+    width: int
+    before: int
+    after: int
+    start: int = 0
+
+    @property
+    def slots(self) -> int:
+        return self.before + 1 + self.after
+
+    def cut(
+        self, values: Float[Tensor, "batch dimension"]
+    ) -> tuple[Float[Tensor, "batch slots width"], Bool[Tensor, "batch slots"]]:
+        """Windows from a stream that holds them side by side, and which slots are not empty (all zero)."""
+        laid = values.unflatten(1, (self.total, self.width))[:, self.start : self.start + self.slots]
+        return laid, (laid != 0).any(dim=2)
+
+    def gather(
+        self, batch: Batch, values: Float[Tensor, "batch width"], present: Bool[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, "batch slots width"], Bool[Tensor, "batch slots"]]:
+        """Windows from the dialogues of the batch itself, and which slots have a turn with a sentence."""
+        laid, mask = to_dialogues(batch, values)
+        there = to_dialogues(batch, present)[0] & mask
+        turns = batch.turn[:, None] + torch.arange(-self.before, self.after + 1, device=values.device)
+        safe, dialogue = turns.clamp(0, laid.shape[1] - 1), batch.dialogue[:, None]
+        filled = (turns == safe) & there[dialogue, safe]
+        return laid[dialogue, safe] * filled.unsqueeze(-1).to(values.dtype), filled
+
+
+def window_of(specification: InputSpecification, before: int | None, after: int | None, slots: int | None) -> Window:
+    """The window to read out of a stream of windows; as wide as asked for, or InputError if the stream is narrower.
+
+    The stream's maker tells how many turns it holds on each side; else it is centred and has `slots`, or 1.
+    """
+    told = specification.provenance.parameters
+    left, right = told.get("before"), told.get("after")
+    problems = []
+    if isinstance(left, int) and isinstance(right, int):
+        if slots not in (None, left + 1 + right):
+            problems.append(f"slots {slots}: its maker tells of {left} turns before and {right} after")
+    else:
+        left = right = ((slots or 1) - 1) // 2
+    total = left + 1 + right
+    if specification.dimension % total:
+        problems.append(f"{specification.dimension} values are no {total} slots of equal width")
+    for name, wanted, there in (("before", before, left), ("after", after, right)):
+        if wanted is not None and wanted > there:
+            problems.append(f"{name} {wanted}: it holds {there}")
+    if problems:
+        raise InputError(
+            f"context stream '{specification.stream}'", problems, "Make it with hf_context and wider `before`, `after`."
+        )
+    before = left if before is None else before
+    return Window(total, specification.dimension // total, before, right if after is None else after, left - before)
