@@ -204,7 +204,7 @@ def doctor(environment: str, quick: bool) -> None:
 def import_checkpoint(
     system: str, file: Path, output: Path, modalities: str, force: bool, variant: str, corpus: str, tokenizer: str
 ) -> None:
-    """Turn a released checkpoint of a research system (conv_autoencoder, mmml) into a bundle."""
+    """Turn a released checkpoint of a research system (conv_autoencoder, mmml, tab_fusion) into a bundle."""
     from demeanor.serving.import_checkpoint import import_checkpoint as load
 
     chosen = tuple(name.strip() for name in modalities.split(",") if name.strip())

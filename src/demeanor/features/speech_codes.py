@@ -12,7 +12,7 @@ import tarfile
 from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import IO, Any, ClassVar
 
 import numpy as np
 import torch
@@ -48,7 +48,7 @@ def load_checkpoint(path: Path | str) -> VqWav2vec:
                 key: ast.literal_eval(value) for key, value in (handle.metadata() or {}).items() if key != "format"
             }
     else:
-        state, options = _unpickled(path)
+        state, options = read_official(path)
     strides = options.get("conv_feature_layers")
     if isinstance(strides, str):
         strides = ast.literal_eval(strides)
@@ -64,19 +64,24 @@ def load_checkpoint(path: Path | str) -> VqWav2vec:
     return build(state, layout, str(path))
 
 
-def _unpickled(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_official(source: Path | str | IO[bytes], where: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Named tensors and options of an official fairseq checkpoint (a path, or an open file called `where`).
+
+    The pickle inside may hold tensors, plain values and argparse.Namespace; InputError for anything else.
+    """
+    where = where or str(source)
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(source, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, tarfile.TarError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise InputError(
-            str(path),
+            where,
             [f"not a checkpoint that can be read without running foreign code ({first})"],
             "Only tensors, plain values and argparse.Namespace are accepted.",
         ) from None
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
-        raise InputError(str(path), ["holds no 'model' with named tensors"])
+        raise InputError(where, ["holds no 'model' with named tensors"])
     options = content.get("args")
     state = {name: value for name, value in content["model"].items() if isinstance(value, torch.Tensor)}
     return state, dict(vars(options)) if isinstance(options, argparse.Namespace) else {}

@@ -12,7 +12,7 @@ import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -27,6 +27,9 @@ from demeanor.models.conv_autoencoder import ConvAutoencoder, ConvAutoencoderSet
 from demeanor.models.representation import RECONSTRUCTION, Layout, RepresentationBundle
 from demeanor.training.collapse import CollapsedEncoderError, latent_health
 
+if TYPE_CHECKING:
+    from demeanor.serving.import_speech_tokens import SpeechTokens
+
 LICENCE = "MIT (weights, github.com/lobracost/mlr); the corpora's own licences for the data"
 #: Samples in the train splits of the released mixtures, from the batch norms' step counters (section 7).
 TRAIN_SIZES = {"cmumosei": 16327, "cmumosi": 1283, "iemocap": 2717}
@@ -38,7 +41,11 @@ MODALITIES: dict[str, tuple[tuple[str, ...], str, int, str, float | None]] = {
     "text": (("text",), "text.words", 300, "glove_vectors", None),
 }
 #: system -> options of its importer
-IMPORTERS = {"conv_autoencoder": ("modalities", "force", "order"), "mmml": ("variant", "corpus", "tokenizer")}
+IMPORTERS = {
+    "conv_autoencoder": ("modalities", "force", "order"),
+    "mmml": ("variant", "corpus", "tokenizer"),
+    "tab_fusion": (),
+}
 CANONICAL, IEMOCAP_ORDER = ("audio", "text", "vision"), ("audio", "vision", "text")
 
 
@@ -232,8 +239,11 @@ def _notes(modalities: tuple[str, ...], corpora: tuple[str, ...], collapsed: boo
     return notes
 
 
-def import_checkpoint(system: str, path: Path | str, **options: Any) -> Bundle:
-    """A foreign checkpoint of a system as a bundle; `options` are its importer's own, empty ones are left out."""
+def import_checkpoint(system: str, path: Path | str, **options: Any) -> Bundle | SpeechTokens:
+    """A foreign checkpoint of a system as a bundle; `options` are its importer's own, empty ones are left out.
+
+    TAB fusion's are no bundle but what its extractor and its speech branch read.
+    """
     if system not in IMPORTERS:
         known = ", ".join(IMPORTERS)
         raise InputError("import-checkpoint", [f"there is no importer for '{system}'"], f"There is: {known}.")
@@ -241,7 +251,12 @@ def import_checkpoint(system: str, path: Path | str, **options: Any) -> Bundle:
     given = {name: value for name, value in options.items() if value}
     strange = [f"--{name} says nothing about {system}" for name in given if name not in taken]
     if strange:
-        raise InputError("import-checkpoint", strange, f"It takes {', '.join(f'--{name}' for name in taken)}.")
+        advice = f"It takes {', '.join(f'--{name}' for name in taken)}." if taken else "It takes no option."
+        raise InputError("import-checkpoint", strange, advice)
+    if system == "tab_fusion":
+        from demeanor.serving.import_speech_tokens import import_speech_tokens
+
+        return import_speech_tokens(path)
     if system == "mmml":
         from demeanor.serving.import_mmml import import_mmml
 
