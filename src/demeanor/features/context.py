@@ -8,6 +8,7 @@ labelled or not, and no window crosses into another dialogue. `after: 0` reads t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -17,6 +18,9 @@ from pydantic import Field
 from demeanor.data.settings import Settings
 from demeanor.features.base import Clip
 from demeanor.features.text import SentenceSettings, SentenceState
+
+#: Sentence vectors that are kept while a corpus is read: more than any corpus here has different transcripts.
+REMEMBERED = 50_000
 
 
 def window_slots(turns: int, turn: int, before: int, after: int) -> Int[np.ndarray, " slots"]:
@@ -54,8 +58,7 @@ class ContextWindow(SentenceState):
 
     def extract(self, clips: Sequence[Clip]) -> list[np.ndarray]:
         windows = [self._window(clip) for clip in clips]
-        texts = sorted({text for window in windows for text in window if text is not None})
-        vectors = dict(zip(texts, super().extract([Clip("", text=text) for text in texts]), strict=True))
+        vectors = self._vectors({text for window in windows for text in window if text is not None})
         nothing = np.zeros((1, self._width), dtype=np.float32)
         return [
             np.concatenate([vectors[text] if text is not None else nothing for text in window], axis=1)
@@ -63,6 +66,20 @@ class ContextWindow(SentenceState):
             else self.absent
             for window in windows
         ]
+
+    def _vectors(self, texts: set[str]) -> dict[str, np.ndarray]:
+        """Sentence vectors; each text is encoded once although it stands in the windows of all its neighbours."""
+        known = {text: self._known[text] for text in texts if text in self._known}
+        missing = sorted(texts - known.keys())
+        made = dict(zip(missing, super().extract([Clip("", text=text) for text in missing]), strict=True))
+        if len(self._known) + len(made) > REMEMBERED:
+            self._known.clear()
+        self._known.update(made)
+        return known | made
+
+    @cached_property
+    def _known(self) -> dict[str, np.ndarray]:
+        return {}
 
     def _window(self, clip: Clip) -> list[str | None]:
         """The transcripts in the slots; empty where the clip has none itself."""
