@@ -156,6 +156,10 @@ class RawAudio(_AudioOnly):
         self.settings = settings.model_copy(update={"audio_configuration": configuration, "freeze_front": freeze})
 
     @classmethod
+    def limits(cls, settings: RawSettings) -> dict[str, int]:
+        return {"audio": round(settings.seconds * SAMPLE_RATE)}
+
+    @classmethod
     def tiny(cls) -> RawSettings:
         return RawSettings(audio_configuration=tiny_speech(), seconds=0.05)
 

@@ -92,6 +92,11 @@ class System(nn.Module):
             {"params": free, "lr": learning_rate, "weight_decay": 0.0},
         ]
 
+    @classmethod
+    def limits(cls, settings: Any) -> dict[str, int]:
+        """Role -> steps beyond which the system reads nothing, so that batches need not hold them."""
+        return {}
+
     def training_started(self, batches: Callable[[], Iterable[Batch]], examples: int) -> None:
         """Called once before the first epoch; `batches()` iterates over the train split, `examples` is its size."""
 

@@ -123,6 +123,11 @@ class MMML(System):
         )
 
     @classmethod
+    def limits(cls, settings: MMMLSettings) -> dict[str, int]:
+        """Sound is read for so many seconds: a recording of ten minutes takes no more memory than one of six."""
+        return {"audio": round(settings.seconds * SAMPLE_RATE)}
+
+    @classmethod
     def tiny(cls) -> MMMLSettings:
         """Settings for tests."""
         text = {
@@ -237,6 +242,12 @@ class MMMLDialogue(MMML):
     )
     Settings = MMMLDialogueSettings
     settings: MMMLDialogueSettings
+
+    @classmethod
+    def limits(cls, settings: MMMLSettings) -> dict[str, int]:
+        """Ten times as much as is read, for a past is its newest part: one beyond a minute is read as a minute."""
+        limit = round(settings.seconds * SAMPLE_RATE)
+        return {"audio": limit if settings.reference else 10 * limit}
 
     def _has_context(self, inputs: Mapping[str, InputSpecification]) -> bool:
         return True

@@ -140,12 +140,14 @@ def specify(settings: BranchSettings, examples: Examples) -> dict[str, InputSpec
     ]
     if missing:
         raise InputError(f"streams of {settings.system}", missing, "Add them to feature_engineering's parameters.")
+    system = find_system(settings.system)
+    limits = {**system.limits(system.Settings(**settings.model)), **settings.longest}
     return {
         role: InputSpecification(
             stream=name,
             dimension=examples.stream(name).dimension,
             integer=np.issubdtype(examples.stream(name).ragged.dtype, np.integer),
-            longest=settings.longest.get(role),
+            longest=limits.get(role),
             provenance=examples.stream(name).provenance,
         )
         for role, name in settings.streams.items()

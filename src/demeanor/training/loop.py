@@ -89,6 +89,7 @@ class Loop:
                 "Look at the labels of the valid split, or lower the learning rate."
             )
         self.system.load_state_dict(self.best_weights(checkpoint))
+        checkpoint.finish(self.history, self.best_epoch)
 
     def best_weights(self, checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
         return checkpoint.best() or self._best_weights or copy_of(self.system)
@@ -112,7 +113,8 @@ class Loop:
             batch = drop_roles(whole, self.training.modality_dropout, generator).to(self.device)
             last = number == len(plan)
             due = number % self.training.accumulate == 0 or (last and not self.training.drop_remainder)
-            terms, output = self._backward(forward, batch, counted / len(plan[number - 1]), due)
+            where = f"epoch {epoch}, batch {number} of {len(plan)}"
+            terms, output = self._backward(forward, batch, counted / len(plan[number - 1]), due, where)
             self.system.step_ended(output, batch, epoch)
             if due:
                 self._step()
@@ -127,7 +129,7 @@ class Loop:
         row["utterances_per_second"] = seen / seconds
         return row
 
-    def _backward(self, forward: Any, batch: Batch, part: float, due: bool) -> tuple[dict[str, float], Any]:
+    def _backward(self, forward: Any, batch: Batch, part: float, due: bool, where: str) -> tuple[dict[str, float], Any]:
         amp = self.training.precision != "float32"
         kind = torch.bfloat16 if self.training.precision == "bfloat16" else torch.float16
         quiet = forward.no_sync() if self.processes.many and not due else contextlib.nullcontext()
@@ -140,7 +142,7 @@ class Loop:
             loss = terms["total"]
             if not bool(torch.isfinite(loss)):
                 raise TrainingFailed(
-                    f"the loss became {float(loss.detach())} at utterances {', '.join(batch.ids[:3])}, ... "
+                    f"{where}: the loss became {float(loss.detach())} at utterances {', '.join(batch.ids[:3])}, ... "
                     "Lower the learning rate, set clip_norm, or use precision float32."
                 )
             self.scaler.scale(loss * weight).backward()
@@ -205,10 +207,11 @@ class Loop:
         state = self.processes.same(checkpoint.latest())
         if state is None:
             return False
-        self.system.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.scheduler.load_state_dict(state["scheduler"])
-        self.scaler.load_state_dict(state["scaler"])
+        if not state.get("finished"):
+            self.system.load_state_dict(state["model"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.scheduler.load_state_dict(state["scheduler"])
+            self.scaler.load_state_dict(state["scaler"])
         self.history, self.best_epoch = state["history"], state["best_epoch"]
         for number, row in enumerate(self.history, 1):
             report(row, number)
