@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from demeanor.corpora.demo.ceiling import markdown_table, write_ceiling
-from demeanor.features.media import decode_audio, decode_frames, probe
+from demeanor.features.media import decode_frames, probe
+from demeanor.features.sound import decode_audio
 from tests.project import DEMO
 
 

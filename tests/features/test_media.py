@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from demeanor.features.media import MediaError, decode_audio, decode_frames, probe, stream_audio
+from demeanor.features.media import MediaError, decode_frames, probe
+from demeanor.features.sound import decode_audio, stream_audio
 from tests.features.media_samples import faces, voice, write_recording
 
 

@@ -95,7 +95,7 @@ class Clip:
             return np.asarray(_stored(str(self.stored), self.stored.stat().st_mtime_ns)[self.utterance_id]).reshape(-1)
         if self.media is None:
             return None
-        from demeanor.features.media import decode_audio
+        from demeanor.features.sound import decode_audio
 
         samples = decode_audio(self.media, self.start, self.end, SAMPLE_RATE)
         return None if samples is None else to_int16(samples)

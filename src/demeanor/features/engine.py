@@ -26,8 +26,10 @@ from demeanor.features.cache import ShardCache
 from demeanor.features.clips import WORD_TIMES, with_words
 from demeanor.features.pools import Task, available_cores, chunks, pool_for
 
-#: Clips per shard: of clip-wise extractors, and of encoders, which sort more of them by length.
+#: Clips per shard: of clip-wise extractors at most, and of encoders, which sort more of them by length.
 SHARD, ENCODER_SHARD = 16, 256
+#: Tasks per worker that a small job is cut into, so that no worker idles while the last one finishes.
+TASKS_EACH = 8
 REPORT_COLUMNS = ("utterance_id", "stream", "reason")
 
 
@@ -98,7 +100,7 @@ def _make(
     keys = {clip.utterance_id: clip.content(extractor.reads) + extractor.companion(clip) for clip in clips}
     unique = {keys[clip.utterance_id]: clip for clip in clips}
     shards = ShardCache.of(cache, extractor, provenance)
-    tasks = list(_plan(extractor, unique, shards))
+    tasks = list(_plan(extractor, unique, shards, workers))
     failures: dict[str, str] = {}
     bar = _Progress(name, sum(len(task.keys) for task in tasks), len(unique), progress)
     for outcome in pool_for(extractor, workers, bar.total, cluster).run(tasks):
@@ -121,7 +123,7 @@ def _make(
     return stream, {name: failures[key] for name, key in keys.items() if key in failures}
 
 
-def _plan(extractor: Extractor, unique: Mapping[str, Clip], shards: ShardCache) -> Iterator[Task]:
+def _plan(extractor: Extractor, unique: Mapping[str, Clip], shards: ShardCache, workers: int) -> Iterator[Task]:
     """What has to be done.
 
     Encoders batch clips of like length, and the last bits of their values depend on the company; their groups
@@ -133,7 +135,8 @@ def _plan(extractor: Extractor, unique: Mapping[str, Clip], shards: ShardCache) 
         ordered = sorted(unique, key=lambda key: (extractor.cost(unique[key]), key))
         groups = [group for group in chunks(ordered, ENCODER_SHARD) if shards.missing(group)]
     else:
-        groups = list(chunks(shards.missing(unique), SHARD))
+        missing = shards.missing(unique)
+        groups = list(chunks(missing, min(SHARD, max(len(missing) // (TASKS_EACH * workers), 1))))
     for group in groups:
         yield Task(extractor.name, settings, tuple(unique[key].only(extractor.reads) for key in group), tuple(group))
 

@@ -1,7 +1,6 @@
-"""Recordings: what is in them, their samples and their frames. PyAV reads every container and codec.
+"""Recordings: what is in them, and their frames as RGB (their sound: sound.py). PyAV reads every container and codec.
 
-Audio becomes mono by the mean over channels and 16 kHz by soxr's high-quality resampler; frames become RGB. Both
-are streams: a two-hour file takes no more memory than its longest utterance.
+Decoding is a stream: a two-hour file takes no more memory than its longest utterance.
 """
 
 from __future__ import annotations
@@ -17,15 +16,12 @@ import av
 import av.container
 import numpy as np
 from av.video.reformatter import VideoReformatter
-from jaxtyping import Float32
 
 from demeanor.data.errors import DemeanorError
 
 Source = Path | str | bytes
 #: Decoding starts this much before a span: a codec needs some packets before its output is right.
 PREROLL = 0.5
-#: Below this share of what a file declares, what could be decoded does not stand for the recording.
-LEAST_SHARE = 0.5
 
 
 class MediaError(DemeanorError):
@@ -53,7 +49,7 @@ def name_of(source: Source) -> str:
 
 
 @contextmanager
-def _opened(source: Source) -> Iterator[av.container.InputContainer]:
+def opened(source: Source) -> Iterator[av.container.InputContainer]:
     label = name_of(source)
     if isinstance(source, bytes):
         size = len(source)
@@ -80,7 +76,7 @@ def _reason(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error)
 
 
-def _audio_stream(container: Any) -> Any | None:
+def audio_stream(container: Any) -> Any | None:
     return next((stream for stream in container.streams.audio if stream.codec_context is not None), None)
 
 
@@ -95,30 +91,34 @@ def _video_stream(container: Any) -> Any | None:
 
 def probe(source: Source) -> MediaInfo:
     """What `source` holds, read from its header. MediaError where it is no recording."""
-    with _opened(source) as container:
-        audio, video = _audio_stream(container), _video_stream(container)
-        if audio is None and video is None:
-            raise MediaError(f"{name_of(source)}: holds neither sound nor picture")
-        duration = None if container.duration is None else container.duration / av.time_base
-        if duration is None:
-            known = [float(s.duration * s.time_base) for s in (audio, video) if s is not None and s.duration]
-            duration = max(known, default=None)
-        frame_rate = None if video is None else video.average_rate
-        return MediaInfo(
-            duration=duration,
-            has_audio=audio is not None,
-            has_video=video is not None,
-            width=video.width if video is not None else None,
-            height=video.height if video is not None else None,
-            frame_rate=float(frame_rate) if frame_rate else None,
-            sample_rate=audio.sample_rate if audio is not None else None,
-            channels=audio.channels if audio is not None else None,
-            audio_codec=audio.codec_context.name if audio is not None else None,
-            video_codec=video.codec_context.name if video is not None else None,
-        )
+    with opened(source) as container:
+        return described(container, name_of(source))
 
 
-def _decoded(container: Any, stream: Any, label: str) -> Iterator[Any]:
+def described(container: Any, label: str) -> MediaInfo:
+    audio, video = audio_stream(container), _video_stream(container)
+    if audio is None and video is None:
+        raise MediaError(f"{label}: holds neither sound nor picture")
+    duration = None if container.duration is None else container.duration / av.time_base
+    if duration is None:
+        known = [float(s.duration * s.time_base) for s in (audio, video) if s is not None and s.duration]
+        duration = max(known, default=None)
+    frame_rate = None if video is None else video.average_rate
+    return MediaInfo(
+        duration=duration,
+        has_audio=audio is not None,
+        has_video=video is not None,
+        width=video.width if video is not None else None,
+        height=video.height if video is not None else None,
+        frame_rate=float(frame_rate) if frame_rate else None,
+        sample_rate=audio.sample_rate if audio is not None else None,
+        channels=audio.channels if audio is not None else None,
+        audio_codec=audio.codec_context.name if audio is not None else None,
+        video_codec=video.codec_context.name if video is not None else None,
+    )
+
+
+def decoded(container: Any, stream: Any, label: str) -> Iterator[Any]:
     """Frames of one stream; a damaged packet is passed over, a stream of which nothing is left is an error."""
     stream.codec_context.thread_count = 1
     damaged, frames = 0, 0
@@ -140,100 +140,16 @@ def _decoded(container: Any, stream: Any, label: str) -> Iterator[Any]:
         raise MediaError(f"{label}: damaged, only {frames} frames of its {stream.type} could be decoded")
 
 
-def _origin(container: Any) -> float:
+def origin_of(container: Any) -> float:
     return 0.0 if container.start_time is None else container.start_time / av.time_base
 
 
-def _seek(container: Any, start: float, origin: float) -> None:
+def seek(container: Any, start: float, origin: float) -> None:
     if start > PREROLL:
         try:
             container.seek(int((start - PREROLL + origin) * av.time_base), backward=True, any_frame=False)
         except av.FFmpegError:
             container.seek(0)
-
-
-def stream_audio(
-    source: Source, start: float = 0.0, end: float | None = None
-) -> Iterator[tuple[int, Float32[np.ndarray, " samples"]]]:
-    """(sample rate, mono samples) block by block at the recording's own rate; nothing where there is no audio.
-
-    Times count from the start of the container, so that sound that begins later than the picture is preceded by
-    zeros, as it is in a player.
-    """
-    label = name_of(source)
-    with _opened(source) as container:
-        stream = _audio_stream(container)
-        if stream is None:
-            return
-        origin, rate = _origin(container), stream.codec_context.sample_rate
-        if not rate:
-            raise MediaError(f"{label}: its audio has no sample rate")
-        first, last = round(start * rate), None if end is None else round(end * rate)
-        _seek(container, start, origin)
-        resampler: Any = None
-        position: int | None = None
-        for frame in _decoded(container, stream, label):
-            if frame.sample_rate != rate:
-                raise MediaError(f"{label}: the sample rate changes from {rate} to {frame.sample_rate} Hz")
-            if position is None:
-                time = 0.0 if frame.pts is None else float(frame.pts * frame.time_base) - origin
-                position = max(round(time * rate), 0)
-                if position > first:
-                    yield rate, np.zeros((min(position, last) if last is not None else position) - first, np.float32)
-            if resampler is None:
-                resampler = av.AudioResampler(format="fltp", layout=frame.layout.name, rate=rate)
-            for block in resampler.resample(frame):
-                samples = block.to_ndarray().mean(axis=0, dtype=np.float32)
-                begin, stop = max(first - position, 0), len(samples)
-                if last is not None:
-                    stop = min(stop, last - position)
-                position += len(samples)
-                if begin < stop:
-                    yield rate, samples[begin:stop]
-            if last is not None and position >= last:
-                return
-
-
-def decode_audio(
-    source: Source, start: float = 0.0, end: float | None = None, rate: int = 16_000
-) -> Float32[np.ndarray, " samples"] | None:
-    """Mono samples of the seconds `start` to `end` at `rate`, or None where the recording has no audio track."""
-    import soxr
-
-    resampler: Any = None
-    parts: list[np.ndarray] = []
-    found = False
-    for own_rate, block in stream_audio(source, start, end):
-        found = True
-        if own_rate == rate:
-            parts.append(block)
-            continue
-        if resampler is None:
-            resampler = soxr.ResampleStream(own_rate, rate, 1, dtype="float32", quality="HQ")
-        parts.append(resampler.resample_chunk(block))
-    if resampler is not None:
-        parts.append(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
-    information = probe(source)
-    if not found:
-        if information.has_audio and information.duration and start < information.duration - 0.1:
-            raise MediaError(f"{name_of(source)}: none of its audio could be decoded")
-        return None if not information.has_audio else np.zeros(0, np.float32)
-    samples = np.concatenate(parts) if parts else np.zeros(0, np.float32)
-    _require_enough(source, information, len(samples) / rate, start, end, "audio")
-    return np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0)
-
-
-def _require_enough(
-    source: Source, information: MediaInfo, seconds: float, start: float, end: float | None, what: str
-) -> None:
-    """A file cut short while it was copied must not pass for a short recording."""
-    if information.duration is None:
-        return
-    wanted = (information.duration if end is None else min(end, information.duration)) - start
-    if wanted > 1.0 and seconds < LEAST_SHARE * wanted:
-        raise MediaError(
-            f"{name_of(source)}: {seconds:.2f} s of {wanted:.2f} s of its {what} could be decoded; the file is damaged"
-        )
 
 
 def decode_frames(
@@ -249,17 +165,17 @@ def decode_frames(
     own frames (they may vary). `longest_side` scales larger pictures down.
     """
     label = name_of(source)
-    with _opened(source) as container:
+    with opened(source) as container:
         stream = _video_stream(container)
         if stream is None:
             return
         paint = _Painter(longest_side)
-        origin = _origin(container)
-        _seek(container, start, origin)
+        origin = origin_of(container)
+        seek(container, start, origin)
         held: Any = None
         tick, shown = 0, 0.0
         half_step = 0.0
-        for frame in _decoded(container, stream, label):
+        for frame in decoded(container, stream, label):
             time = (0.0 if frame.pts is None else float(frame.pts * frame.time_base) - origin) - start
             half_step = max(time - shown, 0.0) if held is not None else half_step
             limit = time if end is None else min(time, end - start)

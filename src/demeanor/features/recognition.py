@@ -10,12 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
-import torch
 from pydantic import Field
 
 from demeanor.data.settings import Settings
 from demeanor.features.base import SAMPLE_RATE, Clip
-from demeanor.features.hub import load_model, load_processor, load_tokenizer, resolve
 
 
 class RecognitionSettings(Settings):
@@ -29,6 +27,10 @@ class RecognitionSettings(Settings):
 def transcribe(clips: Sequence[Clip], settings: RecognitionSettings) -> list[str | None]:
     """One transcript per clip; None where there is no sound or nothing was understood. MediaError where a recording
     cannot be read. The most probable words are taken (no sampling), so that the same sound gives the same text."""
+    import torch
+
+    from demeanor.features.hub import load_model, load_processor, load_tokenizer
+
     processor, tokenizer = load_processor(settings.model), load_tokenizer(settings.model)
     model: Any = load_model(settings.model, "AutoModelForSpeechSeq2Seq")
     size = 30 * SAMPLE_RATE
@@ -54,6 +56,8 @@ def transcribe(clips: Sequence[Clip], settings: RecognitionSettings) -> list[str
 def fill_transcripts(utterances: pd.DataFrame, clips: Sequence[Clip], settings: RecognitionSettings) -> pd.DataFrame:
     """The table with `text` recognised where it was missing, and column `transcript`: "corpus", "recognised by
     <model> <hash>", or missing where there is no text at all. `clips` are those of the table, in its order."""
+    from demeanor.features.hub import resolve
+
     table = utterances.copy()
     empty = [clip.spoken is None for clip in clips]
     found = transcribe([clip for clip, missing in zip(clips, empty, strict=True) if missing], settings)

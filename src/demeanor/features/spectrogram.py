@@ -117,7 +117,8 @@ class MelSpectrogram(Extractor):
         if self.settings.padding == "random":
             before = random.Random(hashlib.sha256(waveform.tobytes()).hexdigest()).randint(0, missing)
         with torch.inference_mode():
-            levels = decibels(six_seconds(torch.from_numpy(waveform)[None].repeat(2, 1), before))
+            # Recordings are mono here, so that one channel's decibels are the other's too.
+            levels = decibels(six_seconds(torch.from_numpy(waveform)[None], before)).expand(2, -1, -1)
             if self.settings.standardise != "none":
                 levels = standardised(levels, self.settings.standardise)
             return levels.permute(2, 0, 1).reshape(levels.shape[2], -1).numpy()

@@ -12,7 +12,7 @@ import pandas as pd
 from demeanor.data.errors import DemeanorError, InputError, nearest
 from demeanor.data.utterances import make_table
 from demeanor.features.base import SAMPLE_RATE, Clip
-from demeanor.features.media import decode_audio
+from demeanor.features.sound import decode_audio
 
 #: Columns of a raw row, all optional; `audio_bytes` and `video_bytes` carry content where a path would be of no use.
 COLUMNS: dict[str, str] = {

@@ -33,19 +33,22 @@ class FeatureSettings(Settings):
 def extract(
     modality: str,
     utterances: pd.DataFrame,
-    imported: dict[str, Stream],
+    given: dict[str, Stream],
     root: str,
     settings: FeatureSettings,
     folder: str,
     cache: str,
 ) -> dict[str, Stream]:
-    """All streams of one modality; what has been made before from the same content is not made again."""
+    """All streams of one modality; what has been made before from the same content is not made again.
+
+    Of the streams `given`, the waveform spares decoding and the times of words serve those that average over words.
+    """
     from demeanor.features.clips import clips_of
     from demeanor.features.engine import extract_streams
 
     wanted = getattr(settings, modality)
     streams, set_aside = extract_streams(
-        clips_of(utterances, root, imported),
+        clips_of(utterances, root, given),
         wanted,
         Path(cache),
         Path(folder) / modality,
@@ -65,17 +68,29 @@ def extract_text(
 
 
 def extract_audio(
-    utterances: pd.DataFrame, imported: dict[str, Stream], root: str, settings: FeatureSettings, folder: str, cache: str
+    utterances: pd.DataFrame,
+    imported: dict[str, Stream],
+    text: dict[str, Stream],
+    root: str,
+    settings: FeatureSettings,
+    folder: str,
+    cache: str,
 ) -> dict[str, Stream]:
-    """audio.frames, audio.functionals, as the parameters name them."""
-    return extract("audio", utterances, imported, root, settings, folder, cache)
+    """audio.frames, audio.functionals, as the parameters name them; `text` may hold the times of words."""
+    return extract("audio", utterances, {**imported, **text}, root, settings, folder, cache)
 
 
 def extract_vision(
-    utterances: pd.DataFrame, imported: dict[str, Stream], root: str, settings: FeatureSettings, folder: str, cache: str
+    utterances: pd.DataFrame,
+    imported: dict[str, Stream],
+    text: dict[str, Stream],
+    root: str,
+    settings: FeatureSettings,
+    folder: str,
+    cache: str,
 ) -> dict[str, Stream]:
-    """vision.frames, as the parameters name them."""
-    return extract("vision", utterances, imported, root, settings, folder, cache)
+    """vision.frames, as the parameters name them; `text` may hold the times of words."""
+    return extract("vision", utterances, {**imported, **text}, root, settings, folder, cache)
 
 
 def cut(

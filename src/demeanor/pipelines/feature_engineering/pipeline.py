@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from kedro.pipeline import Node, Pipeline
 
 from demeanor.pipelines.boxes import boxed
 from demeanor.pipelines.feature_engineering import nodes
 
-EXTRACT = {"text": nodes.extract_text, "audio": nodes.extract_audio, "vision": nodes.extract_vision}
+EXTRACT: dict[str, Callable[..., Any]] = {
+    "text": nodes.extract_text,
+    "audio": nodes.extract_audio,
+    "vision": nodes.extract_vision,
+}
 
 
 def create_pipeline() -> Pipeline:
@@ -17,6 +24,8 @@ def create_pipeline() -> Pipeline:
             [
                 "utterances",
                 "imported_streams",
+                # Text comes first: its stream `text.word_times` tells the others where each word is.
+                *([] if modality == "text" else ["text_streams"]),
                 "media_root",
                 "params:features",
                 "params:feature_folder",

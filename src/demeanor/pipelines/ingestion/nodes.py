@@ -14,12 +14,20 @@ from demeanor.corpora.base import Corpus, CorpusSettings
 from demeanor.corpora.doctor import DoctorSettings, Report, examine, require_share
 from demeanor.data.errors import InputError
 from demeanor.data.media import MediaProbe
+from demeanor.data.settings import Settings
 from demeanor.data.stream import Stream
+from demeanor.features.recognition import RecognitionSettings
 
 logger = logging.getLogger(__name__)
 
 WAVEFORM = "audio.waveform"
 FRAMES_LOOKED_AT = 4
+
+
+class SpeechRecognition(Settings):
+    """`whisper`: the model that writes missing transcripts and its settings; None: what has no text has none."""
+
+    whisper: RecognitionSettings | None = None
 
 
 def read_corpus(settings: CorpusSettings, folder: str) -> Corpus:
@@ -44,7 +52,8 @@ def probe_one(path: Path) -> MediaProbe:
 
     from demeanor.features.base import SAMPLE_RATE, SILENCE
     from demeanor.features.faces import find_face
-    from demeanor.features.media import MediaError, decode_audio, decode_frames, probe
+    from demeanor.features.media import MediaError, decode_frames, probe
+    from demeanor.features.sound import decode_audio
 
     try:
         info = probe(path)
@@ -78,6 +87,19 @@ def keep_usable(corpus: Corpus, report: Report, settings: DoctorSettings) -> pd.
         logger.warning("set aside: %s: %s", name, reason)
     table = corpus.utterances
     return table[~table["utterance_id"].isin(list(report.set_aside))].reset_index(drop=True)
+
+
+def recognise_speech(corpus: Corpus, usable: pd.DataFrame, settings: SpeechRecognition) -> pd.DataFrame:
+    """The utterances with transcripts of what was said where the corpus has none, if a recogniser is named."""
+    if settings.whisper is None:
+        return usable
+    from demeanor.features.clips import clips_of
+    from demeanor.features.recognition import fill_transcripts
+
+    table = fill_transcripts(usable, clips_of(usable, corpus.root), settings.whisper)
+    written = int(table["transcript"].str.startswith("recognised").fillna(False).sum())
+    logger.info("%d of %d transcripts were recognised by %s", written, len(table), settings.whisper.model)
+    return table
 
 
 def decode_audio_tracks(

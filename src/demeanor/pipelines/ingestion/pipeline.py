@@ -22,8 +22,14 @@ def create_pipeline() -> Pipeline:
             Node(
                 nodes.keep_usable,
                 ["raw_corpus", "doctor_findings", "params:doctor"],
-                "utterances",
+                "usable",
                 name="keep_usable",
+            ),
+            Node(
+                nodes.recognise_speech,
+                ["raw_corpus", "usable", "params:recognition"],
+                "utterances",
+                name="recognise_speech",
             ),
             Node(
                 nodes.decode_audio_tracks,
