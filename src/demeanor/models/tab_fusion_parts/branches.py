@@ -84,6 +84,7 @@ class TokenBranch(nn.Module):
             # fairseq's RoBERTa has no token types: where all are of one type, its vector is no parameter of its own.
             network.embeddings.token_type_embeddings.requires_grad_(False)  # type: ignore[union-attr]
         self.encoder = WordEncoder(network, pooling, tuned)
+        self.encoder.train()  # which leaves what is frozen in evaluation: no dropout from the very first call
         self.dimension = self.encoder.dimension
         self.longest = min(longest or self.encoder.longest, self.encoder.longest)
         self.frozen = tuned == 0
