@@ -117,11 +117,22 @@ class TokenBranch(nn.Module):
         """Zero for a row without a token. InputError for an id that the encoder has no embedding for."""
         padded = clean(padded)
         ids, mask = padded.tokens, padded.mask
-        self._check(ids, mask)
         self._count(mask)
         ids, mask = cut_tokens(ids, mask, self.longest)
-        vectors = self._remembered(ids, mask) if self.cached else self.encoder(ids, mask).pooled
+        vectors = self._remembered(ids, mask) if self.cached else self._encoded(ids, mask)
         return nn.functional.layer_norm(vectors, vectors.shape[-1:]) if self.rescaled else vectors
+
+    def _encoded(
+        self, ids: Int[Tensor, "batch tokens"], mask: Bool[Tensor, "batch tokens"]
+    ) -> Float[Tensor, "batch dimension"]:
+        largest = int(ids.masked_fill(~mask, 0).max()) if ids.numel() else 0
+        if largest >= self.vocabulary:
+            raise InputError(
+                f"stream '{self.specification.stream}'",
+                [f"holds id {largest}; its encoder's vocabulary has {self.vocabulary}"],
+                "Make the tokens with the dictionary or tokenizer of this encoder.",
+            )
+        return self.encoder(ids, mask).pooled
 
     def _remembered(
         self, ids: Int[Tensor, "batch tokens"], mask: Bool[Tensor, "batch tokens"]
@@ -133,7 +144,7 @@ class TokenBranch(nn.Module):
         if missing:
             rows = torch.tensor(list(missing.values()), device=ids.device)
             with torch.no_grad(), torch.autocast(ids.device.type, enabled=False):
-                made = self.encoder(ids[rows], mask[rows]).pooled.float().cpu().numpy()
+                made = self._encoded(ids[rows], mask[rows]).float().cpu().numpy()
             found |= (fresh := dict(zip(missing, made.copy(), strict=True)))
             self.memory.put(fresh)
         nothing = np.zeros(self.dimension, dtype=np.float32)
@@ -168,15 +179,6 @@ class TokenBranch(nn.Module):
             )
         if not self.fetched and self.frozen:
             logger.warning("The %s encoder is frozen and randomly initialised: nothing pretrained it.", self.role)
-
-    def _check(self, ids: Int[Tensor, "batch tokens"], mask: Bool[Tensor, "batch tokens"]) -> None:
-        largest = int(ids.masked_fill(~mask, 0).max()) if ids.numel() else 0
-        if largest >= self.vocabulary:
-            raise InputError(
-                f"stream '{self.specification.stream}'",
-                [f"holds id {largest}; its encoder's vocabulary has {self.vocabulary}"],
-                "Make the tokens with the dictionary or tokenizer of this encoder.",
-            )
 
     def _count(self, mask: Bool[Tensor, "batch tokens"]) -> None:
         """How many rows were cut so far, said once outside of training, where `inspect` has said it."""
