@@ -99,7 +99,10 @@ class MMML(System):
         self.fusion = Fusion(fusion_shape(settings, widths, width, task.outputs, self.with_context))
         if settings.gradient_checkpointing:
             for network in (words, speech):
-                network.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+                # The older name warns from transformers 5.23 on, the newer one is not in those before.
+                names = ("activation_checkpointing_enable", "gradient_checkpointing_enable")
+                enable: Any = next(getattr(network, name) for name in names if hasattr(network, name))
+                enable({"use_reentrant": False})
             if settings.fusion == "cme":
                 self.fusion.stack.gradient_checkpointing = True
         self.padded = round(settings.seconds * SAMPLE_RATE)
