@@ -66,6 +66,8 @@ class TabFusion(System):
     Settings = TabFusionSettings
     settings: TabFusionSettings
     training_buffers = ("class_weights",)
+    #: Does the batch tell who says the turns of a window?
+    knows_voices = False
     class_weights: Tensor
 
     def __init__(self, settings: TabFusionSettings, inputs: Mapping[str, InputSpecification], task: Task):
@@ -89,6 +91,7 @@ class TabFusion(System):
                 settings.context_dropout,
                 0 if settings.reference else self.window.slots,
                 not settings.reference,
+                self.knows_voices and not settings.reference,
             )
             widths["context"] = self.context.dimension
         self.absences = nn.ModuleDict({role: Absence(widths[role]) for role in self.branches})
@@ -114,7 +117,10 @@ class TabFusion(System):
         for role in self.roles:
             if role == "context":
                 windows, filled = self.windows(batch)
-                vector, auxiliary["attention"] = self.context(windows, None if self.settings.reference else filled)
+                voices = self.window.voices(batch) if self.knows_voices else None
+                vector, auxiliary["attention"] = self.context(
+                    windows, None if self.settings.reference else filled, voices
+                )
             else:
                 vector = self.absences[role](self.branches[role](batch[role]), batch[role].present)
             vectors.append(vector)
@@ -232,7 +238,8 @@ class TabFusion(System):
 
 
 class TabFusionDialogue(TabFusion):
-    """Context from the dialogue itself: windows are gathered from any stream of sentence vectors.
+    """Context from the dialogue itself: windows are gathered from any stream of sentence vectors, and two learned
+    vectors tell the turns of the speaker from those of the others.
 
     Neighbours are the turns that are in the batch: those with a label where an unlabelled turn is not trained on.
     """
@@ -248,6 +255,7 @@ class TabFusionDialogue(TabFusion):
         batching="dialogue",
     )
     Settings = TabFusionDialogueSettings
+    knows_voices = True
 
     def windows(self, batch: Batch) -> tuple[Float[Tensor, "batch slots width"], Bool[Tensor, "batch slots"]]:
         padded = clean(batch["context"])

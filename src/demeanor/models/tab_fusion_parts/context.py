@@ -23,16 +23,26 @@ class ContextAttention(nn.Module):
 
     slots     learns one vector per slot and adds it inside the ReLU, so that the branch knows which turn is the target
               and which came before; 0: published, the result does not depend on the order of the slots
+    voices    learns one vector for turns of the target's own speaker and one for those of others, added there too
     rescaled  brings each sentence vector to mean 0 and deviation 1, whatever encoder it comes from (published: not)
     """
 
     def __init__(
-        self, width: int, projection: int, attention: int, heads: int, dropout: float, slots: int, rescaled: bool
+        self,
+        width: int,
+        projection: int,
+        attention: int,
+        heads: int,
+        dropout: float,
+        slots: int,
+        rescaled: bool,
+        voices: bool = False,
     ):
         super().__init__()
         self.rescaled = rescaled
         self.project = nn.Linear(width, projection)
         self.place = nn.Parameter(torch.zeros(slots, projection)) if slots else None
+        self.voice = nn.Parameter(torch.zeros(2, projection)) if voices else None
         self.first = nn.Linear(projection, attention, bias=False)
         self.second = nn.Linear(attention, heads, bias=False)
         self.dropout = nn.Dropout(dropout)
@@ -41,14 +51,22 @@ class ContextAttention(nn.Module):
             nn.init.uniform_(layer.weight, -0.1, 0.1)
 
     def forward(
-        self, windows: Float[Tensor, "batch slots width"], filled: Bool[Tensor, "batch slots"] | None
+        self,
+        windows: Float[Tensor, "batch slots width"],
+        filled: Bool[Tensor, "batch slots"] | None,
+        voices: Float[Tensor, "batch slots 2"] | None = None,
     ) -> tuple[Float[Tensor, "batch dimension"], Float[Tensor, "batch heads slots"]]:
-        """Weighted turns and the weights. Without `filled` empty slots take part as ReLU(bias), as published."""
+        """Weighted turns and the weights. Without `filled` empty slots take part as ReLU(bias), as published.
+
+        voices: (1, 0) for a turn of the target's speaker, (0, 1) for another's, zeros where one of them is unknown.
+        """
         if self.rescaled:
             windows = nn.functional.layer_norm(windows, windows.shape[-1:])
         hidden = self.project(windows)
         if self.place is not None:
             hidden = hidden + self.place
+        if self.voice is not None and voices is not None:
+            hidden = hidden + voices @ self.voice
         hidden = hidden.relu()
         scores = self.second(self.first(hidden).tanh()).transpose(1, 2)
         if filled is not None:
@@ -94,10 +112,23 @@ class Window:
         """Windows from the dialogues of the batch itself, and which slots have a turn with a sentence."""
         laid, mask = to_dialogues(batch, values)
         there = to_dialogues(batch, present)[0] & mask
-        turns = batch.turn[:, None] + torch.arange(-self.before, self.after + 1, device=values.device)
-        safe, dialogue = turns.clamp(0, laid.shape[1] - 1), batch.dialogue[:, None]
-        filled = (turns == safe) & there[dialogue, safe]
-        return laid[dialogue, safe] * filled.unsqueeze(-1).to(values.dtype), filled
+        dialogue, turns, inside = self._places(batch, laid.shape[1])
+        filled = inside & there[dialogue, turns]
+        return laid[dialogue, turns] * filled.unsqueeze(-1).to(values.dtype), filled
+
+    def voices(self, batch: Batch) -> Float[Tensor, "batch slots 2"]:
+        """Who says the turn in each slot: (1, 0) the speaker of the target, (0, 1) another, zeros where unknown."""
+        laid, mask = to_dialogues(batch, batch.speaker)
+        dialogue, turns, inside = self._places(batch, laid.shape[1])
+        who, target = laid[dialogue, turns], batch.speaker[:, None]
+        known = inside & mask[dialogue, turns] & (who >= 0) & (target >= 0)
+        return torch.stack([known & (who == target), known & (who != target)], dim=2).float()
+
+    def _places(self, batch: Batch, longest: int) -> tuple[Tensor, Tensor, Bool[Tensor, "batch slots"]]:
+        """Dialogue and turn that fill each slot, the turn within 0 .. longest - 1, and whether it really is there."""
+        turns = batch.turn[:, None] + torch.arange(-self.before, self.after + 1, device=batch.device)
+        safe = turns.clamp(0, longest - 1)
+        return batch.dialogue[:, None], safe, turns == safe
 
 
 def window_of(specification: InputSpecification, before: int | None, after: int | None, slots: int | None) -> Window:
