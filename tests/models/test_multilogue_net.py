@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -15,9 +17,10 @@ from demeanor.models import find_system
 from demeanor.models.base import Output
 from demeanor.models.dialogue_layout import NONE, DialogueLayout
 from demeanor.models.multilogue_cells import MultilogueCores
-from demeanor.models.multilogue_net import MultilogueNet, MultilogueNetSettings
+from demeanor.models.multilogue_net import ENCODED_TOGETHER, MultilogueNet, MultilogueNetSettings
 from demeanor.models.multilogue_network import MultilogueNetwork
 from demeanor.models.multilogue_reference import load_reference, reference_tensors
+from tests.models.examples import TINY_ENCODER, VOCABULARY, specification
 from tests.models.multilogue_oracle import Oracle, loss_of, one_hot_speakers
 
 WIDTHS = {"text": 5, "audio": 4, "vision": 3}
@@ -380,6 +383,56 @@ def test_biases_are_not_decayed_and_nothing_is_left_out() -> None:
     assert len(decayed["params"]) + len(free["params"]) == len(list(system.parameters()))
     assert any(parameter is system.network.cores.party_bias for parameter in free["params"])
     assert all(group["weight_decay"] == 1e-2 for group in make_system(reference=True).parameter_groups(1e-3, 1e-2)[:1])
+
+
+def make_reader(**changes) -> tuple[MultilogueNet, Batch]:
+    """A system that fine-tunes a tiny encoder over token ids, and dialogues of more than one pass of it."""
+    inputs = {
+        "text": specification("text", MultilogueNet.card.roles["text"], tokens=True),
+        "audio": specification("audio", MultilogueNet.card.roles["audio"]),
+    }
+    torch.manual_seed(0)
+    system = MultilogueNet(
+        MultilogueNet.tiny().model_copy(update={"encoder_configuration": TINY_ENCODER, **changes}), inputs, EMOTION
+    )
+    dialogues = tuple((0, 1) * 5 for _ in range(8))
+    batch = make_batch(dialogues, roles=("audio",))
+    generator = torch.Generator().manual_seed(3)
+    lengths = torch.randint(0, 9, (len(batch.dialogue), 1), generator=generator)
+    ids = torch.randint(5, VOCABULARY, (len(lengths), 12, 1), generator=generator)
+    audio = torch.randn((len(lengths), 1, inputs["audio"].dimension), generator=generator)
+    inputs_given = {
+        "text": Padded(ids, torch.arange(12) < lengths), "audio": Padded(audio, torch.ones(len(lengths), 1).bool()),
+    }  # fmt: skip
+    return system, replace(batch, inputs=inputs_given)
+
+
+def test_sentences_are_encoded_in_passes_of_like_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    system, batch = make_reader()
+    assert len(batch.dialogue) > ENCODED_TOGETHER
+    at_once = predict(system, batch)
+    monkeypatch.setattr("demeanor.models.multilogue_net.ENCODED_TOGETHER", 3)
+    torch.testing.assert_close(predict(system, batch), at_once, atol=1e-5, rtol=1e-4)
+
+
+def test_the_sentence_encoder_learns_at_its_own_rate_or_not_at_all() -> None:
+    system, batch = make_reader(encoder_learning_rate=1e-5)
+    system.loss(system(batch), batch)["total"].backward()
+    assert system.encoder is not None
+    groups = system.parameter_groups(1e-3, 1e-2)
+    own = {id(parameter) for parameter in system.encoder.parameters()}
+    rates = {group["lr"] for group in groups for parameter in group["params"] if id(parameter) in own}
+    assert rates == {1e-5}
+    assert sum(len(group["params"]) for group in groups) == len(list(system.parameters()))
+    touched = [name for name, p in system.encoder.named_parameters() if p.grad is not None and bool(p.grad.any())]
+    assert any("word_embeddings" in name for name in touched)
+    frozen, batch = make_reader(finetune=False)
+    assert frozen.encoder is not None
+    frozen.loss(frozen(batch), batch)["total"].backward()
+    assert all(parameter.grad is None for parameter in frozen.encoder.parameters())
+    rebuilt = MultilogueNet(frozen.settings, frozen.inputs, EMOTION)
+    rebuilt.load_state_dict(frozen.state_dict())
+    torch.testing.assert_close(predict(rebuilt, batch), predict(frozen, batch))
 
 
 def test_settings_that_cannot_be_are_refused() -> None:

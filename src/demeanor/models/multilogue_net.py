@@ -30,6 +30,8 @@ numbers the code's quirks); `reference: true` is the published behaviour, to the
   its own for each emotion, which is one "classification" branch per emotion here.
 * `causal: true` drops the backward direction and lets attention see the past alone: an earlier prediction never
   changes when the dialogue goes on. The published code has no such mode.
+* Text may be token ids: then a sentence encoder is trained along, `encoder_learning_rate` apart. The published code
+  reads vectors that were made before.
 * Epochs are chosen on validation dialogues by the training loop; the published scripts choose on test (4).
 """
 
@@ -39,12 +41,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from demeanor.data.batch import Batch
+from demeanor.data.batch import Batch, Padded
 from demeanor.data.bundle import InputSpecification
 from demeanor.data.errors import InputError
 from demeanor.data.settings import Settings
@@ -53,6 +55,10 @@ from demeanor.models.base import Card, Output, Role, System, masked_mean
 from demeanor.models.layers import AttentionPooling, clean
 from demeanor.models.multilogue_network import MODALITIES, MultilogueNetwork
 from demeanor.models.multilogue_reference import load_reference
+from demeanor.models.text_encoder import TextEncoder
+
+#: Utterances that pass the sentence encoder at once: enough to fill the matrix products, few enough to pad little.
+ENCODED_TOGETHER = 64
 
 
 class MultilogueNetSettings(Settings):
@@ -72,6 +78,12 @@ class MultilogueNetSettings(Settings):
     class_weights: Literal["balanced", "none"] | tuple[float, ...] = Field(
         default="balanced", description="of classification; balanced: inverse to frequency in the training labels"
     )
+    encoder: str = Field(default="", description="of token streams: minilm, a folder, a hub id; empty: by provenance")
+    encoder_configuration: dict[str, Any] = Field(
+        default_factory=dict, description="filled in by the system itself: rebuilds the encoder without its weights"
+    )
+    finetune: bool = Field(default=True, description="train the sentence encoder of a token stream")
+    encoder_learning_rate: float = Field(default=3e-5, gt=0, description="of a fine-tuned sentence encoder")
     reference: bool = Field(default=False, description="the published code's behaviour; overrides what it differs in")
 
     @model_validator(mode="after")
@@ -86,7 +98,9 @@ class MultilogueNet(System):
         "Multilogue-Net",
         "https://arxiv.org/abs/2002.08267",
         {
-            "text": Role("text", required=False, description="sentence vectors, or word states to pool"),
+            "text": Role(
+                "text", required=False, kind="any", description="sentence vectors, word states to pool, or token ids"
+            ),
             "audio": Role("audio", required=False, description="functionals, or frame features to pool"),
             "vision": Role("vision", required=False, description="one vector per utterance, or frames to pool"),
         },
@@ -111,6 +125,13 @@ class MultilogueNet(System):
         if problems:
             raise InputError(self.card.title, problems)
         sizes = {name: inputs[name].dimension for name in self.modalities}
+        self.encoder: TextEncoder | None = None
+        if "text" in self.modalities and inputs["text"].integer:
+            self.encoder = TextEncoder(
+                inputs["text"], settings.encoder, settings.finetune, settings.encoder_configuration
+            )
+            self.settings = settings.model_copy(update={"encoder_configuration": self.encoder.configuration})
+            sizes["text"] = self.encoder.dimension
         self.context_of = {name: "text" if by_text else name for name in self.modalities}
         self.bounded = regression and (settings.bounded or reference)
         self.pooling = nn.ModuleDict(
@@ -161,11 +182,26 @@ class MultilogueNet(System):
 
     def vector(self, name: str, batch: Batch) -> Float[Tensor, "batch dimension"]:
         """One vector per utterance; zeros where the modality is absent."""
+        if name == "text" and self.encoder is not None:
+            return self.encoded(self.encoder, batch[name])
         padded = clean(batch[name])
-        values = padded.values.to(self.network.head.weight.dtype)
-        if name in self.pooling:
-            return self.pooling[name](values, padded.mask)
-        return masked_mean(values, padded.mask)
+        return self.pooled(name, padded.values.to(self.network.head.weight.dtype), padded.mask)
+
+    def pooled(
+        self, name: str, values: Float[Tensor, "batch time dimension"], mask: Bool[Tensor, "batch time"]
+    ) -> Float[Tensor, "batch dimension"]:
+        return self.pooling[name](values, mask) if name in self.pooling else masked_mean(values, mask)
+
+    def encoded(self, encoder: TextEncoder, padded: Padded) -> Float[Tensor, "batch dimension"]:
+        """Sentence vectors of token ids. Utterances of like length pass together: dialogues mix long and short."""
+        lengths = padded.mask.sum(dim=1)
+        order = torch.argsort(lengths, stable=True)
+        vectors = []
+        for rows in order.split(ENCODED_TOGETHER):
+            longest = max(1, int(lengths[rows[-1]]))
+            states, mask = encoder(Padded(padded.values[rows, :longest], padded.mask[rows, :longest]))
+            vectors.append(self.pooled("text", states, mask))
+        return torch.cat(vectors)[torch.argsort(order)]
 
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """Section 6 of the specification: weighted means over the labelled utterances."""
@@ -207,12 +243,20 @@ class MultilogueNet(System):
         """Biases are not decayed, also where those of several cores share a matrix; in the published code all are."""
         decayed: list[nn.Parameter] = []
         free: list[nn.Parameter] = []
+        groups = (
+            []
+            if self.encoder is None
+            else self.encoder.parameter_groups(self.settings.encoder_learning_rate, weight_decay)
+        )
         for name, parameter in self.named_parameters():
+            if name.startswith("encoder."):
+                continue
             decay = self.settings.reference or not name.endswith("bias")
             (decayed if decay else free).append(parameter)
         return [
             {"params": decayed, "lr": learning_rate, "weight_decay": weight_decay},
             {"params": free, "lr": learning_rate, "weight_decay": 0.0},
+            *groups,
         ]
 
     def load_reference(self, state: Mapping[str, Tensor]) -> None:
