@@ -199,7 +199,7 @@ class TabFusion(System):
     def _branch(self, role: str) -> FeatureBranch | TokenBranch:
         settings, specification = self.settings, self.inputs[role]
         if not specification.integer:
-            return FeatureBranch(specification)
+            return FeatureBranch(specification, "mean" if settings.reference else settings.feature_pooling)
         text = role == "text"
         configuration = settings.encoder_configuration if text else settings.speech_configuration
         name = settings.encoder if text else settings.speech_encoder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from demeanor.data.bundle import InputSpecification
 from demeanor.data.errors import InputError
 from demeanor.features.speech_codes import UNKNOWN
 from demeanor.models.base import masked_mean
-from demeanor.models.layers import clean
+from demeanor.models.layers import AttentionPooling, clean
 from demeanor.models.mmml_parts.inputs import cut_tokens
 from demeanor.models.mmml_parts.sources import build_encoder
 from demeanor.models.mmml_parts.words import Pooling, WordEncoder
@@ -30,15 +30,23 @@ SPEECH_IDS = "vq_wav2vec_ids"
 
 
 class FeatureBranch(nn.Module):
-    """The mean over a stream's real steps: a sentence vector as it is, word or speech states (HuBERT, WavLM) pooled."""
+    """A stream of features to one vector: a sentence vector as it is, word or speech states (HuBERT, WavLM) pooled.
 
-    def __init__(self, specification: InputSpecification):
+    pooling   "attention": a learned weighting of the steps, from equal weights on; "mean"
+    """
+
+    def __init__(self, specification: InputSpecification, pooling: Literal["attention", "mean"]):
         super().__init__()
         self.dimension = specification.dimension
+        self.attention = AttentionPooling(specification.dimension) if pooling == "attention" else None
+        if self.attention is not None:
+            nn.init.zeros_(self.attention.score.weight)
 
     def forward(self, padded: Padded) -> Float[Tensor, "batch dimension"]:
         """Zero for a row without a step."""
         padded = clean(padded)
+        if self.attention is not None:
+            return self.attention(padded.values.float(), padded.mask)
         return masked_mean(padded.values.float(), padded.mask)
 
     def inspect(self, batches: Callable[[], Iterable[Batch]]) -> None:

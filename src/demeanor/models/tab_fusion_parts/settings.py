@@ -32,6 +32,7 @@ class TabFusionSettings(Settings):
     text_length: int | None = Field(default=None, ge=3, description="tokens, </s> kept; None: the encoder's positions")
     audio_length: int | None = Field(default=None, ge=3, description="tokens, </s> kept; None: the encoder's positions")
     pooling: Pooling | None = Field(default=None, description="of token states; None: mean, under `reference` first")
+    feature_pooling: Literal["attention", "mean"] = Field(default="attention", description="of streams of features")
     loss: Literal["cross_entropy", "multi_margin"] | None = Field(
         default=None, description="of classification; None: cross_entropy, under `reference` multi_margin"
     )
