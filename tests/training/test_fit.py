@@ -10,6 +10,7 @@ from demeanor.data.bundle import Bundle
 from demeanor.data.errors import InputError, ProvenanceError
 from demeanor.data.examples import Examples
 from demeanor.data.provenance import Provenance
+from demeanor.data.ragged import Ragged
 from demeanor.data.stream import Stream
 from demeanor.training.fit import fit
 from demeanor.training.inference import predict
@@ -152,3 +153,31 @@ def test_misspelt_settings_are_refused_before_anything_runs():
         branch(system="text_onli")
     with pytest.raises(ValueError, match="Extra inputs"):
         BranchSettings(system="text_only", streams={"text": "text.words"}, model={"hiden": 3})
+
+
+def test_checkpoints_leave_frozen_encoders_out_and_go_on_with_the_same_ones_alone(development, tmp_path):
+    """An epoch over remembered vectors must not write the whole encoder again; resuming finds it where it was."""
+    from transformers import RobertaConfig, RobertaModel
+
+    ids = {name: np.array([[0], [5 + n % 50], [2]]) for n, name in enumerate(development.ids)}
+    made = Stream("text.tokens", Ragged.from_sequences(ids), Provenance(extractor="toy", version="1"))
+    examples = Examples.of(development.utterances, {"text.tokens": made})
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    encoder = RobertaModel(RobertaConfig(vocab_size=2000, max_position_embeddings=12, **sizes))
+    encoder.save_pretrained(tmp_path / "encoder")
+
+    def run(folder=None):
+        settings = branch("tab_fusion", {"text": "text.tokens"}, epochs=4, patience=9, selection="loss")
+        settings = settings.model_copy(update={"task": "emotion", "model": {"encoder": str(tmp_path / "encoder")}})
+        return fit("tab", settings, EMOTION, examples, 1, toy_score, checkpoints=folder, progress=False)
+
+    whole, stopped = run(), run(tmp_path / "a")
+    assert (tmp_path / "a" / "best.pt").stat().st_size < 2000 * 16 * 4 / 2
+    again = run(tmp_path / "a")
+    for other in (stopped, again):
+        assert other.bundle.weights_sha256 == whole.bundle.weights_sha256
+    np.testing.assert_array_equal(predict(again.bundle, examples), predict(whole.bundle, examples))
+    with torch.no_grad():
+        encoder.embeddings.word_embeddings.weight.add_(1.0)
+    encoder.save_pretrained(tmp_path / "encoder")
+    assert run(tmp_path / "a").bundle.weights_sha256 == run().bundle.weights_sha256 != whole.bundle.weights_sha256

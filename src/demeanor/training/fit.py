@@ -75,10 +75,9 @@ def fit(
         for name, part in {"train": train, "valid": valid}.items()
     }
     loop = Loop(system, task, batches, training, seed, score, device, processes)
-    checkpoint = Checkpoint(
-        checkpoints if processes.first else None,
-        identity_of(settings, task=task.as_dict(), seed=seed, data=development.data_hash, version=__version__),
-    )
+    frozen = {} if checkpoints is None or not loop.frozen else {"frozen": loop.frozen_digest()}
+    known = {"task": task.as_dict(), "seed": seed, "data": development.data_hash, "version": __version__, **frozen}
+    checkpoint = Checkpoint(checkpoints if processes.first else None, identity_of(settings, **known))
     loop.run(checkpoint, report, f"{branch} seed {seed}", progress and processes.first)
     weights = {
         f"model.{name}": value.detach().cpu().contiguous().numpy()

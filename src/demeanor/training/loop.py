@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 import sys
 import time
@@ -58,6 +59,10 @@ class Loop:
         self.history: list[dict[str, float]] = []
         self.best_epoch = 0
         self._best_weights: dict[str, torch.Tensor] = {}
+        #: What no step changes is in the pretrained encoder already: an epoch's checkpoint need not hold it again.
+        self.frozen = {
+            name for name, value in system.named_parameters(remove_duplicate=False) if not value.requires_grad
+        }
 
     def run(self, checkpoint: Checkpoint, report: Report, title: str, progress: bool) -> None:
         if not self._resume(checkpoint, report):
@@ -78,7 +83,7 @@ class Loop:
                 if improved:
                     self.best_epoch = len(self.history)
                     if checkpoint.folder is None:
-                        self._best_weights = copy_of(self.system)
+                        self._best_weights = {name: value.clone() for name, value in self._learnt().items()}
                 checkpoint.save(self._state(), improved)
                 report(row, len(self.history))
                 bar.update()
@@ -92,7 +97,20 @@ class Loop:
         checkpoint.finish(self.history, self.best_epoch)
 
     def best_weights(self, checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
-        return checkpoint.best() or self._best_weights or copy_of(self.system)
+        """All tensors of the best epoch's system, the frozen ones among them."""
+        return {**self.system.state_dict(), **(checkpoint.best() or self._best_weights)}
+
+    def frozen_digest(self) -> str:
+        """Hash of what is frozen, "" where nothing is: a training goes on only with the encoder it began with."""
+        state = self.system.state_dict()
+        digest = hashlib.blake2b(digest_size=16)
+        for name in sorted(self.frozen & state.keys()):
+            value = state[name].detach().cpu()
+            digest.update(name.encode() + value.reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest() if self.frozen else ""
+
+    def _learnt(self) -> dict[str, torch.Tensor]:
+        return {name: value for name, value in self.system.state_dict().items() if name not in self.frozen}
 
     @property
     def _watched(self) -> str:
@@ -195,7 +213,7 @@ class Loop:
 
     def _state(self) -> dict[str, Any]:
         return {
-            "model": self.system.state_dict(),
+            "model": self._learnt(),
             "optimiser": self.optimiser.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -208,7 +226,7 @@ class Loop:
         if state is None:
             return False
         if not state.get("finished"):
-            self.system.load_state_dict(state["model"])
+            self.system.load_state_dict({**self.system.state_dict(), **state["model"]})
             self.optimiser.load_state_dict(state["optimiser"])
             self.scheduler.load_state_dict(state["scheduler"])
             self.scaler.load_state_dict(state["scaler"])
@@ -248,7 +266,3 @@ def seed_everything(seed: int, epoch: int = 0) -> None:
     """Seed torch and numpy from (seed, epoch), so that an epoch's numbers do not depend on those before it."""
     torch.manual_seed(mixed(seed, epoch))
     np.random.seed(mixed(seed, epoch))
-
-
-def copy_of(system: System) -> dict[str, torch.Tensor]:
-    return {name: value.detach().clone() for name, value in system.state_dict().items()}
