@@ -16,7 +16,8 @@ from demeanor.data.errors import InputError
 from demeanor.data.provenance import Provenance
 from demeanor.models.tab_fusion import TabFusion, TabFusionDialogue, TabFusionDialogueSettings, TabFusionSettings
 from demeanor.models.tab_fusion_parts import memory
-from demeanor.models.tab_fusion_parts.context import ContextAttention, penalty, window_of
+from demeanor.models.tab_fusion_parts.context import ContextAttention, window_of
+from demeanor.models.tab_fusion_parts.losses import penalty
 from tests.models.examples import TASKS, example_batch, padded
 
 EMOTION = TASKS["classification"]
@@ -139,7 +140,7 @@ class TestWindows:
 
     def test_a_place_tells_the_target_and_no_place_does_not(self):
         laid = torch.randn(2, 5, WIDTH)
-        plain, placed = (ContextAttention(WIDTH, 6, 5, 2, 0.0, slots, False) for slots in (0, 5))
+        plain, placed = (ContextAttention(WIDTH, 6, 5, 2, 0.0, slots) for slots in (0, 5))
         torch.testing.assert_close(plain(laid.flip(1), None)[0], plain(laid, None)[0])
         torch.nn.init.normal_(placed.place)
         assert not torch.allclose(placed(laid.flip(1), None)[0], placed(laid, None)[0])

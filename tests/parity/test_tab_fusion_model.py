@@ -14,9 +14,10 @@ from demeanor.data.batch import Batch, Padded
 from demeanor.data.bundle import InputSpecification
 from demeanor.data.provenance import Provenance
 from demeanor.data.task import Task
-from demeanor.models.tab_fusion import TabFusion, TabFusionSettings, margin_loss
-from demeanor.models.tab_fusion_parts.context import ContextAttention, penalty
+from demeanor.models.tab_fusion import TabFusion, TabFusionSettings
+from demeanor.models.tab_fusion_parts.context import ContextAttention
 from demeanor.models.tab_fusion_parts.fairseq import encoder_configuration, encoder_weights, fusion_weights
+from demeanor.models.tab_fusion_parts.losses import margin_loss, penalty
 from tests.parity.golden import cases, golden_file
 
 TOLERANCE = {"atol": 1e-4, "rtol": 1e-4}
@@ -173,7 +174,7 @@ def test_windows_of_other_sizes(path: Path, size: int):
         pytest.skip(f"the case has no window of {size}")
     width, heads = state["b3.layer_bert.weight"].shape[1], len(state["b3.bert_atten.ws2.weight"])
     projection, units = len(state["b3.layer_bert.bias"]), len(state["b3.bert_atten.ws1.weight"])
-    branch = ContextAttention(width, projection, units, heads, 0.5, 0, False).eval()
+    branch = ContextAttention(width, projection, units, heads, 0.5).eval()
     given = {k.removeprefix("context."): v for k, v in fusion_weights(part(state, "b3.")).items()}
     branch.load_state_dict(given)
     windows = torch.from_numpy(golden[f"tab_c{size}_in"]).unflatten(1, (-1, width))

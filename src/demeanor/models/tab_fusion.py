@@ -27,7 +27,6 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn import functional
 
 from demeanor.data.batch import Batch
 from demeanor.data.bundle import InputSpecification
@@ -37,8 +36,9 @@ from demeanor.models.base import Card, Output, Role, System, masked_mean, task_l
 from demeanor.models.layers import Absence, clean
 from demeanor.models.mmml_parts.words import Pooling
 from demeanor.models.tab_fusion_parts.branches import FeatureBranch, TokenBranch
-from demeanor.models.tab_fusion_parts.context import ContextAttention, Window, penalty, window_of
-from demeanor.models.tab_fusion_parts.fairseq import TOKEN_TYPES, fusion_weights
+from demeanor.models.tab_fusion_parts.context import ContextAttention, Window, window_of
+from demeanor.models.tab_fusion_parts.fairseq import load_fusion
+from demeanor.models.tab_fusion_parts.losses import margin_loss, penalty
 from demeanor.models.tab_fusion_parts.settings import TabFusionDialogueSettings, TabFusionSettings
 from demeanor.models.text_encoder import named_encoder
 
@@ -89,9 +89,9 @@ class TabFusion(System):
                 settings.attention,
                 settings.heads,
                 settings.context_dropout,
-                0 if settings.reference else self.window.slots,
-                not settings.reference,
-                self.knows_voices and not settings.reference,
+                slots=0 if settings.reference else self.window.slots,
+                rescaled=not settings.reference,
+                voices=self.knows_voices and not settings.reference,
             )
             widths["context"] = self.context.dimension
         self.absences = nn.ModuleDict({role: Absence(widths[role]) for role in self.branches})
@@ -178,23 +178,7 @@ class TabFusion(System):
 
         Branches that this system was built without are left out; the fusion layer then does not fit either.
         """
-        own = self.state_dict()
-        given = fusion_weights(state)
-        absent = tuple(f"branches.{role}." for role in ROLES if role not in self.branches) + (
-            () if "context" in self.roles else ("context.",)
-        )
-        given = {name: value for name, value in given.items() if not (absent and name.startswith(absent))}
-        problems = [f"'{name}' has no place" for name in given if name not in own]
-        problems += [
-            f"'{name}' is {list(value.shape)}, here {list(own[name].shape)}"
-            for name, value in given.items()
-            if name in own and own[name].shape != value.shape
-        ]
-        ours = ("absences.", "class_weights", "context.place")
-        problems += [f"'{name}' is not given" for name in own if name not in given and not name.startswith(ours)]
-        if problems:
-            raise InputError("published TAB fusion", problems, f"Token types ({TOKEN_TYPES}) are set to zero.")
-        self.load_state_dict({**own, **given})
+        load_fusion(self, state, [role for role in ROLES if role not in self.roles])
 
     def _branch(self, role: str) -> FeatureBranch | TokenBranch:
         settings, specification = self.settings, self.inputs[role]
@@ -274,15 +258,3 @@ class TabFusionDialogue(TabFusion):
     @classmethod
     def tiny(cls) -> TabFusionSettings:
         return TabFusion.tiny.__func__(cls).model_copy(update={"slots": None, "before": 1, "after": 1})  # type: ignore
-
-
-def margin_loss(
-    prediction: Float[Tensor, "batch classes"], target: Tensor, margin: float, weights: Float[Tensor, " classes"]
-) -> Float[Tensor, ""]:
-    """Mean over labelled rows of (1/C) sum over j != y of w_y max(0, margin - x_y + x_j)."""
-    known = target != IGNORED
-    if not bool(known.any()):
-        return prediction.sum() * 0.0
-    return functional.multi_margin_loss(
-        prediction[known].float(), target[known], p=1, margin=margin, weight=weights.float()
-    )

@@ -34,8 +34,8 @@ class ContextAttention(nn.Module):
         attention: int,
         heads: int,
         dropout: float,
-        slots: int,
-        rescaled: bool,
+        slots: int = 0,
+        rescaled: bool = False,
         voices: bool = False,
     ):
         super().__init__()
@@ -75,14 +75,6 @@ class ContextAttention(nn.Module):
         if filled is not None:
             weights = weights * filled[:, None].to(weights.dtype)
         return self.dropout(weights.to(hidden.dtype) @ hidden).flatten(1), weights
-
-
-def penalty(weights: Float[Tensor, "batch heads slots"], present: Bool[Tensor, " batch"]) -> Float[Tensor, ""]:
-    """Mean over rows that have a context of ||A A^T - I||_F, which asks each head to look somewhere else."""
-    gram = weights.float() @ weights.float().transpose(1, 2)
-    distance = (gram - torch.eye(gram.shape[1], device=gram.device)).square().sum(dim=(1, 2))
-    lengths = (distance + 1e-10).sqrt()
-    return (lengths * present).sum() / present.sum().clamp(min=1)
 
 
 @dataclass(frozen=True)

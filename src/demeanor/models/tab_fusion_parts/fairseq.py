@@ -7,11 +7,11 @@ Sections 4 and 5 of the system's specification. Three layouts of one network are
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from demeanor.data.errors import InputError
 
@@ -140,3 +140,26 @@ def fusion_weights(state: Mapping[str, Tensor], where: str = "published TAB fusi
     if problems:
         raise InputError(where, problems)
     return found
+
+
+def load_fusion(module: nn.Module, state: Mapping[str, Tensor], without: Sequence[str] = ()) -> None:
+    """Load the published fusion model's weights into a system of the same shape, built `without` some branches.
+
+    Our own additions (vectors for what is absent, for places and for voices) keep what they are.
+    """
+    own = module.state_dict()
+    absent = tuple(f"branches.{role}." for role in without) + tuple(f"{role}." for role in without)
+    given = {name: value for name, value in fusion_weights(state).items() if not name.startswith(absent)}
+    problems = [f"'{name}' has no place" for name in given if name not in own]
+    problems += [
+        f"'{name}' is {list(value.shape)}, here {list(own[name].shape)}"
+        for name, value in given.items()
+        if name in own and own[name].shape != value.shape
+    ]
+    ours = ("absences.", "class_weights", "context.place", "context.voice")
+    problems += [f"'{name}' is not given" for name in own if name not in given and not name.startswith(ours)]
+    if problems:
+        raise InputError(
+            "published TAB fusion", problems, "Give the streams, encoders and sizes that it was trained with."
+        )
+    module.load_state_dict({**own, **given})
