@@ -146,3 +146,10 @@ def test_two_processes_equal_one(system, tmp_path):
         np.testing.assert_allclose([row[name] for row in together.history], expected, rtol=5e-5, err_msg=name)
     np.testing.assert_allclose(together.validation, alone.validation, rtol=1e-3, atol=1e-4)
     assert sorted(path.name for path in (tmp_path / "checkpoint").iterdir()) == ["best.pt", "latest.pt"]
+
+
+@pytest.mark.slow
+def test_a_failure_in_one_of_two_processes_is_told_like_any_other():
+    settings = speech_branch(batch_size=5, devices=2, learning_rate=1e30, clip_norm=None, epochs=20)
+    with pytest.raises(TrainingFailed, match=r"^epoch \d, batch \d of 5: the loss became"):
+        train("mmml", settings, SENTIMENT, speech_examples(), 1, toy_score)

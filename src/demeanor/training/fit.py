@@ -67,7 +67,7 @@ def fit(
         if settings.normalise and roles[role].normalised and not value.integer
     }
     normaliser = Normaliser.fit(train, normalised)
-    device = choose_device(training.device, processes)
+    device = choose_device(training.device)
     system = system_class(system_class.Settings(**settings.model), inputs, task).to(device)
     batching = system_class.card.batching
     batches = {
@@ -153,11 +153,12 @@ def specify(settings: BranchSettings, examples: Examples) -> dict[str, InputSpec
     }
 
 
-def choose_device(name: str, processes: Processes) -> torch.device:
+def choose_device(name: str) -> torch.device:
     if name != "auto":
         return torch.device(name)
     if torch.cuda.is_available():
-        return torch.device("cuda", processes.rank if processes.many else torch.cuda.current_device())
+        # Of several processes each has chosen its GPU when it started: ranks count over machines, GPUs do not.
+        return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu")
 
 

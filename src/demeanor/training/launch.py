@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
 import tempfile
 import threading
@@ -23,16 +24,18 @@ import torch
 from torch import distributed
 
 from demeanor.data.bundle import Bundle
-from demeanor.data.errors import InputError
+from demeanor.data.errors import DemeanorError, InputError
 from demeanor.data.examples import Examples
 from demeanor.data.files import read_json, write_json
 from demeanor.data.task import Task
 from demeanor.training.fit import Trained, fit
-from demeanor.training.loop import Report, Score
+from demeanor.training.loop import Report, Score, TrainingFailed
 from demeanor.training.processes import Processes
 from demeanor.training.settings import BranchSettings, TrainingSettings
 
 POLL_SECONDS = 1.0
+#: Ending of the file in which a process leaves what it raised on purpose.
+FAILURE = ".failure.txt"
 
 
 def process_count(training: TrainingSettings) -> int:
@@ -66,6 +69,7 @@ def train(
             branch, settings, task, development, seed, score, report, checkpoints,
             progress=progress, code_revision=code_revision,
         )  # fmt: skip
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher import LaunchConfig, elastic_launch
 
     with tempfile.TemporaryDirectory(prefix="demeanor-") as place:
@@ -80,8 +84,14 @@ def train(
             rdzv_endpoint="localhost:0",
             max_restarts=0,
         )
-        with _live(job / "history.jsonl", report):
-            elastic_launch(configuration, worker)(str(job))
+        try:
+            with _live(job / "history.jsonl", report):
+                elastic_launch(configuration, worker)(str(job))
+        except ChildFailedError:
+            told = sorted(job.glob(f"*{FAILURE}"))
+            if not told:
+                raise  # nothing that Demeanor raised on purpose: its traceback is wanted
+            raise TrainingFailed(told[0].read_text(encoding="utf-8")) from None
         return collect(job)
 
 
@@ -122,7 +132,7 @@ def worker(folder: str) -> None:
     try:
         processes = Processes()
         if on_gpu:
-            torch.cuda.set_device(processes.rank % torch.cuda.device_count())
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # set by torch elastic for each process
         module, name = description["score"].split(":")
 
         def record(row: dict[str, float], epoch: int) -> None:
@@ -146,6 +156,9 @@ def worker(folder: str) -> None:
             trained.bundle.save(job / "bundle")
             torch.save(torch.as_tensor(trained.validation), job / "validation.pt")
         processes.wait()
+    except DemeanorError as error:
+        (job / f"{distributed.get_rank()}{FAILURE}").write_text(str(error), encoding="utf-8")
+        raise
     finally:
         distributed.destroy_process_group()
 
