@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 
+from demeanor.corpora.base import CorpusSettings
 from demeanor.models.mmml_parts.inputs import (
     PCM_SCALE,
     SEPARATOR,
@@ -24,7 +26,7 @@ from demeanor.models.mmml_parts.inputs import (
     sentence_case,
     tokenise,
 )
-from tests.parity.golden import cases, golden_file
+from tests.parity.golden import PROJECT, cases, golden_file
 
 LIMIT = 96_000
 SPLITS = ("train", "valid", "test")
@@ -150,3 +152,18 @@ def test_longer_rows_are_cut_as_the_loader_cuts_them(path: Path):
     newest, _ = cut_tokens(whole, torch.ones_like(whole, dtype=torch.bool), 96, "newest")
     np.testing.assert_array_equal(newest[0].numpy(), tokenise(tokenizer, [text], 96, "newest")[0][0])
     assert newest[0, 1:].tolist() == whole[0, -95:].tolist()
+
+
+def test_the_corpus_reader_writes_letters_as_the_original_loader_reads_them(tmp_path):
+    """`letters: sentence` of label_csv, which the environments for MOSI and MOSEI set."""
+    texts = ["I LOVED IT", "ÉTÉ OR NOT", "a", "OK... NOT REALLY", "iPHONE IS GREAT"]
+    rows = [
+        {"video_id": "v", "clip_id": n, "text": text, "label": 0.0, "mode": "train"} for n, text in enumerate(texts)
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "label.csv", index=False)
+    options = {"path": str(tmp_path), "letters": "sentence"}
+    corpus = CorpusSettings(reader="label_csv", options=options).read(tmp_path / "read")
+    assert corpus.utterances["text"].tolist() == [sentence_case(text) for text in texts]
+    for name in ("mosi", "mosei"):
+        path = PROJECT / "conf" / f"{name}_recordings" / "parameters_ingestion.yml"
+        assert yaml.safe_load(path.read_text(encoding="utf-8"))["corpus"]["options"]["letters"] == "sentence"
