@@ -26,7 +26,7 @@ def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = shared / "finished" / "project"
     with FileLock(str(shared / "finished.lock")):
         if not (folder / "run.log").is_file():
-            make_project(folder)
+            make_project(folder, embedded=True)
             done = command(folder, "kedro", "run")
             (folder / "run.log").write_text(done.stdout + done.stderr, encoding="utf-8")
     return folder

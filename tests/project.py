@@ -18,10 +18,18 @@ DEMO = PROJECT / "data" / "01_raw" / "demo"
 DIALOGUES = {"train": 4, "valid": 2, "test": 2}
 TRAINING = {"seeds": [1, 2], "epochs": 3, "patience": 3, "batch_size": 16, "threads": 1}
 BRANCHES = ["text_only", "late_fusion", "self_mm", "emotion_fusion"]
+#: A branch that reads what representation_learning made.
+EMBEDDED = {
+    "system": "text_only", "task": "sentiment", "streams": {"text": "representation.principal_components"},
+    "training": TRAINING,
+}  # fmt: skip
 
 
-def make_project(folder: Path, dialogues: dict[str, int] | None = None) -> Path:
-    """Copy code and configuration to `folder`, with the first dialogues of each split as its corpus."""
+def make_project(folder: Path, dialogues: dict[str, int] | None = None, embedded: bool = False) -> Path:
+    """Copy code and configuration to `folder`, with the first dialogues of each split as its corpus.
+
+    embedded  with a branch that needs representation_learning to have run
+    """
     folder.mkdir(parents=True)
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
     for name in ("src", "conf"):
@@ -29,7 +37,7 @@ def make_project(folder: Path, dialogues: dict[str, int] | None = None) -> Path:
     for name in ("pyproject.toml", ".telemetry"):
         shutil.copy(PROJECT / name, folder / name)
     cut_corpus(folder / "data" / "01_raw" / "demo", dialogues or DIALOGUES)
-    write_settings(folder)
+    write_settings(folder, embedded)
     return folder
 
 
@@ -50,17 +58,21 @@ def cut_corpus(folder: Path, dialogues: dict[str, int]) -> None:
         shutil.copytree(DEMO / "Raw" / name, folder / "Raw" / name)
 
 
-def write_settings(folder: Path) -> None:
+def write_settings(folder: Path, embedded: bool = False) -> None:
     """Short trainings, in conf/local, which wins over conf/base."""
     base = yaml.safe_load((PROJECT / "conf/base/parameters_fusion_training.yml").read_text(encoding="utf-8"))
-    settings = {"branches": BRANCHES, **{name: {**base[name], "training": TRAINING} for name in BRANCHES}}
+    settings = {
+        "branches": [*BRANCHES, "embedded"] if embedded else BRANCHES,
+        **{name: {**base[name], "training": TRAINING} for name in BRANCHES},
+        **({"embedded": EMBEDDED} if embedded else {}),
+    }
     (folder / "conf/local").mkdir(exist_ok=True)
     text = yaml.safe_dump({**settings, "workers": "1"})
     (folder / "conf/local/parameters.yml").write_text(text, encoding="utf-8")
     base = yaml.safe_load((PROJECT / "conf/base/parameters_representation_learning.yml").read_text(encoding="utf-8"))
     small = {name: {**value, "epochs": 2} for name, value in base["representations"].items()}
     small.get("conv_autoencoder", {}).update({"collapse": "warn"})
-    text = yaml.safe_dump({"representations": small})
+    text = yaml.safe_dump({"representations": small, "registered_representations": ["principal_components"]})
     (folder / "conf/local/parameters_representation_learning.yml").write_text(text, encoding="utf-8")
 
 

@@ -32,8 +32,8 @@ class BranchHooks:
 
         # Not `context.params`: that would check all parameters against the pipelines of the base environment, and
         # remember the outcome, so that branches which only this environment has stayed unchecked dicts.
-        names = context.config_loader["parameters"].get("branches")
-        if names is not None and branches.select(names):
+        parameters = context.config_loader["parameters"]
+        if parameters.get("branches") is not None and branches.select(parameters):
             pipelines.configure(f"{PACKAGE_NAME or 'demeanor'}.pipeline_registry")
 
 

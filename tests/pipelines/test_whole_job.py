@@ -13,14 +13,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from demeanor.data.bundle import Bundle
 from tests.project import BRANCHES, command, make_project, start
 
 pytestmark = pytest.mark.slow
 
 
-def receipts(folder: Path) -> dict[tuple[str, int], dict]:
+def receipts(folder: Path, branches: list[str] = BRANCHES) -> dict[tuple[str, int], dict]:
     entries = json.loads((folder / "data/08_reporting/demo/receipts.json").read_text(encoding="utf-8"))
-    return {(entry["branch"], entry["seed"]): entry for entry in entries}
+    return {(entry["branch"], entry["seed"]): entry for entry in entries if entry["branch"] in branches}
 
 
 def test_it_ends_with_a_table_and_a_champion(finished_project: Path):
@@ -38,6 +39,29 @@ def test_it_ends_with_a_table_and_a_champion(finished_project: Path):
     assert not list(finished_project.rglob("*.part"))
 
 
+def test_a_branch_reads_embeddings_up_to_the_sealed_test(finished_project: Path):
+    """Its bundle carries the representation: evaluation and prediction need nothing else."""
+    assert len(receipts(finished_project, ["embedded"])) == 2
+    folder = next((finished_project / "data/06_models/demo/branches/embedded").iterdir())
+    bundle = Bundle.load(folder)
+    assert list(bundle.card.representations) == ["representation.principal_components"]
+    clip = sorted((finished_project / "data/01_raw/demo/Raw").rglob("*.mp4"))[0]
+    done = command(
+        finished_project, "demeanor", "predict", str(clip), "--text", "Well.", "--json", "--model", str(folder)
+    )
+    (answer,) = json.loads(done.stdout)[str(folder)]
+    assert answer["modalities"] == "audio+text+vision"
+    assert -3.5 < answer["sentiment"] < 3.5
+
+
+def test_representations_end_in_one_table(finished_project: Path):
+    text = (finished_project / "data/08_reporting/demo/representations.md").read_text(encoding="utf-8")
+    for name in ("majority", "conv autoencoder", "principal components", "masked transformer", "pooled features"):
+        assert f"| {name} " in text
+    assert "sealed" not in text
+    assert "of the valid split" in text
+
+
 def test_the_champion_was_not_chosen_by_test_scores(finished_project: Path):
     champions = json.loads((finished_project / "data/06_models/demo/champions.json").read_text())
     cards = {
@@ -45,7 +69,7 @@ def test_the_champion_was_not_chosen_by_test_scores(finished_project: Path):
             json.loads(path.read_text())["metrics"]["MAE"]
             for path in (finished_project / f"data/06_models/demo/branches/{branch}").glob("*/card.json")
         ]
-        for branch in BRANCHES
+        for branch in [*BRANCHES, "embedded"]
         if branch != "emotion_fusion"
     }
     means = {branch: sum(values) / len(values) for branch, values in cards.items()}

@@ -49,6 +49,24 @@ def test_mlflow_models_predict(finished_project: Path, row: dict[str, str], expe
     assert answer["sentiment"] == pytest.approx(expected["sentiment"], abs=1e-6)
 
 
+def test_a_registered_representation_embeds_a_recording(finished_project: Path, row: dict[str, str], tmp_path: Path):
+    made = json.loads((finished_project / "data/08_reporting/demo/representation_registration.json").read_text())
+    model = made["principal_components"]["uri"]
+    assert model == "models:/representation-demo-synthetic-principal_components@champion"
+    rows = [row, {"video": str(tmp_path / "nowhere.mp4")}]
+    (tmp_path / "in.json").write_text(json.dumps({"dataframe_records": rows}), encoding="utf-8")
+    command(
+        finished_project, "mlflow", "models", "predict", "-m", model, "-i", str(tmp_path / "in.json"), "-t", "json",
+        "-o", str(tmp_path / "out.json"), "--env-manager", "local",
+    )  # fmt: skip
+    answer, missing = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["predictions"]
+    assert len(answer["embedding"]) == 210
+    assert any(answer["embedding"])
+    assert answer["modalities"] == "audio+text+vision"
+    assert missing["embedding"] is None
+    assert "there is no file" in missing["problem"]
+
+
 def test_mlflow_models_serve(finished_project: Path, row: dict[str, str], expected: dict):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -53,6 +53,23 @@ class BundleCard(Settings):
     version: str = Field(default="", description="of Demeanor")
     licence: str = ""
     notes: str = ""
+    representations: dict[str, BundleCard] = Field(
+        default_factory=dict, description="stream -> what makes it, where an input is itself the output of a model"
+    )
+
+    @property
+    def raw_inputs(self) -> dict[str, InputSpecification]:
+        """Stream -> what has to be extracted from a recording: inputs, and what representations among them read."""
+        found: dict[str, InputSpecification] = {}
+        for value in self.inputs.values():
+            inner = self.representations.get(value.stream)
+            found |= {value.stream: value} if inner is None else inner.raw_inputs
+        return found
+
+    @property
+    def embeds(self) -> bool:
+        """Is it a representation, which answers with a vector instead of a prediction?"""
+        return "layout" in self.settings
 
     @property
     def recomputable(self) -> bool:
@@ -61,7 +78,8 @@ class BundleCard(Settings):
 
 @dataclass(frozen=True)
 class Bundle:
-    """`tensors` holds `model.<name>` weights and `normaliser.<role>.mean|scale` [D] statistics of the train split."""
+    """`tensors` holds `model.<name>` weights and `normaliser.<role>.mean|scale` [D] statistics of the train split; and
+    for each representation that its card carries, that one's tensors as `<stream>.<name>`."""
 
     card: BundleCard
     tensors: Mapping[str, np.ndarray]
@@ -70,6 +88,21 @@ class Bundle:
         """Tensors whose name begins with `prefix.`, without it."""
         start = f"{prefix}."
         return {name[len(start) :]: value for name, value in self.tensors.items() if name.startswith(start)}
+
+    def representation(self, stream: str) -> Bundle:
+        """The bundle of the representation that makes an input."""
+        return Bundle(self.card.representations[stream], self.part(stream))
+
+    def carrying(self, representations: Mapping[str, Bundle]) -> Bundle:
+        """This bundle with those that make some of its inputs, by stream: it then answers for what they read."""
+        cards = {stream: inner.card for stream, inner in representations.items()}
+        more = {
+            f"{stream}.{name}": value
+            for stream, inner in representations.items()
+            for name, value in inner.tensors.items()
+        }
+        card = self.card.model_copy(update={"representations": {**self.card.representations, **cards}})
+        return type(self)(card, {**self.tensors, **more})
 
     @cached_property
     def weights_sha256(self) -> str:

@@ -185,7 +185,7 @@ class RepresentationBundle(Bundle):
 
 def layout_of(bundle: Bundle) -> Layout:
     """The columns that a representation's bundle reads."""
-    if "layout" not in bundle.card.settings:
+    if not bundle.card.embeds:
         raise InputError(
             f"bundle '{bundle.card.branch}'",
             [f"holds the system '{bundle.card.system}', not a representation"],

@@ -1,39 +1,71 @@
-"""Which branches fusion_training has: the list `branches` of the parameters, one name each.
+"""Which branches fusion_training has, and which of them read representations: what the parameters say of them.
 
-Pipelines are code and parameters are configuration; Kedro loads the parameters first, so a hook hands the list over
-before any pipeline is made. Commands that load no parameters (`kedro registry list`) read the base environment.
+Pipelines are code and parameters are configuration; Kedro loads the parameters first, so a hook hands them over before
+any pipeline is made. Commands that load no parameters (`kedro registry list`) read the base environment.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from demeanor.data.errors import InputError
 
-_selected: tuple[str, ...] | None = None
+#: Modality of the streams that representation_learning makes.
+REPRESENTATION = "representation"
 
 
-def select(names: Iterable[str]) -> bool:
-    """Use these branches from now on; True if they differ from those in use."""
-    global _selected  # noqa: PLW0603 - Kedro's pipeline registry takes no arguments
+@dataclass(frozen=True)
+class Selection:
+    """names of the branches, and those of them that read a stream `representation.<name>`."""
+
+    names: tuple[str, ...]
+    embedded: frozenset[str]
+
+
+_selection: Selection | None = None
+
+
+def select(parameters: Mapping[str, Any]) -> bool:
+    """Use the parameters' `branches` from now on; True if that changes the pipelines."""
+    global _selection  # noqa: PLW0603 - Kedro's pipeline registry takes no arguments
+    names = parameters["branches"]
     chosen = (names,) if isinstance(names, str) else tuple(names)
     if not chosen:
         raise InputError("parameter 'branches'", ["it is empty"], "Name at least one branch, for example late_fusion.")
-    changed = chosen != _selected
-    _selected = chosen
+    selection = Selection(chosen, frozenset(name for name in chosen if _reads_embeddings(parameters.get(name))))
+    changed = selection != _selection
+    _selection = selection
     return changed
+
+
+def _reads_embeddings(settings: Any) -> bool:
+    streams = settings.get("streams") if isinstance(settings, Mapping) else None
+    return isinstance(streams, Mapping) and any(
+        str(name).partition(".")[0] == REPRESENTATION for name in streams.values()
+    )
 
 
 def selected() -> tuple[str, ...]:
     """Names of the branches in use."""
-    if _selected is None:
-        select(_branches_of_base())
-    assert _selected is not None
-    return _selected
+    return _current().names
 
 
-def _branches_of_base() -> list[str]:
+def reads_representations(branch: str) -> bool:
+    """Does the branch need what representation_learning makes?"""
+    return branch in _current().embedded
+
+
+def _current() -> Selection:
+    if _selection is None:
+        select(_parameters_of_base())
+    assert _selection is not None
+    return _selection
+
+
+def _parameters_of_base() -> dict[str, Any]:
     import yaml
     from kedro.utils import find_kedro_project
 
@@ -41,4 +73,4 @@ def _branches_of_base() -> list[str]:
     path = Path(project or ".") / "conf" / "base" / "parameters_fusion_training.yml"
     if not path.is_file():
         raise InputError(str(path), ["not found"], "Run the command in the project's folder.")
-    return yaml.safe_load(path.read_text(encoding="utf-8"))["branches"]
+    return yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -116,3 +116,12 @@ def given(value: Any) -> bool:
     if value is None or (isinstance(value, str) and not value.strip()):
         return False
     return bool(isinstance(value, bytes | bytearray) or not pd.isna(value))
+
+
+def example_row(utterances: pd.DataFrame, root: str) -> dict[str, Any]:
+    """A raw row that the registered model is shown with: words and, where there is media, a clip."""
+    first = utterances[utterances["split"] != "test"].iloc[0]
+    row: dict[str, Any] = {"text": first["text"] if isinstance(first["text"], str) else "I really like it."}
+    if isinstance(first["media"], str):
+        row["video"] = str((Path(root) / first["media"]).resolve())
+    return row

@@ -8,9 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from demeanor.data.bundle import Bundle, spec_sheet
+from demeanor.data.bundle import Bundle, BundleCard, spec_sheet
 from demeanor.data.errors import InputError
-from demeanor.data.task import Task
 from demeanor.serving.recordings import COLUMNS
 
 CHAMPION, PREVIOUS = "champion", "previous"
@@ -24,14 +23,23 @@ def registered_name(corpus: str, task: str) -> str:
     return f"demeanor-{corpus}-{task}"
 
 
-def signature_of(task: Task) -> Any:
+def representation_name(corpus: str, name: str) -> str:
+    """Name in the registry of a representation, apart from the models that predict."""
+    return f"representation-{corpus}-{name}"
+
+
+def signature_of(card: BundleCard) -> Any:
     """All columns are optional strings or numbers; what comes out follows from the task."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
+    from mlflow.types.schema import Array, DataType
 
+    task = card.task
     inputs = [ColSpec(TYPES.get(name, "string"), name, required=False) for name in COLUMNS]
     outputs = [ColSpec("string", "utterance_id")]
-    if task.kind == "regression":
+    if card.embeds:
+        outputs.append(ColSpec(Array(DataType.double), "embedding"))
+    elif task.kind == "regression":
         outputs.append(ColSpec("double", task.name))
     else:
         outputs.append(ColSpec("string", task.name))
@@ -60,7 +68,7 @@ def register(
             name=name,
             python_model=str(Path(__file__).with_name("mlflow_model.py")),
             artifacts={"bundle": str(folder)},
-            signature=signature_of(bundle.card.task),
+            signature=signature_of(bundle.card),
             input_example=pd.DataFrame([example]),
             registered_model_name=name,
             pip_requirements=[f"{package}=={version(package)}" for package in REQUIREMENTS],

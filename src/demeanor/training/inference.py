@@ -45,6 +45,17 @@ def check_provenance(bundle: Bundle, examples: Examples) -> None:
         specification.provenance.require(stream.provenance, specification.stream)
 
 
+def with_representations(bundle: Bundle, examples: Examples) -> Examples:
+    """The examples with the streams that the bundle's own representations make, where they are not there yet."""
+    missing = [stream for stream in bundle.card.representations if stream not in examples.streams]
+    if not missing:
+        return examples
+    from demeanor.training.representation import embed
+
+    made = {stream: embed(bundle.representation(stream), examples, name=stream) for stream in missing}
+    return Examples.of(examples.utterances, {**examples.streams, **made})
+
+
 def batches_of(bundle: Bundle, examples: Examples, labelled: bool = False) -> Batches:
     card = bundle.card
     normaliser = Normaliser.from_tensors(bundle.part("normaliser"))
@@ -63,6 +74,7 @@ def predict(
 
     without : roles to be treated as not recorded
     """
+    examples = with_representations(bundle, examples)
     check_provenance(bundle, examples)
     system = system or build(bundle)
     return forward_all(system, batches_of(bundle, examples), bundle.card.task.outputs, without, device)

@@ -49,6 +49,7 @@ def pretrain(
     seed: int = 1,
     on_epoch: Report | None = None,
     checkpoints: Path | str | None = None,
+    name: str = "",
 ) -> tuple[RepresentationBundle, list[dict[str, float]]]:
     """Train a representation on the train split(s), keep the epoch that reconstructs the valid split best.
 
@@ -56,6 +57,7 @@ def pretrain(
     task         recorded in the protocol for whoever probes it; no label is ever read here
     on_epoch     called with (epoch from 1, metrics) after each epoch
     checkpoints  folder from which a training that was killed goes on to the same result
+    name         of the branch; the representation's by default
     Returns the bundle and one dict of metrics per epoch. Raises CollapsedEncoderError when the latent stops
     depending on its input for three epochs, unless `collapse` is "warn".
     """
@@ -92,7 +94,7 @@ def pretrain(
         notes.append(f"collapsed: latent sensitivity {health.sensitivity:.1e}")
     corpora = sorted({name for part in parts for name in part.utterances["corpus"].unique()})
     card = BundleCard(
-        branch=settings.representation,
+        branch=name or settings.representation,
         system=settings.representation,
         settings={
             "model": model.settings.as_dict(),
@@ -279,8 +281,9 @@ def load_representation(bundle: Bundle) -> RepresentationModel:
 
 
 @torch.no_grad()
-def embed(bundle: Bundle, examples: Examples, device: str = "cpu") -> Stream:
-    """Stream `representation.<system>`: [1, R] per utterance, [0, R] for one without any word or frame."""
+def embed(bundle: Bundle, examples: Examples, device: str = "cpu", name: str = "") -> Stream:
+    """Stream `name`, by default `representation.<branch>`: [1, R] per utterance, [0, R] for one without any word or
+    frame."""
     preparation = Preparation.of(bundle)
     model = load_representation(bundle).to(choose_device(device))
     matrix, mask = preparation(examples)
@@ -292,7 +295,7 @@ def embed(bundle: Bundle, examples: Examples, device: str = "cpu") -> Stream:
     values = torch.cat(found).numpy() if found else np.zeros((0, model.dimension), dtype=np.float32)
     offsets = np.concatenate([[0], np.cumsum(some.numpy())])
     provenance = output_provenance(bundle, demeanor.__version__)
-    return Stream(f"representation.{bundle.card.system}", Ragged(values, offsets, examples.ids), provenance)
+    return Stream(name or f"representation.{bundle.card.branch}", Ragged(values, offsets, examples.ids), provenance)
 
 
 def pooled_features(bundle: Bundle, examples: Examples) -> Stream:

@@ -233,6 +233,7 @@ def register_champions(
     bundles: AllBundles,
 ) -> dict[str, dict[str, Any]]:
     """Each task's champion as a new version in the MLflow model registry, alias `champion`."""
+    from demeanor.serving.recordings import example_row
     from demeanor.serving.registry import register, registered_name
 
     if not settings.register_champions:
@@ -257,15 +258,6 @@ def register_champions(
         example = example_row(utterances, root)
         registered[name] = register(bundle, registered_name(card.protocol["corpus"], name), tags, metrics, example)
     return registered
-
-
-def example_row(utterances: pd.DataFrame, root: str) -> dict[str, Any]:
-    """A raw row that the registered model is shown with: words and, where there is media, a clip."""
-    first = utterances[utterances["split"] != "test"].iloc[0]
-    row: dict[str, Any] = {"text": first["text"] if isinstance(first["text"], str) else "I really like it."}
-    if isinstance(first["media"], str):
-        row["video"] = str((Path(root) / first["media"]).resolve())
-    return row
 
 
 def summarise(

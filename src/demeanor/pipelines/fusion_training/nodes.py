@@ -11,11 +11,15 @@ import numpy as np
 import pandas as pd
 
 from demeanor.data.bundle import Bundle
+from demeanor.data.errors import InputError, nearest
 from demeanor.data.examples import Examples
 from demeanor.data.task import Task, Tasks
 from demeanor.training.settings import BranchSettings
 
 logger = logging.getLogger(__name__)
+
+EMBEDDINGS = "representation."
+"""Beginning of the names of streams that representation_learning makes."""
 
 
 def validation_score(task: Task, prediction: np.ndarray, target: np.ndarray) -> dict[str, float]:
@@ -57,6 +61,38 @@ def train_branch(
         value = trained.bundle.card.metrics.get(name, float("nan"))
         logger.info("%s seed %s: validation %s %.3f after %d epochs", branch, seed, name, value, len(trained.history))
     return bundles, pd.DataFrame(rows)
+
+
+def train_on_embeddings(
+    branch: str,
+    development: Examples,
+    representations: dict[str, Bundle],
+    settings: BranchSettings,
+    tasks: Tasks,
+    checkpoints: str,
+) -> tuple[dict[str, Bundle], pd.DataFrame]:
+    """`train_branch` where streams `representation.<name>` are among the inputs.
+
+    The representations, which were learnt on the train split, embed the development examples, and travel in the
+    bundles: these then answer for whatever the representations read, the sealed test and recordings included.
+    """
+    from demeanor.training.representation import embed
+
+    wanted = {stream: stream.partition(".")[2] for stream in settings.streams.values() if stream.startswith(EMBEDDINGS)}
+    missing = [f"there is no '{name}'.{nearest(name, representations)}" for name in wanted.values()
+               if name not in representations]  # fmt: skip
+    if missing:
+        raise InputError(f"representations of {branch}", missing, "Add it to `representations` of the parameters.")
+    carried = {stream: representations[name] for stream, name in wanted.items()}
+    made = {stream: embed(bundle, development, name=stream) for stream, bundle in carried.items()}
+    examples = Examples.of(development.utterances, {**development.streams, **made})
+    bundles, history = train_branch(branch, examples, settings, tasks, checkpoints)
+    # What the branch was trained on is the development data; the embeddings' own making is in their provenance.
+    complete = {}
+    for name, bundle in bundles.items():
+        card = bundle.card.model_copy(update={"data_hash": development.data_hash})
+        complete[name] = Bundle(card, bundle.tensors).carrying(carried)
+    return complete, history
 
 
 def gather_bundles(**bundles: dict[str, Bundle]) -> dict[str, dict[str, Bundle]]:

@@ -10,7 +10,7 @@ from kedro.pipeline import Node, Pipeline
 from demeanor.data.bundle import Bundle
 from demeanor.data.examples import Examples
 from demeanor.data.task import Tasks
-from demeanor.pipelines.branches import selected
+from demeanor.pipelines.branches import reads_representations, selected
 from demeanor.pipelines.fusion_training import nodes
 from demeanor.training.settings import BranchSettings
 
@@ -39,9 +39,11 @@ def create_pipeline() -> Pipeline:
 
 def branch_pipeline(branch: str) -> Pipeline:
     """One branch: `kedro run --pipelines fusion_training --namespaces <branch>` trains it alone."""
+    embedded = reads_representations(branch)
+    data = ["development", "representations"] if embedded else ["development"]
     train = Node(
-        trainer(branch),
-        ["development", "params:settings", "params:tasks", "params:checkpoints"],
+        trainer_on_embeddings(branch) if embedded else trainer(branch),
+        [*data, "params:settings", "params:tasks", "params:checkpoints"],
         ["bundles", "history"],
         name="train",
         tags=["tracked", "training"],
@@ -49,7 +51,7 @@ def branch_pipeline(branch: str) -> Pipeline:
     return Pipeline(
         [train],
         namespace=branch,
-        inputs={"development"},
+        inputs=set(data),
         parameters={
             "params:settings": f"params:{branch}",
             "params:tasks": "params:tasks",
@@ -66,5 +68,20 @@ def trainer(branch: str) -> Callable[..., tuple[dict[str, Bundle], pd.DataFrame]
         development: Examples, settings: BranchSettings, tasks: Tasks, checkpoints: str
     ) -> tuple[dict[str, Bundle], pd.DataFrame]:
         return nodes.train_branch(branch, development, settings, tasks, checkpoints)
+
+    return train
+
+
+def trainer_on_embeddings(branch: str) -> Callable[..., tuple[dict[str, Bundle], pd.DataFrame]]:
+    """`train_on_embeddings` for one branch, spelt out for the same reason."""
+
+    def train(
+        development: Examples,
+        representations: dict[str, Bundle],
+        settings: BranchSettings,
+        tasks: Tasks,
+        checkpoints: str,
+    ) -> tuple[dict[str, Bundle], pd.DataFrame]:
+        return nodes.train_on_embeddings(branch, development, representations, settings, tasks, checkpoints)
 
     return train

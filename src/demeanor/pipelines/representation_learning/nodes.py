@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from pydantic import ConfigDict, RootModel
 
 from demeanor.data.bundle import Bundle
+from demeanor.data.errors import InputError, nearest
 from demeanor.data.examples import Examples
 from demeanor.data.stream import Stream
 from demeanor.data.task import Tasks
 from demeanor.training.representation_settings import RepresentationSettings
+from demeanor.training.representation_sweep import SweepSettings
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +46,7 @@ def pretrain_representations(
                 development,
                 on_epoch=lambda epoch, metrics, run=run: run.log_metrics(metrics, epoch),  # type: ignore[misc]
                 checkpoints=Path(checkpoints) / "representation" / name,
+                name=name,
             )
             with tempfile.TemporaryDirectory() as place:
                 bundle.save(Path(place) / "bundle")
@@ -65,14 +69,19 @@ def probe_representations(
     streams: dict[str, Stream],
     bundles: dict[str, Bundle],
     tasks: Tasks,
-) -> pd.DataFrame:
-    """What a linear model reads out of each representation, against majority and pooled raw features."""
+) -> tuple[pd.DataFrame, str]:
+    """What a linear model reads out of each representation, against majority and pooled raw features.
+
+    As numbers, and as a table for readers. The sealed test has no part in it: valid is scored.
+    """
     from demeanor.evaluation.probe import compare
+    from demeanor.evaluation.probe_table import probe_to_markdown
     from demeanor.training import tracking
     from demeanor.training.representation import pooled_features
 
     if not bundles:
-        return pd.DataFrame({"task": [], "representation": []})
+        nothing = pd.DataFrame({"task": [], "representation": []})
+        return nothing, probe_to_markdown(nothing, [])
     found = {name.partition(".")[2]: stream for name, stream in streams.items()}
     found["pooled_features"] = pooled_features(next(iter(bundles.values())), development)
     tables = []
@@ -83,4 +92,69 @@ def probe_representations(
         tracking.current().log_metrics(
             {f"probe.{name}.{row['representation']}.{metric}": row[metric] for _, row in table.iterrows()}
         )
-    return pd.concat(tables, ignore_index=True)
+    table = pd.concat(tables, ignore_index=True)
+    return table, probe_to_markdown(table, list(tasks.root.values()))
+
+
+def register_representations(
+    bundles: dict[str, Bundle], names: list[str], utterances: pd.DataFrame, root: str
+) -> dict[str, dict[str, Any]]:
+    """The representations named in `registered_representations` as models that embed a recording."""
+    from demeanor.serving.recordings import example_row
+    from demeanor.serving.registry import register, representation_name
+
+    missing = [f"there is no '{name}'.{nearest(name, bundles)}" for name in names if name not in bundles]
+    if missing:
+        raise InputError("registered_representations", missing, "Name some of `representations`.")
+    registered = {}
+    for name in names:
+        card = bundles[name].card
+        if not card.recomputable:
+            logger.warning("%s reads imported features: registered, but it cannot embed a recording", name)
+        tags = {
+            "corpus": str(card.protocol["corpus"]),
+            "representation": card.system,
+            "dimension": str(card.protocol["dimension"]),
+            "data_hash": card.data_hash,
+            **{key: f"{value:.6g}" for key, value in card.metrics.items()},
+        }
+        model = representation_name(str(card.protocol["corpus"]), name)
+        registered[name] = register(bundles[name], model, tags, {}, example_row(utterances, root))
+    return registered
+
+
+def sweep_representations(
+    development: Examples, representations: Representations, settings: SweepSettings, tasks: Tasks
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Pretraining on mixtures of corpora and sets of modalities, each probed on this corpus; and what leaving this
+    corpus out of the mixture costs. Nothing unless `sweep.enabled`.
+    """
+    from demeanor.evaluation.probe import probe
+    from demeanor.training import tracking
+    from demeanor.training.representation import embed
+    from demeanor.training.representation_sweep import Combination, cost_of_leaving_out, sweep
+
+    if not settings.enabled:
+        return pd.DataFrame({"corpora": [], "modalities": []}), pd.DataFrame({"corpora": [], "modalities": []})
+    if settings.representation not in representations.root:
+        found = nearest(settings.representation, representations.root)
+        raise InputError("sweep", [f"there is no representation '{settings.representation}'.{found}"])
+    target = "+".join(sorted(development.utterances["corpus"].unique()))
+    corpora = {target: development, **{name: Examples.load(path) for name, path in settings.corpora.items()}}
+
+    def scores(bundle: Bundle, examples: Examples) -> dict[str, float]:
+        stream = embed(bundle, examples)
+        return {
+            f"{task.name}.{metric}": value
+            for task in tasks.root.values()
+            for metric, value in probe(stream, examples, task).items()
+            if metric not in ("utterances", "dimension") and "majority" not in metric and not metric.endswith("C")
+        }
+
+    def around(combination: Combination) -> Any:
+        parameters = {"corpora": combination.corpora, "modalities": combination.modalities}
+        return tracking.current().child(f"sweep {combination.name}", parameters, {"sweep": settings.representation})
+
+    chosen = representations.root[settings.representation]
+    table = sweep(chosen, corpora, target, settings.over, scores, around)
+    return table, cost_of_leaving_out(table, target, f"{tasks.first.name}.{tasks.first.selection_metric[0]}")

@@ -27,8 +27,22 @@ def create_pipeline() -> Pipeline:
             Node(
                 nodes.probe_representations,
                 ["development", "representation_streams", "representations", "params:tasks"],
-                "probe",
+                ["probe", "probe_text"],
                 name="probe_representations",
+                tags="tracked",
+            ),
+            Node(
+                nodes.register_representations,
+                ["representations", "params:registered_representations", "utterances", "media_root"],
+                "representation_registration",
+                name="register_representations",
+                tags="tracked",
+            ),
+            Node(
+                nodes.sweep_representations,
+                ["development", "params:representations", "params:sweep", "params:tasks"],
+                ["sweep", "sweep_costs"],
+                name="sweep_representations",
                 tags="tracked",
             ),
         ]

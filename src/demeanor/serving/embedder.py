@@ -1,0 +1,30 @@
+"""A representation that answers for raw recordings: one vector per utterance."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from demeanor.data.bundle import Bundle
+from demeanor.models.representation import layout_of
+from demeanor.serving.extraction import Extraction
+from demeanor.serving.recordings import Rows
+from demeanor.training.representation import embed
+
+
+class Embedder:
+    """Embeds raw rows (see demeanor.serving.recordings.COLUMNS) with the bundle of a representation."""
+
+    def __init__(self, bundle: Bundle):
+        layout_of(bundle)  # an error for the bundle of anything else
+        self.bundle = bundle
+        self.extraction = Extraction(bundle.card)
+
+    def predict(self, rows: Rows) -> pd.DataFrame:
+        """One row per input row, in order: utterance_id; embedding, a list of R numbers, None where there is none;
+        modalities that were used; problem, why there is no embedding, else empty."""
+        read = self.extraction(rows)
+        vectors = embed(self.bundle, read.examples).ragged
+        values = [vectors[name].reshape(-1).astype(float).tolist() for name in read.examples.ids]
+        complete = read.complete(pd.DataFrame({"embedding": pd.Series(values, dtype="object")}))
+        known = complete["embedding"].notna()
+        return complete.assign(embedding=complete["embedding"].where(known, None))

@@ -1,0 +1,114 @@
+"""Raw rows to the streams that a bundle reads, by the extractors of its training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from demeanor.data.bundle import BundleCard
+from demeanor.data.errors import DemeanorError, ProvenanceError
+from demeanor.data.examples import Examples
+from demeanor.data.ragged import Ragged
+from demeanor.data.stream import Stream
+from demeanor.features import extractor_from
+from demeanor.features.base import Clip, Extractor
+from demeanor.serving.recordings import Rows, clip_of, conversations, table_of, utterances_of
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What could be read of some rows.
+
+    ids       of all rows, in their order
+    examples  the rows of which there is something that the model reads
+    used      utterance -> modalities of which there is at least one step
+    problems  utterance -> why there is no answer
+    """
+
+    ids: list[str]
+    examples: Examples
+    used: Mapping[str, tuple[str, ...]]
+    problems: Mapping[str, str]
+
+    def complete(self, answers: pd.DataFrame) -> pd.DataFrame:
+        """`answers` has a row per example; the result one per row that was given, with its modalities and problem."""
+        result = answers.set_index(pd.Index(self.examples.ids)).reindex(self.ids)
+        result.insert(0, "utterance_id", result.index)
+        result["modalities"] = ["+".join(self.used.get(name, ())) for name in result.index]
+        result["problem"] = [self.problems.get(name, "") for name in result.index]
+        return result.reset_index(drop=True)
+
+
+class Extraction:
+    """The extractors of one bundle."""
+
+    def __init__(self, card: BundleCard):
+        self.inputs = card.raw_inputs
+
+    @cached_property
+    def extractors(self) -> dict[str, Extractor]:
+        """Stream -> the extractor that training used; ProvenanceError lists every stream that cannot be made here."""
+        built, problems = {}, []
+        for stream, specification in self.inputs.items():
+            try:
+                built[stream] = extractor_from(specification.provenance, stream)
+            except ProvenanceError as error:
+                problems.append(str(error))
+        if problems:
+            raise ProvenanceError("\n".join(problems))
+        return built
+
+    def __call__(self, rows: Rows) -> Extracted:
+        """See demeanor.serving.recordings.COLUMNS for the rows. What is wrong with a row is its own problem."""
+        table = table_of(rows)
+        utterances = utterances_of(table)
+        clips: dict[str, Clip] = {}
+        problems: dict[str, str] = {}
+        company = conversations(utterances)
+        for utterance, (_, row) in zip(utterances.itertuples(), table.iterrows(), strict=True):
+            name = str(utterance.utterance_id)
+            try:
+                clips[name] = clip_of(utterance, row, *company[name])
+            except DemeanorError as error:
+                problems[name] = " ".join(str(error).split())
+        streams = self._streams(clips, problems)
+        usable = utterances[~utterances["utterance_id"].isin(list(problems))]
+        used = self.modalities(Examples.of(usable, streams))
+        needed = ", ".join(sorted({value.modality for value in self.inputs.values()}))
+        for name, modalities in used.items():
+            if not modalities:
+                problems[name] = f"nothing in it that this model reads ({needed})"
+        examples = Examples.of(usable[~usable["utterance_id"].isin(list(problems))], streams)
+        return Extracted(list(utterances["utterance_id"]), examples, used, problems)
+
+    def modalities(self, examples: Examples) -> dict[str, tuple[str, ...]]:
+        """Utterance -> modalities of which the model is given at least one step."""
+        found: dict[str, set[str]] = {name: set() for name in examples.ids}
+        for stream, specification in self.inputs.items():
+            for name, length in zip(examples.ids, examples.stream(stream).ragged.lengths, strict=True):
+                if length:
+                    found[name].add(specification.modality)
+        return {name: tuple(sorted(modalities)) for name, modalities in found.items()}
+
+    def _streams(self, clips: Mapping[str, Clip], problems: dict[str, str]) -> dict[str, Stream]:
+        """Every stream that the model reads; a clip that an extractor cannot read gets a problem instead."""
+        streams = {}
+        for name, extractor in self.extractors.items():
+            sequences: dict[str, np.ndarray] = {}
+            for identity, clip in clips.items():
+                if identity in problems:
+                    continue
+                try:
+                    sequences[identity] = extractor.extract_clip(clip)
+                except DemeanorError as error:
+                    problems[identity] = " ".join(str(error).split())
+            ragged = Ragged.from_sequences(sequences, extractor.dimension, extractor.dtype)
+            streams[name] = Stream(name, ragged, extractor.provenance())
+        return {
+            name: stream.select([key for key in stream.ragged.ids if key not in problems])
+            for name, stream in streams.items()
+        }
