@@ -10,13 +10,25 @@ import yaml
 
 from tests.project import PROJECT, environment
 
-HEAVY = ("torch", "transformers", "mlflow", "librosa", "opensmile", "cv2", "av", "sklearn", "matplotlib", "pandera")
+HEAVY = (
+    "torch",
+    "transformers",
+    "mlflow",
+    "optuna",
+    "librosa",
+    "opensmile",
+    "cv2",
+    "av",
+    "sklearn",
+    "matplotlib",
+    "pandera",
+)
 MAKE_PIPELINES = """
 import sys
 import demeanor.settings
 from demeanor.pipeline_registry import register_pipelines
 assert set(register_pipelines()) == {"__default__", "ingestion", "feature_engineering", "representation_learning",
-                                     "fusion_training", "evaluation"}
+                                     "fusion_training", "evaluation", "tuning"}
 """
 
 

@@ -90,6 +90,25 @@ class _Folder(AbstractDataset):
         return self._filepath
 
 
+class EnvironmentFolder(_Folder):
+    """A configuration environment of Kedro: file name -> parameters, written as YAML, the whole folder at once."""
+
+    def load(self) -> dict[str, Any]:
+        import yaml
+
+        folder = self._require("tuning")
+        return {path.name: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.yml"))}
+
+    def save(self, data: dict[str, Any]) -> None:
+        import yaml
+
+        with write_atomically(self._filepath) as temporary:
+            temporary.mkdir()
+            for name, values in data.items():
+                text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110)
+                (temporary / name).write_text(f"# Written by the tuning pipeline.\n{text}", encoding="utf-8")
+
+
 class StreamsFolder(_Folder):
     """Streams by name, one memory-mapped safetensors file each."""
 

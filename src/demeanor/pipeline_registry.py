@@ -1,4 +1,4 @@
-"""The five pipelines, named one by one: Kedro then imports only what is asked for."""
+"""The pipelines, named one by one: Kedro then imports only what is asked for."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from kedro.pipeline import Pipeline
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """Name -> pipeline; `__default__` is all five in order."""
+    """Name -> pipeline; `__default__` is all five in order, `tuning` is asked for by name."""
     from demeanor.pipelines import (
         evaluation,
         feature_engineering,
         fusion_training,
         ingestion,
         representation_learning,
+        tuning,
     )
     from demeanor.pipelines.boxes import boxed
 
@@ -25,4 +26,4 @@ def register_pipelines() -> dict[str, Pipeline]:
         "evaluation": evaluation.create_pipeline(),
     }
     boxes = {**pipelines, "fusion_training": boxed(fusion, "fusion_training", ["bundles"])}
-    return {**pipelines, "__default__": sum(boxes.values(), Pipeline([]))}
+    return {**pipelines, "tuning": tuning.create_pipeline(), "__default__": sum(boxes.values(), Pipeline([]))}

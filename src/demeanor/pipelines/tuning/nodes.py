@@ -1,0 +1,48 @@
+"""Development examples in; a table of trials and the parameters with the best settings found out."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from demeanor.data.errors import InputError, nearest
+from demeanor.data.examples import Examples
+from demeanor.data.task import Tasks
+from demeanor.pipelines.fusion_training.nodes import validation_score
+from demeanor.training.tuning_settings import TuningSettings
+
+logger = logging.getLogger(__name__)
+
+
+def tune_branches(
+    development: Examples, tuning: TuningSettings, tasks: Tasks, checkpoints: str, parameters: dict[str, Any]
+) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
+    """Search the settings of the branches named in `tuning`.
+
+    Returns the trials and the files of a Kedro environment: all parameters of this run with the best settings in
+    their places, so that the environment says the same whichever one the search ran in.
+    """
+    from demeanor.training.tuning import Search
+
+    missing = [
+        f"there is no branch '{branch}'.{nearest(branch, parameters['branches'])}"
+        for branch in tuning.branches
+        if branch not in parameters["branches"]
+    ]
+    if missing:
+        raise InputError("tuning.branches", missing)
+    found, tables = dict(parameters), []
+    for branch in tuning.branches:
+        search = Search(
+            branch, parameters[branch], tuning, development, tasks, validation_score,
+            Path(tuning.folder) / f"{branch}.db", checkpoints,
+        )  # fmt: skip
+        tuned = search.run()
+        found[branch] = tuned.block
+        tables.append(tuned.trials)
+    logger.info("found settings: kedro run --env %s_tuned --pipelines fusion_training", tuning.corpus)
+    files = {"globals.yml": {"corpus": tuning.corpus}, "parameters.yml": found}
+    return pd.concat(tables, ignore_index=True), files
