@@ -32,6 +32,7 @@ SYSTEMS: dict[str, str] = {
     "mlf_dnn": "demeanor.models.multitask:MLFDNN",
     "mtfn": "demeanor.models.multitask:MTFN",
     "mlmf": "demeanor.models.multitask:MLMF",
+    "contextual_lstm": "demeanor.models.contextual_lstm:ContextualLSTM",
     "multilogue_net": "demeanor.models.multilogue_net:MultilogueNet",
     "mmml": "demeanor.models.mmml:MMML",
     "mmml_dialogue": "demeanor.models.mmml:MMMLDialogue",
