@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import BaseModel
 
 from demeanor.data.errors import InputError, nearest
 from demeanor.data.examples import Examples
@@ -34,10 +35,10 @@ def tune_branches(
     ]
     if missing:
         raise InputError("tuning.branches", missing)
-    found, tables = dict(parameters), []
+    found, tables = {name: plain(value) for name, value in parameters.items()}, []
     for branch in tuning.branches:
         search = Search(
-            branch, parameters[branch], tuning, development, tasks, validation_score,
+            branch, found[branch], tuning, development, tasks, validation_score,
             Path(tuning.folder) / f"{branch}.db", checkpoints,
         )  # fmt: skip
         tuned = search.run()
@@ -46,3 +47,8 @@ def tune_branches(
     logger.info("found settings: kedro run --env %s_tuned --pipelines fusion_training", tuning.corpus)
     files = {"globals.yml": {"corpus": tuning.corpus}, "parameters.yml": found}
     return pd.concat(tables, ignore_index=True), files
+
+
+def plain(value: Any) -> Any:
+    """What a parameter file can hold: Kedro has made models of those parameters that this pipeline's nodes take."""
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
