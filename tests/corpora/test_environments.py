@@ -12,6 +12,7 @@ from demeanor.corpora.doctor import DoctorSettings
 from demeanor.data.task import Tasks
 from demeanor.training.representation_settings import RepresentationSettings
 from demeanor.training.settings import BranchSettings
+from demeanor.training.tuning_settings import TuningSettings, branch_with
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 ENVIRONMENTS = sorted(path.parent.name for path in CONF.glob("*/parameters_ingestion.yml"))
@@ -41,6 +42,10 @@ def test_settings_are_understood(environment):
     for branch in parameters["branches"]:
         settings = BranchSettings.model_validate(parameters[branch])
         assert settings.task in tasks.root
+    # Branches that stand ready without being named are understood, too.
+    for block in parameters.values():
+        if isinstance(block, dict) and "system" in block:
+            BranchSettings.model_validate(block)
     for representation in parameters["representations"].values():
         RepresentationSettings.model_validate(representation)
 
@@ -56,3 +61,14 @@ def test_streams_are_made_or_come_with_the_corpus(environment):
     }.get(parameters["corpus"]["reader"], set())
     used = {stream for branch in parameters["branches"] for stream in parameters[branch]["streams"].values()}
     assert used <= made | imported | {"audio.waveform"}
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("*/parameters_tuning.yml")), ids=lambda path: path.parent.name)
+def test_spaces_to_search_belong_to_branches(path):
+    text = path.read_text(encoding="utf-8").replace("${globals:corpus}", path.parent.name)
+    tuning = TuningSettings.model_validate(yaml.safe_load(text)["tuning"])
+    parameters = load(path.parent.name)
+    for branch in tuning.space:
+        values = {name: value.first for name, value in tuning.ranges(branch).items()}
+        branch_with(parameters[branch], values, tuning.seeds)
+    assert set(tuning.branches) <= set(parameters["branches"])

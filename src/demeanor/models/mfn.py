@@ -30,7 +30,12 @@ class MFNSettings(Settings):
     retain_hidden: int = Field(default=64, gt=0, description="of the gate on the old memory")
     update_hidden: int = Field(default=64, gt=0, description="of the gate on the proposal")
     output_hidden: int = Field(default=64, gt=0)
-    dropout: float = Field(default=0.3, ge=0, lt=1)
+    dropout: float = Field(default=0.3, ge=0, lt=1, description="of every network that has none of its own")
+    attention_dropout: float | None = Field(default=None, ge=0, lt=1)
+    candidate_dropout: float | None = Field(default=None, ge=0, lt=1)
+    retain_dropout: float | None = Field(default=None, ge=0, lt=1)
+    update_dropout: float | None = Field(default=None, ge=0, lt=1)
+    output_dropout: float | None = Field(default=None, ge=0, lt=1)
     reference: bool = Field(default=False, description="padding taken for data, as published")
 
 
@@ -62,11 +67,16 @@ class MFN(AlignedSystem):
         self.cells = nn.ModuleDict({name: nn.LSTMCell(inputs[name].dimension, size) for name, size in sizes.items()})
         self.sizes = sizes
         whole, memory = sum(sizes.values()), settings.memory
-        self.attention = Network(2 * whole, settings.attention_hidden, 2 * whole, settings.dropout)
-        self.candidate = Network(2 * whole, settings.candidate_hidden, memory, settings.dropout)
-        self.retain = Network(2 * whole + memory, settings.retain_hidden, memory, settings.dropout)
-        self.update = Network(2 * whole + memory, settings.update_hidden, memory, settings.dropout)
-        self.head = Network(whole + memory, settings.output_hidden, task.outputs, settings.dropout)
+        self.attention = self.network("attention", 2 * whole, 2 * whole)
+        self.candidate = self.network("candidate", 2 * whole, memory)
+        self.retain = self.network("retain", 2 * whole + memory, memory)
+        self.update = self.network("update", 2 * whole + memory, memory)
+        self.head = self.network("output", whole + memory, task.outputs)
+
+    def network(self, name: str, width: int, output: int) -> Network:
+        own = getattr(self.settings, f"{name}_dropout")
+        hidden = getattr(self.settings, f"{name}_hidden")
+        return Network(width, hidden, output, self.settings.dropout if own is None else own)
 
     @classmethod
     def tiny(cls) -> MFNSettings:

@@ -168,9 +168,13 @@ class Loop:
         return {name: float(value.detach()) for name, value in terms.items()}, output
 
     def _step(self) -> None:
-        if self.training.clip_norm is not None:
+        norm, value = self.training.clip_norm, self.training.clip_value
+        if norm is not None or value is not None:
             self.scaler.unscale_(self.optimiser)
-            torch.nn.utils.clip_grad_norm_(self.system.parameters(), self.training.clip_norm)
+        if value is not None:
+            torch.nn.utils.clip_grad_value_(self.system.parameters(), value)
+        if norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.system.parameters(), norm)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.optimiser.zero_grad(set_to_none=True)
