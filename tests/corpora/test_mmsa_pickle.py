@@ -202,6 +202,12 @@ MUTATIONS = {
     "repeated ids": (lambda c: change(c["train"], "id", ["a$_$1"] * 5), "more than once"),
     "unsafe ids": (lambda c: change(c["train"], "id", [f"../../etc$_${n}" for n in range(5)]), "no names"),
     "ids are dicts": (lambda c: change(c["train"], "id", [{}] * 5), "instead of a string"),
+    "flat tokens": (lambda c: change(c["train"], "text_bert", c["train"]["text_bert"][:, 0]), "expected \\[utterances"),
+    "four rows of tokens": (lambda c: change(c["train"], "text_bert", np.ones((5, 4, 7))), "3, length"),
+    "mask before ids": (
+        lambda c: change(c["train"], "text_bert", np.asarray(c["train"]["text_bert"])[:, [1, 0, 2]]),
+        "ids, mask and segments",
+    ),
     "no feature": (lambda c: [p.pop(k) for p in c.values() for k in FEATURES], "there is no feature"),
 }  # fmt: skip
 

@@ -162,6 +162,13 @@ def _shaped(array: np.ndarray, key: str, split: str, problems: list[str], findin
             wrong = ~((ids >= 0) & (ids < LARGEST_TOKEN) & (ids == np.floor(ids)))
         if wrong.any():
             problems.append(f"{split}/{key}: {int(wrong.sum())} token ids are negative, not whole or not finite")
+        mask = np.asarray(array[:, 1])
+        strange = int(((mask != 0) & (mask != 1)).sum())
+        if strange:
+            problems.append(
+                f"{split}/{key}: {strange} values of the attention mask are neither 0 nor 1; its three rows are ids, "
+                "mask and segments, in this order"
+            )
     return array
 
 
