@@ -104,12 +104,14 @@ class CorpusSettings(Settings):
     """The `corpus` entry of the parameters: which reader, and what it is told.
 
     `options` are checked against the reader's own settings as soon as the parameters are loaded. `split`, if given,
-    takes the place of the split that the corpus comes with (demeanor.corpora.splits.SplitSettings).
+    takes the place of the split that the corpus comes with (demeanor.corpora.splits.SplitSettings). `weaken_valid`,
+    stream -> share, is for features that have seen the labels (demeanor.corpora.weakening).
     """
 
     reader: str = Field(description="one of demeanor.corpora.READERS")
     options: dict[str, Any] = Field(default_factory=dict)
     split: dict[str, Any] | None = None
+    weaken_valid: dict[str, float] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _options_fit_the_reader(self) -> CorpusSettings:
@@ -127,12 +129,20 @@ class CorpusSettings(Settings):
 
     def read(self, output: Path) -> Corpus:
         from demeanor.corpora import find_reader
-        from demeanor.corpora.splits import SplitSettings
 
         reader = find_reader(self.reader)
         corpus = reader().read(reader.settings_type.model_validate(self.options), output)
-        if self.split is None:
-            return corpus
+        if self.split is not None:
+            corpus = self._split(corpus)
+        if self.weaken_valid:
+            from demeanor.corpora.weakening import weaken
+
+            corpus = weaken(corpus, self.weaken_valid, output)
+        return corpus
+
+    def _split(self, corpus: Corpus) -> Corpus:
+        from demeanor.corpora.splits import SplitSettings
+
         made = SplitSettings.model_validate(self.split).make(corpus.utterances)
         counted = ", ".join(f"{count} {part}" for part, count in made.counts().items())
         finding = Finding("own_split", "note", f"split '{made.name}' ({counted}), sha256 {made.sha256[:16]}")

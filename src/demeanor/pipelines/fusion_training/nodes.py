@@ -101,9 +101,10 @@ def gather_bundles(**bundles: dict[str, Bundle]) -> dict[str, dict[str, Bundle]]
 
 
 def draw_training(tasks: Tasks, **histories: pd.DataFrame) -> Any:
-    """Loss and validation metric per epoch of every branch, for the first task."""
+    """Loss and validation metric per epoch of every branch, for the first task that any of them was trained for."""
     from demeanor.evaluation.curves import training_curves
 
-    metric = tasks.first.selection_metric[0]
-    rows = [table for table in histories.values() if f"valid_{metric}" in table]
+    metrics = [task.selection_metric[0] for task in tasks.root.values()]
+    found = {metric: [table for table in histories.values() if f"valid_{metric}" in table] for metric in metrics}
+    metric, rows = next((metric, rows) for metric, rows in found.items() if rows)
     return training_curves(pd.concat(rows, ignore_index=True), metric=f"valid_{metric}")
