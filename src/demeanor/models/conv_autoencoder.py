@@ -24,14 +24,8 @@ from torch.nn import functional
 
 from demeanor.data.errors import InputError
 from demeanor.data.settings import Settings
-from demeanor.models.convolution import (
-    convolve,
-    lay_out,
-    pool_pairs,
-    put_rows,
-    take_rows,
-    unpool_pairs,
-)
+from demeanor.models.convolution import convolve, lay_out, pool_pairs, unpool_pairs
+from demeanor.models.normalised_maps import normalise
 from demeanor.models.representation import Layout, RepresentationCard, RepresentationModel, reconstruction_terms
 
 KERNELS = (3, 3, 5, 5)
@@ -66,21 +60,11 @@ def _block(convolution: nn.Module, channels: int) -> nn.Sequential:
 
 
 def run_block(block: nn.Sequential, values: Tensor, places: Int[Tensor, " observed"] | None) -> Tensor:
-    """Convolution, batch norm, GELU. With `places` (see Places) the rest of the map is zero and enters no statistic.
-
-    The observed positions are gathered first: statistics are then the ordinary ones of fewer rows, and what is
-    padding costs nothing.
-    """
+    """Convolution, batch norm, GELU. With `places` (see Places) the rest of the map is zero and enters no statistic."""
     layer, norm = block[0], block[1]
     assert isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
-    values = convolve(layer, values)
-    if places is None:
-        return functional.gelu(norm(values))
-    batch, channels, height, width = values.shape
-    rows = take_rows(values.permute(0, 2, 3, 1).reshape(-1, channels), places)
-    rows = functional.gelu(norm(rows[:, :, None, None])[:, :, 0, 0])
-    laid = put_rows(rows, places, batch * height * width).view(batch, height, width, channels)
-    return laid.permute(0, 3, 1, 2)
+    assert isinstance(norm, nn.BatchNorm2d)
+    return normalise(norm, convolve(layer, values), places)
 
 
 class Encoder(nn.Module):

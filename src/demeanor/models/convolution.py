@@ -49,12 +49,29 @@ def pool_pairs(values: Tensor) -> tuple[Tensor, Tensor]:
 
     Of equal values the first in row-major order wins; an odd last row or column is left out.
     """
-    return functional.max_pool2d(values, 2, return_indices=True)
+    return _Pool.apply(values)
 
 
 def unpool_pairs(values: Tensor, switches: Tensor, shape: torch.Size) -> Tensor:
     """Put each value back where it came from, zeros elsewhere: [B, C, h, w] -> [B, C, H, W]."""
     return _Unpool.apply(values, switches, shape[-2], shape[-1])
+
+
+class _Pool(torch.autograd.Function):
+    """functional.max_pool2d, whose way back needs the switches alone: the map that was pooled can be forgotten."""
+
+    @staticmethod
+    def forward(ctx, values: Tensor) -> tuple[Tensor, Tensor]:
+        found, switches = functional.max_pool2d(values, 2, return_indices=True)
+        ctx.size = values.shape[-2:]
+        ctx.save_for_backward(switches)
+        ctx.mark_non_differentiable(switches)
+        return found, switches
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor, _: Tensor):
+        (switches,) = ctx.saved_tensors
+        return functional.max_unpool2d(gradient, switches, (2, 2), output_size=list(ctx.size))
 
 
 class _Unpool(torch.autograd.Function):

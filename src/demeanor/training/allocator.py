@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
+import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 KEPT, USUAL = 1 << 30, 128 * 1024
+#: Free memory is given back when the process is larger than after its first step by this factor.
+GROWTH = 4 / 3
+PAGE = resource.getpagesize()
 
 
 def _library() -> ctypes.CDLL | None:
@@ -20,8 +23,41 @@ def _library() -> ctypes.CDLL | None:
     return library if hasattr(library, "gnu_get_libc_version") and hasattr(library, "mallopt") else None
 
 
+class Kept:
+    """What `kept_memory` lends: call `settle` after every step."""
+
+    def __init__(self, library: ctypes.CDLL | None):
+        self.library = library
+        self.limit = 0.0
+        self.given_back = False
+
+    def settle(self) -> None:
+        """Give free memory back once the process has grown by a third since it last did.
+
+        Steps over different words need blocks of different sizes, between which holes stay that fit none of the next
+        ones: a long training would take several times what its largest step needs. Doing this after each step would
+        cost what keeping the memory saves.
+        """
+        if self.library is None:
+            return
+        resident = _resident()
+        if not self.limit or self.given_back:
+            # After the first step, and again after a step that began with nothing kept: what a step truly needs.
+            self.limit = max(self.limit, resident * GROWTH)
+            self.given_back = False
+        elif resident > self.limit:
+            self.library.malloc_trim(0)
+            self.given_back = True
+
+
+def _resident() -> float:
+    """Bytes of this process in memory."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return float(file.read().split()[1]) * PAGE
+
+
 @contextmanager
-def kept_memory() -> Iterator[None]:
+def kept_memory() -> Iterator[Kept]:
     """Within the block freed memory stays with the process; afterwards it goes back to the system.
 
     glibc maps each large tensor anew and gives it back when it is freed, and the system zeroes every page of it on
@@ -29,12 +65,12 @@ def kept_memory() -> Iterator[None]:
     """
     library = _library()
     if library is None:
-        yield
+        yield Kept(None)
         return
     library.mallopt(MMAP_THRESHOLD, KEPT)
     library.mallopt(TRIM_THRESHOLD, KEPT)
     try:
-        yield
+        yield Kept(library)
     finally:
         library.mallopt(MMAP_THRESHOLD, USUAL)
         library.mallopt(TRIM_THRESHOLD, USUAL)

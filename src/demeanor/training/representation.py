@@ -29,7 +29,7 @@ from demeanor.models.representation import (
     expand_mask,
     layout_of,
 )
-from demeanor.training.allocator import kept_memory
+from demeanor.training.allocator import Kept, kept_memory
 from demeanor.training.checkpoint import Checkpoint, identity_of
 from demeanor.training.collapse import CollapsedEncoderError, latent_health
 from demeanor.training.representation_inputs import Preparation, output_provenance, specification
@@ -84,8 +84,8 @@ def pretrain(
         if model.closed_form:
             history = _solve(model, train, valid, on_epoch)
         else:
-            with kept_memory():
-                history = _loop(model, settings, train, valid, seed, on_epoch, checkpoint)
+            with kept_memory() as memory:
+                history = _loop(model, settings, train, valid, seed, on_epoch, checkpoint, memory)
     best = min(history, key=lambda entry: entry["valid_loss"])
     health = latent_health(model, valid[0])
     if health.collapsed and settings.collapse == "stop":
@@ -169,6 +169,7 @@ def _loop(
     seed: int,
     on_epoch: Report | None,
     checkpoint: Checkpoint,
+    memory: Kept,
 ) -> list[dict[str, float]]:
     device = choose_device(settings.device)
     model.to(device)
@@ -187,7 +188,7 @@ def _loop(
         # Seeded anew each epoch, so that a training that was killed goes on as if it had not been.
         torch.manual_seed(seed * 100_003 + epoch)
         entry = {"epoch": float(epoch), "learning_rate": float(optimiser.param_groups[0]["lr"])}
-        entry |= _train_epoch(model, settings, optimiser, *train) | evaluate(model, *valid)
+        entry |= _train_epoch(model, settings, optimiser, *train, memory) | evaluate(model, *valid)
         health = latent_health(model, valid[0])
         entry |= {"latent_variance": health.variance, "latent_sensitivity": health.sensitivity}
         if not np.isfinite(entry["train_loss"]):
@@ -219,6 +220,7 @@ def _train_epoch(
     optimiser: torch.optim.Optimizer,
     matrix: Tensor,
     mask: Tensor,
+    memory: Kept,
 ) -> dict[str, float]:
     """One pass over the train split; the data are on the device already."""
     started = time.perf_counter()
@@ -232,6 +234,8 @@ def _train_epoch(
         loss.backward()
         optimiser.step()
         total += loss.detach().double() * len(rows)
+        del loss
+        memory.settle()
     train_loss = float(total) / len(matrix)
     seconds = time.perf_counter() - started
     return {"train_loss": train_loss, "words_per_second": float(mask.any(dim=2).sum()) / max(seconds, 1e-9)}
