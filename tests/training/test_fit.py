@@ -15,6 +15,7 @@ from demeanor.data.stream import Stream
 from demeanor.training.fit import fit
 from demeanor.training.inference import predict
 from demeanor.training.loop import TrainingFailed
+from demeanor.training.schedules import plateaus
 from demeanor.training.settings import BranchSettings, TrainingSettings
 from tests.toy import EMOTION, EMOTIONS, SENTIMENT, toy_examples, toy_score
 
@@ -181,3 +182,28 @@ def test_checkpoints_leave_frozen_encoders_out_and_go_on_with_the_same_ones_alon
         encoder.embeddings.word_embeddings.weight.add_(1.0)
     encoder.save_pretrained(tmp_path / "encoder")
     assert run(tmp_path / "a").bundle.weights_sha256 == run().bundle.weights_sha256 != whole.bundle.weights_sha256
+
+
+def test_the_rate_falls_on_plateaus_as_torch_lets_it_and_a_resumed_training_remembers(development, tmp_path):
+    losses = [1.0, 0.9, 0.9, 0.95, 0.91, 0.92, 0.8, 0.8, 0.81, 0.82, 0.83]
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimiser = torch.optim.SGD([parameter], lr=1.0)
+    torchs = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, patience=2)
+    for number, loss in enumerate(losses, 1):
+        torchs.step(loss)
+        assert optimiser.param_groups[0]["lr"] == pytest.approx(0.1 ** plateaus(losses[:number], 2))
+    settings = branch(schedule="plateau", plateau_patience=0, learning_rate=0.3, epochs=6)
+    whole = fit("plateau", settings, SENTIMENT, development, 1, toy_score, progress=False)
+    rates = [row["learning_rate"] for row in whole.history]
+    assert rates[0] == 0.3
+    assert rates[-1] < 0.3
+
+    def stop(row: dict[str, float], epoch: int) -> None:
+        if epoch == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit("plateau", settings, SENTIMENT, development, 1, toy_score, stop, tmp_path, progress=False)
+    again = fit("plateau", settings, SENTIMENT, development, 1, toy_score, checkpoints=tmp_path, progress=False)
+    assert [row["learning_rate"] for row in again.history] == rates
+    assert [row["valid_loss"] for row in again.history] == [row["valid_loss"] for row in whole.history]

@@ -21,6 +21,7 @@ from demeanor.models.base import System
 from demeanor.training.batches import Batches, drop_roles
 from demeanor.training.checkpoint import Checkpoint
 from demeanor.training.processes import Processes
+from demeanor.training.schedules import plateaus, schedule
 from demeanor.training.settings import TrainingSettings
 
 Score = Callable[[Task, np.ndarray, np.ndarray], dict[str, float]]
@@ -56,8 +57,11 @@ class Loop:
         self.scaler = torch.amp.GradScaler(device.type, enabled=training.precision == "float16")
         self.planned = len(self._plan(epoch=1))
         steps = training.epochs * math.ceil(self.planned / training.accumulate)
-        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimiser, schedule(training, steps))
         self.history: list[dict[str, float]] = []
+        factor = schedule(training, steps)
+        if training.schedule == "plateau":
+            factor = self._plateau_factor
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimiser, factor)
         self.best_epoch = 0
         self._best_weights: dict[str, torch.Tensor] = {}
         #: What no step changes is in the pretrained encoder already: an epoch's checkpoint need not hold it again.
@@ -80,6 +84,9 @@ class Loop:
             while len(self.history) < self.training.epochs and not self._exhausted():
                 row = self._epoch(forward, len(self.history) + 1)
                 self.history.append(row)
+                if self.training.schedule == "plateau":
+                    for group, rate in zip(self.optimiser.param_groups, self.scheduler.base_lrs, strict=True):
+                        group["lr"] = rate * self._plateau_factor()
                 improved = self._improved()
                 if improved:
                     self.best_epoch = len(self.history)
@@ -213,6 +220,10 @@ class Loop:
         best = self.history[self.best_epoch - 1][self._watched]
         return value < best if self.selection[1] == "min" else value > best
 
+    def _plateau_factor(self, step: int = 0) -> float:
+        losses = [row["valid_loss"] for row in self.history]
+        return 0.1 ** plateaus(losses, self.training.plateau_patience)
+
     def _exhausted(self) -> bool:
         return len(self.history) - self.best_epoch >= self.training.patience
 
@@ -246,21 +257,6 @@ def selection_of(task: Task, training: TrainingSettings) -> tuple[str, str]:
         return task.selection_metric
     lower = training.selection in {"loss", "MAE"}
     return training.selection, "min" if lower else "max"
-
-
-def schedule(training: TrainingSettings, steps: int) -> Callable[[int], float]:
-    """Factor of the learning rate at each optimiser step."""
-    warm = int(training.warmup * steps)
-
-    def factor(step: int) -> float:
-        if step < warm:
-            return (step + 1) / warm
-        if training.schedule == "constant":
-            return 1.0
-        done = min((step - warm) / max(steps - warm, 1), 1.0)
-        return 1.0 - done if training.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * done))
-
-    return factor
 
 
 def mixed(seed: int, epoch: int) -> int:

@@ -30,7 +30,8 @@ class TrainingSettings(Settings):
     weight_decay: float = Field(default=1e-2, ge=0)
     clip_norm: float | None = Field(default=1.0, gt=0)
     clip_value: float | None = Field(default=None, gt=0, description="largest entry of a gradient")
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    schedule: Literal["constant", "linear", "cosine", "plateau"] = "constant"
+    plateau_patience: int = Field(default=5, ge=0, description="plateau: epochs without a lower validation loss")
     warmup: float = Field(default=0.0, ge=0, lt=1, description="share of all steps with a rising learning rate")
     modality_dropout: float = Field(default=0.0, ge=0, lt=1, description="chance that a role of a row is left out")
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
