@@ -9,7 +9,7 @@ from demeanor.data.batch import Padded
 from demeanor.data.errors import InputError
 from demeanor.models.alignment import spread
 from demeanor.models.crossmodal import visibility
-from demeanor.models.layers import LastState, load_renamed
+from demeanor.models.layers import LastState, QuickDropout, load_renamed
 from demeanor.models.mag_bert import AdaptationGate
 from demeanor.models.misa import moment_discrepancy, orthogonality
 from demeanor.models.mmim import Likelihood, contrastive, entropy
@@ -186,3 +186,20 @@ def test_as_published_padding_is_data(name: str) -> None:
         published = type(system)(system.settings.model_copy(update={"reference": True}), inputs, system.task)
         found.append(published.eval()(batch).prediction)
     assert not torch.allclose(*found)
+
+
+def test_quick_dropout_keeps_the_mean_and_drops_the_same_entries_of_the_gradient() -> None:
+    torch.manual_seed(0)
+    layer = QuickDropout(0.3)
+    values = torch.ones(400, 501, requires_grad=True)
+    found = layer(values)
+    assert float((found == 0).float().mean()) == pytest.approx(0.3, abs=0.01)
+    assert float(found.detach().mean()) == pytest.approx(1.0, abs=0.01)
+    # Each of the four entries of a draw is as likely to go as the others.
+    shares = (found.flatten()[: 400 * 500].view(-1, 4) == 0).float().mean(dim=0)
+    assert torch.allclose(shares, torch.full((4,), 0.3), atol=0.01)
+    found.sum().backward()
+    assert torch.equal(values.grad, found.detach())
+    assert torch.equal(layer.eval()(values), values)
+    torch.manual_seed(0)
+    assert torch.equal(layer.train()(values), found)

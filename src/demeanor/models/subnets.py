@@ -17,7 +17,7 @@ from torch.nn import functional
 from demeanor.data.batch import Batch, Padded
 from demeanor.data.settings import Settings
 from demeanor.models.base import Role, System, masked_mean
-from demeanor.models.layers import Absence, LastState, clean
+from demeanor.models.layers import Absence, LastState, QuickDropout, clean
 
 ROLES: Mapping[str, Role] = {
     "text": Role("text", normalised=False, description="frozen word states"),
@@ -103,7 +103,7 @@ class Perceptron(nn.Module):
 
     def __init__(self, width: int, hidden: int, outputs: int, dropout: float):
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = QuickDropout(dropout)  # TFN's input has 140,000 columns
         self.first = nn.Linear(width, hidden)
         self.second = nn.Linear(hidden, hidden)
         self.third = nn.Linear(hidden, outputs)
