@@ -100,3 +100,15 @@ def test_an_absent_modality_has_no_unimodal_loss() -> None:
     silent = batch.without(["audio"])
     assert float(system.loss(system(silent), silent)["audio"].detach()) == 0.0
     assert float(terms["audio"].detach()) > 0.0
+
+
+def test_the_first_state_alone_is_that_of_the_whole_encoder() -> None:
+    system = build("self_mm", tokens=True).eval()
+    padded = example_batch(system)["text"]
+    whole, short = system.text(padded)[0], system.text(padded, first=True)[0]
+    assert short.shape[1] == 1
+    assert torch.allclose(short[:, 0], whole[:, 0], atol=1e-6)
+    assert system.text(padded)[0].shape == whole.shape
+    (gradient,) = torch.autograd.grad(short[:, 0].sum(), [next(system.text.parameters())], retain_graph=True)
+    (expected,) = torch.autograd.grad(whole[:, 0].sum(), [next(system.text.parameters())])
+    assert torch.allclose(gradient, expected, atol=1e-5)

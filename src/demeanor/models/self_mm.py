@@ -144,7 +144,7 @@ class SelfMM(SelfSupervised):
         return self.output_of(states)
 
     def pooled_text(self, batch: Batch) -> Float[Tensor, "batch dimension"]:
-        states, mask = self.text(clean(batch["text"]))
+        states, mask = self.text(clean(batch["text"]), first=self.pooling == "first")
         return states[:, 0] if self.pooling == "first" else masked_mean(states, mask)
 
     def parameter_groups(self, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:

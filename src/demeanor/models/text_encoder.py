@@ -63,11 +63,13 @@ class TextEncoder(nn.Module):
         return self
 
     def forward(
-        self, padded: Padded, adapt: Callable[[Tensor], Tensor] | None = None
+        self, padded: Padded, adapt: Callable[[Tensor], Tensor] | None = None, first: bool = False
     ) -> tuple[Float[Tensor, "batch time dimension"], Bool[Tensor, "batch time"]]:
         """States and mask. A row without text has a mask of False and states that mean nothing.
 
         adapt changes what the encoder's embeddings hand to its first layer (frozen features: the features).
+        first: nobody looks beyond the first state, so that an encoder of the BERT family need not compute the others in
+        its last layer; what is returned may then hold one step alone.
         """
         padded = clean(padded)
         if self.network is None:
@@ -83,7 +85,7 @@ class TextEncoder(nn.Module):
         visible = mask.clone()
         visible[:, 0] = True
         trained = (self.finetune or adapt is not None) and torch.is_grad_enabled()
-        with torch.set_grad_enabled(trained), self.adapted(adapt):
+        with torch.set_grad_enabled(trained), self.adapted(adapt), self.shortened(first):
             states = self.network(
                 input_ids=ids.long().masked_fill(~mask, self.padding), attention_mask=visible.to(torch.long)
             ).last_hidden_state
@@ -100,6 +102,24 @@ class TextEncoder(nn.Module):
             kind = self.configuration.get("model_type")
             raise InputError("text encoder", [f"a {kind} has no `embeddings` to adapt"], "Use one of the BERT family.")
         handle = embeddings.register_forward_hook(lambda module, given, found: adapt(found))
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    @contextlib.contextmanager
+    def shortened(self, first: bool) -> Iterator[None]:
+        """Let the last layer's feed-forward see the first position alone for one pass: a twentieth of a BERT."""
+        layers = getattr(getattr(self.network, "encoder", None), "layer", None)
+        last: Any = layers[-1] if isinstance(layers, nn.ModuleList) and len(layers) else None
+        if not first or not (hasattr(last, "attention") and hasattr(last, "intermediate")):
+            yield
+            return
+
+        def cut(module: nn.Module, given: Any, found: Any) -> Any:
+            return found[:, :1] if isinstance(found, Tensor) else (found[0][:, :1], *found[1:])
+
+        handle = last.attention.register_forward_hook(cut)
         try:
             yield
         finally:

@@ -216,7 +216,8 @@ class Search:
                 "branch": self.branch,
                 "trial": trial.number,
                 "state": trial.state.name.lower(),
-                self.metric: math.nan if trial.value is None else trial.value,
+                # Of a pruned trial Optuna keeps its last epoch's, which is no score.
+                self.metric: trial.value if trial.state.name == "COMPLETE" else math.nan,
                 "epochs": len(trial.intermediate_values),
                 "seconds": trial.duration.total_seconds() if trial.duration else math.nan,
                 **trial.params,
