@@ -247,10 +247,10 @@ def explanation(rows: list[dict[str, Any]]) -> str:
         "for data, too (`as published`), errors agree within what other draws and another order of clips make of them."
     )
     lines.append(
-        "What saves time is that only real steps are computed: about a third of them, in batches of like lengths. It does\n"
-        "not help TFN, whose time is its layer of nine million weights behind an outer product of 140,000 columns, and\n"
-        "its memory traffic; LF-DNN's shorter recurrence runs at a lower rate than MMSA's long one. Of the memory, some\n"
-        "300 MiB are Python with torch and pandas; three copies of BERT's weights (gradients, two of Adam) are 1.3 GiB."
+        "What saves time is that only real steps are computed: about a third of them, in batches of like lengths.\n"
+        "It does not help TFN, whose time is the memory traffic of nine million weights behind an outer product of\n"
+        "140,000 columns; LF-DNN's shorter recurrence runs at a lower rate than MMSA's long one. Of the memory, some\n"
+        "300 MiB are Python with torch and pandas, and BERT's gradients and Adam's two moments are 1.3 GiB."
     )
     return "\n\n".join(lines)
 
