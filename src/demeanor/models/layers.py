@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from demeanor.data.batch import Padded
@@ -57,23 +56,20 @@ class AbsentStep(nn.Module):
         return Padded(values, mask)
 
 
-class QuickDropout(nn.Module):
-    """Dropout for very wide activations on a CPU, where drawing and keeping the mask costs more than the layer itself.
+LARGE = 1 << 15
+
+
+class QuickDropout(nn.Dropout):
+    """Dropout for large activations on a CPU, where drawing and keeping the mask costs as much as a layer.
 
     One 64-bit draw serves four entries, so chances are multiples of 1/65536 (the scale is that of the chance used),
     and the mask is kept as booleans, a quarter of the memory. Elsewhere it is the ordinary dropout.
     """
 
-    def __init__(self, chance: float):
-        super().__init__()
-        self.chance = chance
-
     def forward(self, values: Tensor) -> Tensor:
-        if not self.training or self.chance == 0.0:
-            return values
-        if values.device.type != "cpu":
-            return functional.dropout(values, self.chance)
-        levels = round(self.chance * 65536)
+        if not self.training or self.p in (0.0, 1.0) or values.device.type != "cpu" or values.numel() < LARGE:
+            return super().forward(values)
+        levels = round(self.p * 65536)
         drawn = torch.empty(values.numel() // 4 + 1, dtype=torch.int64).random_(-(2**63), None)
         kept = (drawn.view(torch.int16)[: values.numel()] >= levels - 32768).view(values.shape)
         return _Masked.apply(values, kept, 65536 / (65536 - levels))

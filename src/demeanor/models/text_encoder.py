@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from demeanor.data.batch import Padded
 from demeanor.data.bundle import InputSpecification
 from demeanor.data.errors import InputError
-from demeanor.models.layers import clean
+from demeanor.models.layers import QuickDropout, clean
 
 #: Where the provenance of a token stream may name the encoder whose tokenizer made it, in order of preference.
 PROVENANCE_KEYS = ("encoder", "model", "checkpoint", "tokenizer", "pretrained")
@@ -55,6 +55,10 @@ class TextEncoder(nn.Module):
         self.padding = int(config.pad_token_id or 0)
         if not finetune:
             self.network.requires_grad_(False)
+        for module in list(self.network.modules()):
+            for name, child in module.named_children():
+                if type(child) is nn.Dropout:
+                    setattr(module, name, QuickDropout(child.p))
 
     def train(self, mode: bool = True) -> TextEncoder:
         super().train(mode)
