@@ -201,8 +201,17 @@ def doctor(environment: str, quick: bool) -> None:
 @click.option("--variant", default="", help="mmml: v1 or v2, whose weights look alike.")
 @click.option("--corpus", default="", help="mmml: mosi, mosei or sims, where the name does not say.")
 @click.option("--tokenizer", default="", help="mmml: folder of the tokenizer, where the hub cannot be reached.")
+@click.option("--register", is_flag=True, help="Also put it into the MLflow registry, as a model of its own.")
 def import_checkpoint(
-    system: str, file: Path, output: Path, modalities: str, force: bool, variant: str, corpus: str, tokenizer: str
+    system: str,
+    file: Path,
+    output: Path,
+    modalities: str,
+    force: bool,
+    variant: str,
+    corpus: str,
+    tokenizer: str,
+    register: bool,
 ) -> None:
     """Turn a released checkpoint of a research system (conv_autoencoder, mmml, tab_fusion) into a bundle."""
     from demeanor.serving.import_checkpoint import import_checkpoint as load
@@ -212,6 +221,25 @@ def import_checkpoint(
     bundle = load(system, file, **options)
     bundle.save(output)
     click.echo(f"{bundle}\nwritten to {output}")
+    if register:
+        click.echo(f"registered as {register_checkpoint(bundle, file)}")
+
+
+def register_checkpoint(bundle: Any, file: Path) -> str:
+    """Address in this project's registry of what was imported from `file`."""
+    from demeanor.data.bundle import Bundle
+    from demeanor.data.errors import InputError
+    from demeanor.serving.registry import register_imported
+    from demeanor.tracking import choose_experiment, connect
+
+    if not isinstance(bundle, Bundle):
+        raise InputError(str(file), ["is no model by itself, so there is nothing to register"], "Leave --register out.")
+    import mlflow
+
+    project = project_folder()
+    connect(project)
+    with mlflow.start_run(experiment_id=choose_experiment("imported", project), run_name=file.stem):
+        return str(register_imported(bundle, file)["uri"])
 
 
 if __name__ == "__main__":

@@ -7,10 +7,13 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from demeanor.__main__ import main
-from demeanor.data.errors import InputError
-from demeanor.models.representation import RepresentationBundle
+from demeanor.__main__ import main, register_checkpoint
+from demeanor.data.errors import InputError, ProvenanceError
+from demeanor.data.files import sha256_of_file
+from demeanor.models.conv_autoencoder import ConvAutoencoder, ConvAutoencoderSettings
+from demeanor.models.representation import Layout, RepresentationBundle
 from demeanor.serving.import_checkpoint import from_name, import_conv_autoencoder
+from demeanor.serving.registry import load_bundle
 from demeanor.training.collapse import CollapsedEncoderError
 from demeanor.training.representation import load_representation
 from tests.parity.golden import golden_file
@@ -56,6 +59,46 @@ def test_the_command_writes_a_bundle(tmp_path):
     assert done.exit_code == 0, done.output
     assert "embeds" in done.output
     assert RepresentationBundle.load(tmp_path / "bundle").card.system == "conv_autoencoder"
+
+
+def test_an_imported_one_is_registered_as_a_model_of_its_own(tmp_path, monkeypatch):
+    import mlflow
+
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+    torch.manual_seed(0)
+    settings = ConvAutoencoderSettings(channels=4, representation_channels=2)
+    file = tmp_path / "ConvAE_audio small.pt"
+    torch.save(ConvAutoencoder(settings, Layout(blocks={"audio": (0, 74)})).state_dict(), file)
+    given = ["import-checkpoint", "conv_autoencoder", str(file), "--output", str(tmp_path / "bundle"),
+             "--modalities", "audio", "--register"]  # fmt: skip
+    try:
+        done = CliRunner().invoke(main, given)
+        assert done.exit_code == 0, done.output
+        name = "imported-conv_autoencoder-ConvAE_audio-small"
+        uri = f"models:/{name}@champion"
+        assert f"registered as {uri}" in done.output
+        version = mlflow.MlflowClient().get_model_version_by_alias(name, "champion")
+        assert version.tags["system"] == "conv_autoencoder"
+        assert version.tags["source_sha256"] == sha256_of_file(file)
+        assert "normaliser" in version.tags["unknown"]
+        stored = load_bundle(uri)
+        assert stored.card.embeds
+        np.testing.assert_array_equal(
+            stored.tensors["model.encoder.conv4.weight"], torch.load(file)["encoder.conv4.weight"].numpy()
+        )
+        with pytest.raises(ProvenanceError, match="cannot be made from a recording"):
+            mlflow.pyfunc.load_model(uri).predict([{"utterance_id": "a", "text": "hello"}])
+    finally:
+        mlflow.set_tracking_uri(before[0])
+        mlflow.set_registry_uri(before[1])
+
+
+def test_what_is_no_model_is_not_registered(tmp_path):
+    with pytest.raises(InputError, match="nothing to register"):
+        register_checkpoint(object(), tmp_path / "speech")
 
 
 def test_names_tell_modalities_and_corpora():

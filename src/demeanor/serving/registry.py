@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -10,6 +11,7 @@ from typing import Any
 
 from demeanor.data.bundle import Bundle, BundleCard, spec_sheet
 from demeanor.data.errors import InputError
+from demeanor.data.files import sha256_of_file
 from demeanor.serving.recordings import COLUMNS
 
 CHAMPION, PREVIOUS = "champion", "previous"
@@ -26,6 +28,33 @@ def registered_name(corpus: str, task: str) -> str:
 def representation_name(corpus: str, name: str) -> str:
     """Name in the registry of a representation, apart from the models that predict."""
     return f"representation-{corpus}-{name}"
+
+
+def imported_name(system: str, stem: str) -> str:
+    """Name in the registry of a foreign checkpoint; characters that an address cannot hold become a dash."""
+    return re.sub(r"[^\w.-]+", "-", f"imported-{system}-{stem}")
+
+
+def register_imported(bundle: Bundle, file: Path) -> dict[str, Any]:
+    """`register` what `import_checkpoint` made of `file` as a model of its own, with where it comes from as tags.
+
+    The tag `unknown` says what nobody can know of it: a representation without the statistics of its training
+    features embeds nothing before `demeanor.training.representation.adapt` has fitted them.
+    """
+    unknown = []
+    if bundle.card.embeds and not bundle.card.settings.get("normaliser", {}).get("fitted_on"):
+        unknown.append("normaliser: the statistics of its training features")
+    foreign = [name for name, value in bundle.card.inputs.items() if not value.provenance.recomputable]
+    if foreign:
+        unknown.append(f"how its features were made: {', '.join(foreign)}")
+    tags = {
+        "system": bundle.card.system,
+        "origin": "imported",
+        "source_file": file.name,
+        "source_sha256": sha256_of_file(file),
+        "unknown": "; ".join(unknown) or "nothing",
+    }
+    return register(bundle, imported_name(bundle.card.system, file.stem), tags, {})
 
 
 def signature_of(card: BundleCard) -> Any:
@@ -49,9 +78,13 @@ def signature_of(card: BundleCard) -> Any:
 
 
 def register(
-    bundle: Bundle, name: str, tags: Mapping[str, str], metrics: Mapping[str, float], example: Mapping[str, Any]
+    bundle: Bundle,
+    name: str,
+    tags: Mapping[str, str],
+    metrics: Mapping[str, float],
+    example: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Store `bundle` as a new version of `name` and make it the champion.
+    """Store `bundle` as a new version of `name` and make it the champion; without `example` none is stored beside it.
 
     Returns name, version, uri and the version that was champion before (None for the first).
     """
@@ -69,7 +102,7 @@ def register(
             python_model=str(Path(__file__).with_name("mlflow_model.py")),
             artifacts={"bundle": str(folder)},
             signature=signature_of(bundle.card),
-            input_example=pd.DataFrame([example]),
+            input_example=None if example is None else pd.DataFrame([example]),
             registered_model_name=name,
             pip_requirements=[f"{package}=={version(package)}" for package in REQUIREMENTS],
             code_paths=[str(Path(__file__).parents[1])],
