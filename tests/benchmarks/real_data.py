@@ -4,7 +4,7 @@
     python tests/benchmarks/real_data.py mosi_utterances [--data data] [--notes FILE]
 
 writes docs/results/<corpus>.md. Nothing is computed here beyond counting: the numbers are those of
-data/08_reporting/<corpus>/comparison.md, made from receipts, with intervals and paired tests.
+data/08_reporting/<corpus>/comparison.md, made from receipts, with intervals and paired tests, and representations.md.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 RESULTS = PROJECT / "docs" / "results"
 
 
-def page(corpus: str, receipts: list[dict], comparison: str, notes: str) -> str:
+def page(corpus: str, receipts: list[dict], comparison: str, representations: str, notes: str) -> str:
     scored = {receipt["task"]: receipt["n"] for receipt in receipts}
     seeds = sorted({receipt["seed"] for receipt in receipts})
     hashes = sorted({receipt["data_hash"] for receipt in receipts})
@@ -33,6 +33,7 @@ def page(corpus: str, receipts: list[dict], comparison: str, notes: str) -> str:
         *([notes.strip(), ""] if notes.strip() else []),
         comparison.strip(),
         "",
+        *(["# representations without labels", "", representations.strip(), ""] if representations.strip() else []),
     ]
     return "\n".join(lines)
 
@@ -46,10 +47,12 @@ def main() -> None:
     folder = options.data / "08_reporting" / options.corpus
     receipts = json.loads((folder / "receipts.json").read_text(encoding="utf-8"))
     comparison = (folder / "comparison.md").read_text(encoding="utf-8")
+    probed = folder / "representations.md"
+    representations = probed.read_text(encoding="utf-8") if probed.is_file() else ""
     notes = options.notes.read_text(encoding="utf-8") if options.notes else ""
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{options.corpus}.md"
-    path.write_text(page(options.corpus, receipts, comparison, notes), encoding="utf-8")
+    path.write_text(page(options.corpus, receipts, comparison, representations, notes), encoding="utf-8")
     print(f"written: {path.relative_to(PROJECT)}")
 
 
