@@ -244,7 +244,8 @@ def explanation(rows: list[dict[str, Any]]) -> str:
     lines.append(
         "Validation errors differ where the mathematics do: MMSA's LF-DNN and TFN average over padding and take the\n"
         "LSTM's state behind it, and its MulT attends to padding and answers from a padded step. With padding taken\n"
-        "for data, too (`as published`), errors agree within what other draws and another order of clips make of them."
+        "for data, too (`as published`), errors are as close as other draws and another order of clips let them be.\n"
+        "(MulT's epoch of 128 clips is one optimiser step, so that its errors say little more than where it began.)"
     )
     lines.append(
         "What saves time is that only real steps are computed: about a third of them, in batches of like lengths.\n"
