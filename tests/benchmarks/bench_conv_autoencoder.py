@@ -246,8 +246,8 @@ def page(rows: list[dict[str, Any]], same: dict[str, float], about: str) -> str:
     lines += ["", f"Largest differences between the baseline and `reference settings` from the same weights: {told} "
               "(of a training step; in double precision where nothing else is said).", "",
               "The target is a ratio of 1.5 at equal numbers. `default` gathers the observed positions of each map for "
-              "its statistics and puts them back, which costs what the fewer positions save. Keeping memory takes back, "
-              "at batch 512, what the blocks no longer remember: without it (demeanor.training.allocator) a step of "
+              "its statistics and puts them back, which costs what the fewer positions save. Keeping memory takes back "
+              "at batch 512 what the blocks no longer remember: without it (demeanor.training.allocator) a step of "
               "`reference settings` peaked at 4.2 GiB, a fifth slower.", "",
               "No GPU was at hand: bfloat16 and torch.compile, both settings of pretraining, are not measured here.",
               ""]  # fmt: skip
