@@ -15,7 +15,7 @@ from demeanor.models.representation import Layout, RepresentationBundle
 from demeanor.serving.import_checkpoint import from_name, import_conv_autoencoder
 from demeanor.serving.registry import load_bundle
 from demeanor.training.collapse import CollapsedEncoderError
-from demeanor.training.representation import load_representation
+from demeanor.training.embedding import load_representation
 from tests.parity.golden import golden_file
 from tests.project import PROJECT
 

@@ -8,7 +8,8 @@ import pytest
 from demeanor.data.examples import Examples
 from demeanor.evaluation.probe import compare, probe
 from demeanor.models.representation import REPRESENTATIONS, RepresentationBundle
-from demeanor.training.representation import embed, pooled_features, pretrain
+from demeanor.training.embedding import embed, pooled_features
+from demeanor.training.representation import pretrain
 from demeanor.training.representation_settings import RepresentationSettings
 from tests.toy import SENTIMENT, toy_examples
 

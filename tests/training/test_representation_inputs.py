@@ -9,7 +9,8 @@ from demeanor.data.errors import InputError
 from demeanor.data.examples import Examples
 from demeanor.data.ragged import Ragged
 from demeanor.data.stream import Stream
-from demeanor.training.representation import embed, pretrain
+from demeanor.training.embedding import embed
+from demeanor.training.representation import pretrain
 from demeanor.training.representation_inputs import Preparation
 from demeanor.training.representation_settings import RepresentationSettings
 from tests.toy import toy_examples

@@ -16,7 +16,7 @@ from demeanor.data.ragged import Ragged
 from demeanor.data.stream import Stream
 from demeanor.evaluation.probe import probe
 from demeanor.features.word_matrix import WordMatrixSettings
-from demeanor.training.representation import embed
+from demeanor.training.embedding import embed
 from demeanor.training.representation_settings import RepresentationSettings
 from demeanor.training.representation_sweep import cost_of_leaving_out, planned, subsets, sweep
 from tests.toy import SENTIMENT, toy_examples

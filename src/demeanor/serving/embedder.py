@@ -8,7 +8,7 @@ from demeanor.data.bundle import Bundle
 from demeanor.models.representation import layout_of
 from demeanor.serving.extraction import Extraction
 from demeanor.serving.recordings import Rows
-from demeanor.training.representation import embed
+from demeanor.training.embedding import embed
 
 
 class Embedder:

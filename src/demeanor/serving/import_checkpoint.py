@@ -2,7 +2,7 @@
 
 A released file holds weights and nothing else: not its modalities, its column order, or the statistics that its
 inputs were normalised with. What is inferred is said so in the bundle; what is unknown stays unknown until
-`demeanor.training.representation.adapt` fits it on a train split.
+`demeanor.training.embedding.adapt` fits it on a train split.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def register_imported(bundle: Bundle, file: Path) -> dict[str, Any]:
     """`register` what `import_checkpoint` made of `file` as a model of its own, with where it comes from as tags.
 
     The tag `unknown` says what nobody can know of it: a representation without the statistics of its training
-    features embeds nothing before `demeanor.training.representation.adapt` has fitted them.
+    features embeds nothing before `demeanor.training.embedding.adapt` has fitted them.
     """
     unknown = []
     if bundle.card.embeds and not bundle.card.settings.get("normaliser", {}).get("fitted_on"):

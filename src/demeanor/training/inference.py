@@ -50,7 +50,7 @@ def with_representations(bundle: Bundle, examples: Examples) -> Examples:
     missing = [stream for stream in bundle.card.representations if stream not in examples.streams]
     if not missing:
         return examples
-    from demeanor.training.representation import embed
+    from demeanor.training.embedding import embed
 
     made = {stream: embed(bundle.representation(stream), examples, name=stream) for stream in missing}
     return Examples.of(examples.utterances, {**examples.streams, **made})

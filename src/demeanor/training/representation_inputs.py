@@ -87,7 +87,7 @@ class Preparation:
             raise InputError(
                 "normaliser",
                 ["this representation came without the statistics of its training features"],
-                "Fit them on a train split first: demeanor.training.representation.adapt(bundle, examples).",
+                "Fit them on a train split first: demeanor.training.embedding.adapt(bundle, examples).",
             )
         self.require(examples)
         matrix = word_matrix(examples, self.settings, self.projections)
@@ -101,7 +101,7 @@ class Preparation:
                 raise InputError(
                     "normaliser",
                     [f"none is known for corpus '{name}'"],
-                    "Fit one on its train split first: demeanor.training.representation.adapt(bundle, examples).",
+                    "Fit one on its train split first: demeanor.training.embedding.adapt(bundle, examples).",
                 )
             values[rows] = normaliser(matrix.values[rows], cells[rows])
         return torch.from_numpy(values), torch.from_numpy(matrix.observed)

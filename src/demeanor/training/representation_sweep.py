@@ -92,7 +92,8 @@ def _rows(
     settings: RepresentationSettings, corpora: Mapping[str, Examples], target: str, over: str, probe: Callable,
     around: Callable, seed: int,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
-    from demeanor.training.representation import adapt, pretrain
+    from demeanor.training.embedding import adapt
+    from demeanor.training.representation import pretrain
 
     for combination in planned(list(corpora), settings.word_matrix.modalities, over):
         matrix = settings.word_matrix.only(combination.modalities)

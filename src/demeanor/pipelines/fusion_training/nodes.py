@@ -76,7 +76,7 @@ def train_on_embeddings(
     The representations, which were learnt on the train split, embed the development examples, and travel in the
     bundles: these then answer for whatever the representations read, the sealed test and recordings included.
     """
-    from demeanor.training.representation import embed
+    from demeanor.training.embedding import embed
 
     wanted = {stream: stream.partition(".")[2] for stream in settings.streams.values() if stream.startswith(EMBEDDINGS)}
     missing = [f"there is no '{name}'.{nearest(name, representations)}" for name in wanted.values()

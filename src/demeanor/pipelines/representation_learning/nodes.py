@@ -58,7 +58,7 @@ def pretrain_representations(
 
 def embed_development(development: Examples, bundles: dict[str, Bundle]) -> dict[str, Stream]:
     """One stream `representation.<name>` per representation."""
-    from demeanor.training.representation import embed
+    from demeanor.training.embedding import embed
 
     streams = [embed(bundle, development) for bundle in bundles.values()]
     return {stream.name: stream for stream in streams}
@@ -77,7 +77,7 @@ def probe_representations(
     from demeanor.evaluation.probe import compare
     from demeanor.evaluation.probe_table import probe_to_markdown
     from demeanor.training import tracking
-    from demeanor.training.representation import pooled_features
+    from demeanor.training.embedding import pooled_features
 
     if not bundles:
         nothing = pd.DataFrame({"task": [], "representation": []})
@@ -131,7 +131,7 @@ def sweep_representations(
     """
     from demeanor.evaluation.probe import probe
     from demeanor.training import tracking
-    from demeanor.training.representation import embed
+    from demeanor.training.embedding import embed
     from demeanor.training.representation_sweep import Combination, cost_of_leaving_out, sweep
 
     if not settings.enabled:
