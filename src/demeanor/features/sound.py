@@ -103,25 +103,30 @@ def decode_audio(
         information = described(container, label)
         if not information.has_audio:
             return None
-        blocks = list(_blocks(container, label, start, end))
-    if not blocks:
+        # Resampled block by block: a long recording is never held at its own, higher rate.
+        parts = list(_resampled(_blocks(container, label, start, end), rate))
+    if not parts:
         if information.duration and start < information.duration - 0.1:
             raise MediaError(f"{label}: none of its audio could be decoded")
         return np.zeros(0, np.float32)
-    samples = _resampled(blocks, rate)
+    samples = np.concatenate(parts)
     _require_enough(source, information, len(samples) / rate, start, end, "audio")
     return np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0)
 
 
-def _resampled(blocks: list[tuple[int, np.ndarray]], rate: int) -> Float32[np.ndarray, " samples"]:
+def _resampled(blocks: Iterator[tuple[int, np.ndarray]], rate: int) -> Iterator[Float32[np.ndarray, " samples"]]:
     import soxr
 
-    own_rate = blocks[0][0]
-    if own_rate == rate:
-        return np.concatenate([block for _, block in blocks])
-    resampler = soxr.ResampleStream(own_rate, rate, 1, dtype="float32", quality="HQ")
-    parts = [resampler.resample_chunk(block) for _, block in blocks]
-    return np.concatenate([*parts, resampler.resample_chunk(np.zeros(0, np.float32), last=True)])
+    resampler: Any = None
+    for own_rate, block in blocks:
+        if own_rate == rate:
+            yield block
+            continue
+        if resampler is None:
+            resampler = soxr.ResampleStream(own_rate, rate, 1, dtype="float32", quality="HQ")
+        yield resampler.resample_chunk(block)
+    if resampler is not None:
+        yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
 
 
 def _require_enough(
