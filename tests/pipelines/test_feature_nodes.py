@@ -43,10 +43,10 @@ def test_times_of_words_made_from_text_reach_the_audio_streams(spoken: tuple[pd.
     )
     where = (str(root), settings, str(tmp_path / "streams"), str(tmp_path / "cache"))
     text = feature_nodes.extract_text(table, {}, *where)
-    audio = feature_nodes.extract_audio(table, {}, text, *where)
+    audio = feature_nodes.after_text("audio")(table, {}, text, *where)
     lengths = {name: len(audio["audio.words"].ragged[name]) for name in table["utterance_id"]}
     assert lengths == {"a": 3, "b": 2, "c": 0}
-    without = feature_nodes.extract_audio(table, {}, {}, str(root), settings, str(tmp_path / "alone"), where[-1])
+    without = feature_nodes.after_text("audio")(table, {}, {}, str(root), settings, str(tmp_path / "alone"), where[-1])
     assert not len(without["audio.words"].ragged.values)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -67,30 +68,21 @@ def extract_text(
     return extract("text", utterances, imported, root, settings, folder, cache)
 
 
-def extract_audio(
-    utterances: pd.DataFrame,
-    imported: dict[str, Stream],
-    text: dict[str, Stream],
-    root: str,
-    settings: FeatureSettings,
-    folder: str,
-    cache: str,
-) -> dict[str, Stream]:
-    """audio.frames, audio.functionals, as the parameters name them; `text` may hold the times of words."""
-    return extract("audio", utterances, {**imported, **text}, root, settings, folder, cache)
+def after_text(modality: str) -> Callable[..., dict[str, Stream]]:
+    """The node of a modality whose streams, audio.frames for example, may need the times of words among `text`."""
 
+    def extract_after_text(
+        utterances: pd.DataFrame,
+        imported: dict[str, Stream],
+        text: dict[str, Stream],
+        root: str,
+        settings: FeatureSettings,
+        folder: str,
+        cache: str,
+    ) -> dict[str, Stream]:
+        return extract(modality, utterances, {**imported, **text}, root, settings, folder, cache)
 
-def extract_vision(
-    utterances: pd.DataFrame,
-    imported: dict[str, Stream],
-    text: dict[str, Stream],
-    root: str,
-    settings: FeatureSettings,
-    folder: str,
-    cache: str,
-) -> dict[str, Stream]:
-    """vision.frames, as the parameters name them; `text` may hold the times of words."""
-    return extract("vision", utterances, {**imported, **text}, root, settings, folder, cache)
+    return extract_after_text
 
 
 def cut(

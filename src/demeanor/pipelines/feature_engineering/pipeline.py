@@ -12,8 +12,8 @@ from demeanor.pipelines.feature_engineering import nodes
 
 EXTRACT: dict[str, Callable[..., Any]] = {
     "text": nodes.extract_text,
-    "audio": nodes.extract_audio,
-    "vision": nodes.extract_vision,
+    "audio": nodes.after_text("audio"),
+    "vision": nodes.after_text("vision"),
 }
 
 
