@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -217,9 +216,6 @@ def _advise(fitted: Preparation, normalisers: Mapping[str, MatrixNormaliser], ma
 def output_provenance(bundle: Bundle, version: str) -> Provenance:
     """The maker's card of embeddings: as free as the strictest stream they were made of."""
     inputs = bundle.card.inputs
-    digest = hashlib.sha256()
-    for name in sorted(bundle.tensors):
-        digest.update(name.encode("utf-8") + np.ascontiguousarray(bundle.tensors[name]).tobytes())
     licences = sorted({value.provenance.licence for value in inputs.values()} | {bundle.card.licence} - {""})
     return Provenance(
         extractor=bundle.card.system,
@@ -229,7 +225,7 @@ def output_provenance(bundle: Bundle, version: str) -> Provenance:
             "inputs": {name: value.provenance.fingerprint for name, value in inputs.items()},
         },
         unit="utterance",
-        weights_sha256=digest.hexdigest(),
+        weights_sha256=bundle.weights_sha256,
         licence="; ".join(licences),
         recomputable=bundle.card.recomputable,
         notes=bundle.card.notes,
