@@ -123,9 +123,12 @@ def load_model(model: str, kind: str = "AutoModel") -> Any:
     import torch
     import transformers
 
+    from demeanor.features.products import quicken
+
     resolve(model)
     transformers.logging.disable_progress_bar()
     encoder = _loading(getattr(transformers, kind), model)
+    quicken(encoder)
     return encoder.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
 

@@ -14,6 +14,7 @@ from demeanor.data.bundle import Bundle, BundleCard, InputSpecification
 from demeanor.data.errors import InputError, nearest
 from demeanor.data.examples import Examples
 from demeanor.data.task import Task
+from demeanor.features.products import quicken
 from demeanor.models import find_system
 from demeanor.training.batches import Batches
 from demeanor.training.checkpoint import Checkpoint, identity_of
@@ -68,7 +69,8 @@ def fit(
     }
     normaliser = Normaliser.fit(train, normalised)
     device = choose_device(training.device)
-    system = system_class(system_class.Settings(**settings.model), inputs, task).to(device)
+    system = system_class(system_class.Settings(**settings.model), inputs, task)
+    quicken(system.to(device))
     batching = system_class.card.batching
     batches = {
         name: Batches(part, inputs, task, normaliser, batching, system.bucket)

@@ -10,6 +10,7 @@ import torch
 from demeanor.data.bundle import Bundle
 from demeanor.data.errors import InputError
 from demeanor.data.examples import Examples
+from demeanor.features.products import quicken
 from demeanor.models import find_system
 from demeanor.models.base import System
 from demeanor.training.batches import Batches
@@ -30,6 +31,7 @@ def build(bundle: Bundle) -> System:
         problems = [f"no weight '{name}'" for name in missing]
         problems += [f"unknown weight '{name}'" for name in result.unexpected_keys]
         raise InputError(f"bundle of {card.branch}", problems, "It was trained by another version of this system.")
+    quicken(system)
     return system.eval()
 
 
