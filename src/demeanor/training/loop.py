@@ -18,6 +18,7 @@ from demeanor.data.batch import Batch
 from demeanor.data.errors import DemeanorError
 from demeanor.data.task import Task
 from demeanor.models.base import System
+from demeanor.training.allocator import kept_memory
 from demeanor.training.batches import Batches, drop_roles
 from demeanor.training.checkpoint import Checkpoint
 from demeanor.training.processes import Processes
@@ -74,13 +75,16 @@ class Loop:
             self.system.training_started(self._first_pass, len(self.batches["train"]))
         forward = self.processes.wrap(self.system)
         start = len(self.history)
-        with tqdm(
-            total=self.training.epochs,
-            initial=start,
-            desc=title,
-            disable=not (progress and sys.stderr.isatty()),
-            leave=False,
-        ) as bar:
+        with (
+            kept_memory() as self.memory,
+            tqdm(
+                total=self.training.epochs,
+                initial=start,
+                desc=title,
+                disable=not (progress and sys.stderr.isatty()),
+                leave=False,
+            ) as bar,
+        ):
             while len(self.history) < self.training.epochs and not self._exhausted():
                 row = self._epoch(forward, len(self.history) + 1)
                 self.history.append(row)
@@ -144,6 +148,7 @@ class Loop:
             self.system.step_ended(output, batch, epoch)
             if due:
                 self._step()
+            self.memory.settle()
             for name, value in terms.items():
                 totals[name] = totals.get(name, 0.0) + value * counted
             seen += counted
