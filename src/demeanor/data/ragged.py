@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ from demeanor.data.errors import InputError
 from demeanor.data.files import write_atomically
 
 HEADER_ROOM = 1 << 16
+#: Bytes that a process may have gathered from a mapped file before it lets its pages go.
+HELD = 8 << 20
 DTYPES = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16,
     "I64": np.int64, "I32": np.int32, "I16": np.int16, "U8": np.uint8,
@@ -57,6 +60,7 @@ class Ragged:
         self._rows = np.arange(len(offsets) - 1) if rows is None else np.asarray(rows, dtype=np.int64)
         self.ids: tuple[str, ...] = tuple(ids)
         self._index: dict[str, int] | None = None
+        self._held = 0
 
     @classmethod
     def from_sequences(
@@ -145,7 +149,16 @@ class Ragged:
         for n, (start, length) in enumerate(zip(starts, lengths, strict=True)):
             values[n, :length] = self.values[start : start + length]
         mask = np.arange(width)[None, :] < lengths[:, None]
+        self._let_go(values.nbytes)
         return values, mask
+
+    def _let_go(self, read: int) -> None:
+        """Give back the pages of a mapped file every `HELD` bytes: they count as this process' memory although the
+        system's cache has them, from where they return at once when they are wanted again."""
+        self._held += read
+        if self._held > HELD and isinstance(self.values, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
+            self.values._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+            self._held = 0
 
     def save(self, path: Path | str, metadata: Mapping[str, str] | None = None) -> None:
         with RaggedWriter.open(path, self.dimension, self.dtype, metadata) as writer:
