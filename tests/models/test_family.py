@@ -196,7 +196,7 @@ def test_quick_dropout_keeps_the_mean_and_drops_the_same_entries_of_the_gradient
     assert float((found == 0).float().mean()) == pytest.approx(0.3, abs=0.01)
     assert float(found.detach().mean()) == pytest.approx(1.0, abs=0.01)
     # Each of the four entries of a draw is as likely to go as the others.
-    shares = (found.flatten()[: 400 * 500].view(-1, 4) == 0).float().mean(dim=0)
+    shares = (found.detach().flatten()[: 400 * 500].view(-1, 4) == 0).float().mean(dim=0)
     assert torch.allclose(shares, torch.full((4,), 0.3), atol=0.01)
     found.sum().backward()
     assert torch.equal(values.grad, found.detach())

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from demeanor.data.batch import Padded
 from demeanor.data.errors import InputError
+from demeanor.models.recurrence import last_states
 
 
 def clean(padded: Padded) -> Padded:
@@ -59,20 +62,34 @@ class AbsentStep(nn.Module):
 LARGE = 1 << 15
 
 
+def kept_entries(shape: Sequence[int], chance: float) -> tuple[Tensor, float]:
+    """Which entries a dropout keeps, as int8 zeros and ones of this shape, and the scale that keeps their mean.
+
+    One 64-bit draw serves 64 entries that are kept by the toss of a coin, and four otherwise, so that chances are
+    multiples of 1/65536 (the scale is that of the chance used). Drawn on the CPU with torch's generator.
+    """
+    count = math.prod(shape)
+    if chance == 0.5:
+        row = count // 8 + 1
+        bits = torch.empty(row // 8 + 1, dtype=torch.int64).random_(-(2**63), None).view(torch.int8)[:row]
+        coins = torch.stack([(bits >> place) & 1 for place in range(8)])
+        return coins.view(-1)[:count].view(*shape), 2.0
+    dropped = round(chance * 65536)
+    drawn = torch.empty(count // 4 + 1, dtype=torch.int64).random_(-(2**63), None)
+    kept = drawn.view(torch.int16)[:count] >= dropped - 32768
+    return kept.view(torch.int8).view(*shape), 65536 / (65536 - dropped)
+
+
 class QuickDropout(nn.Dropout):
     """Dropout for large activations on a CPU, where drawing and keeping the mask costs as much as a layer.
 
-    One 64-bit draw serves four entries, so chances are multiples of 1/65536 (the scale is that of the chance used),
-    and the mask is kept as booleans, a quarter of the memory. Elsewhere it is the ordinary dropout.
+    The mask is kept as bytes, a quarter of the memory; see `kept_entries`. Elsewhere it is the ordinary dropout.
     """
 
     def forward(self, values: Tensor) -> Tensor:
         if not self.training or self.p in (0.0, 1.0) or values.device.type != "cpu" or values.numel() < LARGE:
             return super().forward(values)
-        levels = round(self.p * 65536)
-        drawn = torch.empty(values.numel() // 4 + 1, dtype=torch.int64).random_(-(2**63), None)
-        kept = (drawn.view(torch.int16)[: values.numel()] >= levels - 32768).view(values.shape)
-        return _Masked.apply(values, kept, 65536 / (65536 - levels))
+        return _Masked.apply(values, *kept_entries(values.shape, self.p))
 
 
 class _Masked(torch.autograd.Function):
@@ -88,6 +105,24 @@ class _Masked(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (kept,) = ctx.saved_tensors
         return (gradient * kept).mul_(ctx.scale), None, None
+
+
+class Perceptron(nn.Module):
+    """dropout -> linear -> relu -> linear -> relu -> linear: the head of the early fusion models."""
+
+    def __init__(self, width: int, hidden: int, outputs: int, dropout: float):
+        super().__init__()
+        self.dropout = QuickDropout(dropout)
+        self.first = nn.Linear(width, hidden)
+        self.second = nn.Linear(hidden, hidden)
+        self.third = nn.Linear(hidden, outputs)
+
+    def forward(self, values: Tensor) -> Tensor:
+        return self.behind(self.first(self.dropout(values)))
+
+    def behind(self, values: Float[Tensor, "batch hidden"]) -> Float[Tensor, "batch outputs"]:
+        """What follows the first layer's sums."""
+        return self.third(functional.relu(self.second(functional.relu(values))))
 
 
 class AttentionPooling(nn.Module):
@@ -138,11 +173,17 @@ class StatisticsEncoder(nn.Module):
         return self.absence(self.project(pooled), padded.present)
 
 
+#: Values per step from which on a recurrence's copies of its input are what it spends memory on.
+WIDE = 256
+
+
 class LastState(nn.Module):
     """State of a forward LSTM at the true end of each sequence; zero for a row without a step.
 
-    The recurrence runs densely over the batch's longest row and the state is gathered at each row's last real step:
-    a forward LSTM never looks ahead, so the result is that of a packed sequence, and the dense kernel is faster.
+    On a CPU one layer over wide steps, such as word vectors, runs over real steps alone (recurrence.py), which takes
+    half of the memory. Otherwise the recurrence runs densely over the batch's longest row and the state is gathered at
+    each row's last real step: a forward LSTM never looks ahead, so the result is that of a packed sequence, and the
+    dense kernel is faster.
     """
 
     def __init__(self, width: int, hidden: int, layers: int = 1, dropout: float = 0.0):
@@ -150,8 +191,12 @@ class LastState(nn.Module):
         self.rnn = nn.LSTM(width, hidden, num_layers=layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
 
     def forward(self, padded: Padded) -> Float[Tensor, "batch hidden"]:
+        weight = next(self.rnn.parameters())
+        wide = self.rnn.num_layers == 1 and self.rnn.input_size >= WIDE
+        if wide and weight.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
+            return last_states(self.rnn, Padded(padded.values.to(weight.dtype), padded.mask))
         padded = clean(padded)
-        states, _ = self.rnn(padded.values.to(next(self.rnn.parameters()).dtype))
+        states, _ = self.rnn(padded.values.to(weight.dtype))
         return last_step(states, padded.mask) * padded.present.unsqueeze(-1)
 
 

@@ -15,9 +15,11 @@ from demeanor.data.batch import Batch
 from demeanor.data.bundle import InputSpecification
 from demeanor.data.task import Task
 from demeanor.models.base import Card, Output, task_loss
+from demeanor.models.layers import Perceptron
 from demeanor.models.lmf import LowRankFusion
-from demeanor.models.subnets import ROLES, SUBNET_NAMES, Perceptron, SubnetSettings, SubnetSystem, head_names
-from demeanor.models.tfn import bounded, outer_product
+from demeanor.models.subnets import ROLES, SUBNET_NAMES, SubnetSettings, SubnetSystem, head_names
+from demeanor.models.tensor_fusion import TensorFusion
+from demeanor.models.tfn import bounded
 
 PAPER = "https://aclanthology.org/2020.acl-main.343"
 MODALITIES = ("text", "audio", "vision")
@@ -61,8 +63,8 @@ class Multitask(SubnetSystem):
         settings = self.settings
         return {"audio": settings.audio_hidden, "vision": settings.vision_hidden, "text": settings.text_output}
 
-    def fuse(self, states: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Representation and prediction from the states of the sub-networks."""
+    def fuse(self, states: Mapping[str, Tensor]) -> tuple[Tensor | None, Tensor]:
+        """Representation, where one is at hand, and prediction from the states of the sub-networks."""
         raise NotImplementedError
 
     def forward(self, batch: Batch) -> Output:
@@ -103,14 +105,10 @@ class MTFN(Multitask):
 
     def __init__(self, settings: MultitaskSettings, inputs: Mapping[str, InputSpecification], task: Task):
         super().__init__(settings, inputs, task)
-        width = 1
-        for part in self.widths.values():
-            width *= part + 1
-        self.head = Perceptron(width, settings.fusion_hidden, task.outputs, settings.fusion_dropout)
+        self.head = TensorFusion(self.widths, settings.fusion_hidden, task.outputs, settings.fusion_dropout)
 
-    def fuse(self, states: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        fused = outer_product(states)
-        return fused, bounded(self.task, self.head(fused), self.settings.reference)
+    def fuse(self, states: Mapping[str, Tensor]) -> tuple[Tensor | None, Tensor]:
+        return None, bounded(self.task, self.head(states), self.settings.reference)
 
 
 class MLMFSettings(MultitaskSettings):

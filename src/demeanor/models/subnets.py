@@ -17,7 +17,7 @@ from torch.nn import functional
 from demeanor.data.batch import Batch, Padded
 from demeanor.data.settings import Settings
 from demeanor.models.base import Role, System, masked_mean
-from demeanor.models.layers import Absence, LastState, QuickDropout, clean
+from demeanor.models.layers import Absence, LastState, clean
 
 ROLES: Mapping[str, Role] = {
     "text": Role("text", normalised=False, description="frozen word states"),
@@ -98,21 +98,6 @@ class WordNetwork(nn.Module):
         return self.absence(self.project(self.dropout(self.recurrent(padded))), padded.present)
 
 
-class Perceptron(nn.Module):
-    """dropout -> linear -> relu -> linear -> relu -> linear: the head of this family."""
-
-    def __init__(self, width: int, hidden: int, outputs: int, dropout: float):
-        super().__init__()
-        self.dropout = QuickDropout(dropout)  # TFN's input has 140,000 columns
-        self.first = nn.Linear(width, hidden)
-        self.second = nn.Linear(hidden, hidden)
-        self.third = nn.Linear(hidden, outputs)
-
-    def forward(self, values: Tensor) -> Tensor:
-        values = functional.relu(self.first(self.dropout(values)))
-        return self.third(functional.relu(self.second(values)))
-
-
 class SubnetSystem(System):
     """Base of LF-DNN, TFN and LMF: three sub-networks, `states` gives their outputs."""
 
@@ -128,7 +113,10 @@ class SubnetSystem(System):
             setattr(self, name, FrameNetwork(self.inputs[name].dimension, hidden, dropout))
 
     def states(self, batch: Batch) -> dict[str, Float[Tensor, "batch _"]]:
-        return {name: getattr(self, name)(read(self, batch, name)) for name in ("text", "audio", "vision")}
+        # The recurrence over words looks at real steps alone: no need to clean the largest stream for it.
+        text = read(self, batch, "text") if self.settings.reference else batch["text"]
+        streams = {"text": text, **{name: read(self, batch, name) for name in ("audio", "vision")}}
+        return {name: getattr(self, name)(stream) for name, stream in streams.items()}
 
     def parameter_groups(self, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
         """As published, every parameter is decayed; by default biases and normalisations are not."""
