@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from demeanor.data.bundle import Bundle
 from demeanor.data.examples import Examples
 from demeanor.evaluation.probe import compare, probe
 from demeanor.models.representation import REPRESENTATIONS, RepresentationBundle
+from demeanor.training import embedding
 from demeanor.training.embedding import embed, pooled_features
+from demeanor.training.inference import Embedded
 from demeanor.training.representation import pretrain
 from demeanor.training.representation_settings import RepresentationSettings
 from tests.toy import SENTIMENT, toy_examples
@@ -58,3 +61,21 @@ def test_the_test_split_has_no_say(development: Examples):
     mine, theirs = (pretrain(settings("principal_components"), part, seed=1)[0] for part in (development, whole))
     for name, value in mine.tensors.items():
         np.testing.assert_array_equal(value, theirs.tensors[name], err_msg=name)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_seeds_that_carry_the_same_representation_share_its_stream(development: Examples, monkeypatch):
+    """And one that carries another under the same name gets its own, not its neighbour's."""
+    stream = "representation.pca"
+    mine, other = (pretrain(settings("principal_components"), part, seed=1)[0] for part in
+                   (development, development.select(development.ids[:40])))  # fmt: skip
+    made = []
+    monkeypatch.setattr(embedding, "embed", lambda *args, **more: made.append(args) or embed(*args, **more))
+    card = mine.card.model_copy(update={"representations": {}})
+    seeds = [Bundle(card, {}).carrying({stream: inner}) for inner in (mine, mine, other)]
+    embedded = Embedded(development)
+    first, second, third = (embedded.for_bundle(bundle).stream(stream) for bundle in seeds)
+    assert first.ragged.values is second.ragged.values
+    assert len(made) == 2
+    np.testing.assert_array_equal(third.ragged.values, embed(other, development).ragged.values)
+    assert not np.array_equal(first.ragged.values, third.ragged.values)

@@ -10,6 +10,7 @@ import torch
 from demeanor.data.bundle import Bundle
 from demeanor.data.errors import InputError
 from demeanor.data.examples import Examples
+from demeanor.data.stream import Stream
 from demeanor.features.products import quicken
 from demeanor.models import find_system
 from demeanor.models.base import System
@@ -49,13 +50,30 @@ def check_provenance(bundle: Bundle, examples: Examples) -> None:
 
 def with_representations(bundle: Bundle, examples: Examples) -> Examples:
     """The examples with the streams that the bundle's own representations make, where they are not there yet."""
-    missing = [stream for stream in bundle.card.representations if stream not in examples.streams]
-    if not missing:
-        return examples
-    from demeanor.training.embedding import embed
+    return Embedded(examples).for_bundle(bundle)
 
-    made = {stream: embed(bundle.representation(stream), examples, name=stream) for stream in missing}
-    return Examples.of(examples.utterances, {**examples.streams, **made})
+
+class Embedded:
+    """Examples for several bundles in turn: what their representations make is made once where they carry the same."""
+
+    def __init__(self, examples: Examples):
+        self.examples = examples
+        self._made: dict[tuple[str, str], Stream] = {}
+
+    def for_bundle(self, bundle: Bundle) -> Examples:
+        missing = [stream for stream in bundle.card.representations if stream not in self.examples.streams]
+        if not missing:
+            return self.examples
+        made = {stream: self._stream(stream, bundle.representation(stream)) for stream in missing}
+        return Examples.of(self.examples.utterances, {**self.examples.streams, **made})
+
+    def _stream(self, name: str, representation: Bundle) -> Stream:
+        from demeanor.training.embedding import embed
+
+        key = name, representation.weights_sha256
+        if key not in self._made:
+            self._made[key] = embed(representation, self.examples, name=name)
+        return self._made[key]
 
 
 def batches_of(bundle: Bundle, examples: Examples, labelled: bool = False) -> Batches:

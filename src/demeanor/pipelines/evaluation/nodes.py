@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -74,15 +74,16 @@ def score_sealed_test(sealed_test: Examples, bundles: AllBundles) -> tuple[pd.Da
     from demeanor.evaluation.predictions import predictions_table
     from demeanor.evaluation.receipts import Receipt
     from demeanor.training import tracking
-    from demeanor.training.inference import predict
+    from demeanor.training.inference import Embedded, predict
 
     revision = code_revision(Path.cwd())
+    embedded = Embedded(sealed_test)
     tables, receipts = [], []
     for branch, found in bundles.items():
         for bundle in found.values():
             card = bundle.card
             began = time.perf_counter()
-            predicted = predict(bundle, sealed_test)
+            predicted = predict(bundle, embedded.for_bundle(bundle))
             seconds = time.perf_counter() - began
             target = card.task.targets(sealed_test.utterances)
             seed = int(card.protocol["seed"])
@@ -196,15 +197,17 @@ def ablate_modalities(
 ) -> pd.DataFrame:
     """Each champion with every subset of its modalities, all seeds, as if the rest had not been recorded."""
     from demeanor.evaluation.robustness import modality_ablation
+    from demeanor.training.inference import Embedded
 
     tables = []
+    embedded = Embedded(sealed_test)
     for name, champion in champions.items():
         found = bundles[champion["branch"]]
         card = card_of(found)
         modalities = sorted({value.modality for value in card.inputs.values()})
         table = modality_ablation(
             card.task,
-            partial(predict_with, found, sealed_test),
+            partial(predict_with, found, embedded.for_bundle),
             card.task.targets(sealed_test.utterances),
             modalities,
             resamples=settings.resamples,
@@ -213,14 +216,14 @@ def ablate_modalities(
     return pd.concat(tables, ignore_index=True)
 
 
-def predict_with(found: Bundles, examples: Examples, kept: tuple[str, ...]) -> np.ndarray:
+def predict_with(found: Bundles, seen_by: Callable[[Bundle], Examples], kept: tuple[str, ...]) -> np.ndarray:
     """[seeds, N, outputs] of all seeds of a branch when only the modalities `kept` are there."""
     from demeanor.training.inference import predict
 
     predicted = []
     for bundle in found.values():
         without = [role for role, value in bundle.card.inputs.items() if value.modality not in kept]
-        predicted.append(predict(bundle, examples, without))
+        predicted.append(predict(bundle, seen_by(bundle), without))
     return np.stack(predicted)
 
 
