@@ -7,10 +7,18 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from jaxtyping import install_import_hook
+
+import tests.typechecking
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("KEDRO_DISABLE_TELEMETRY", "1")
+
+# Whatever a test calls in this process is checked against its annotations, shapes included. Kedro's own parts of the
+# project are left out: they are called by Kedro, mostly in processes of their own.
+PACKAGES = ("data", "corpora", "features", "models", "training", "evaluation", "serving")
+install_import_hook([f"demeanor.{name}" for name in PACKAGES], f"{tests.typechecking.__name__}.checked")
 
 
 @pytest.fixture(scope="session")

@@ -248,10 +248,12 @@ def explanation(rows: list[dict[str, Any]]) -> str:
         "(MulT's epoch of 128 clips is one optimiser step, so that its errors say little more than where it began.)"
     )
     lines.append(
-        "What saves time is that only real steps are computed: about a third of them, in batches of like lengths.\n"
-        "It does not help TFN, whose time is the memory traffic of nine million weights behind an outer product of\n"
-        "140,000 columns; LF-DNN's shorter recurrence runs at a lower rate than MMSA's long one. Of the memory, some\n"
-        "300 MiB are Python with torch and pandas, and BERT's gradients and Adam's two moments are 1.3 GiB."
+        "What saves time: only real steps are computed, about a third of them, in batches of like lengths; memory that\n"
+        "tensors leave behind is kept for the next step; and linear layers go through oneDNN where torch's MKL is the\n"
+        "slower library (features/products.py), which is so on this processor and not on Intel's. TFN's time is its\n"
+        "outer product of 140,000 columns with nine million weights, which every step needs three times; the product is\n"
+        "made slice by slice and its dropout from single random bits. Of the memory, some 370 MiB are Python with torch\n"
+        "and pandas, and BERT's gradients and Adam's two moments are 1.3 GiB."
     )
     return "\n\n".join(lines)
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
+
 from demeanor.training import allocator
 from demeanor.training.allocator import Kept, kept_memory
 
 
-class Library:
+class Library(ctypes.CDLL):
+    """A C library that only counts."""
+
     def __init__(self) -> None:
         self.trims = 0
 
@@ -18,7 +22,7 @@ class Library:
 def test_only_growth_gives_memory_back(monkeypatch):
     library, resident = Library(), [100.0]
     monkeypatch.setattr(allocator, "_resident", lambda: resident[0])
-    memory = Kept(library)  # type: ignore[arg-type]
+    memory = Kept(library)
     for size, trims in ((100, 0), (120, 0), (140, 1), (100, 1), (130, 1), (134, 2), (150, 2), (199, 2), (201, 3)):
         resident[0] = float(size)
         memory.settle()
@@ -28,7 +32,7 @@ def test_only_growth_gives_memory_back(monkeypatch):
 def test_a_step_that_truly_needs_more_raises_the_limit(monkeypatch):
     library, resident = Library(), [100.0]
     monkeypatch.setattr(allocator, "_resident", lambda: resident[0])
-    memory = Kept(library)  # type: ignore[arg-type]
+    memory = Kept(library)
     for size in (100, 300, 300, 300, 390):
         resident[0] = float(size)
         memory.settle()

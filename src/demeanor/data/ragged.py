@@ -64,7 +64,7 @@ class Ragged:
 
     @classmethod
     def from_sequences(
-        cls, sequences: Mapping[str, np.ndarray], dimension: int | None = None, dtype: type = np.float32
+        cls, sequences: Mapping[str, np.ndarray], dimension: int | None = None, dtype: np.dtype | type = np.float32
     ) -> Ragged:
         """From arrays [T_n, D] by id. `dimension` is needed only where every sequence is empty."""
         arrays = [np.asarray(value) for value in sequences.values()]

@@ -68,7 +68,7 @@ def empty(axes: Axes, reason: str) -> None:
     axes.text(0.5, 0.5, reason, ha="center", va="center", color=MUTED, fontsize=11, transform=axes.transAxes)
 
 
-def span(values: Sequence[float] | np.ndarray, margin: float = 0.06) -> tuple[float, float]:
+def span(values: Sequence[float | np.floating] | np.ndarray, margin: float = 0.06) -> tuple[float, float]:
     """Limits around the finite values, with a margin on both sides."""
     finite = np.asarray(values, dtype=np.float64)
     finite = finite[np.isfinite(finite)]

@@ -23,7 +23,7 @@ SIMS_EDGES = {2: (0.0,), 3: (-0.1, 0.1), 5: (-0.7, -0.1, 0.1, 0.7)}
 # --- values of sums --------------------------------------------------------------------------------------------------
 
 
-def _divide(numerator: Array, denominator: Array) -> Array:
+def _divide(numerator: Array | np.generic, denominator: Array | np.generic) -> Array:
     """numerator / denominator, NaN where the denominator is zero."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(denominator == 0, np.nan, np.divide(numerator, denominator))
@@ -182,4 +182,4 @@ def positive_f1(sums: Array) -> Array:
 def balanced_accuracy(sums: Array) -> Array:
     """Mean of the two recalls, NaN unless both classes are in the truth."""
     right, support, _ = _per_class(sums)
-    return _divide(right, support).mean(axis=0)
+    return np.asarray(_divide(right, support).mean(axis=0))

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -45,6 +45,7 @@ class Outcome:
     failures: dict[str, str] = field(default_factory=dict)
 
 
+@runtime_checkable
 class Pool(Protocol):
     def run(self, tasks: Iterable[Task]) -> Iterator[Outcome]: ...
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import argparse
 import ast
+import io
 import pickle
 import tarfile
 from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import IO, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -64,7 +65,7 @@ def load_checkpoint(path: Path | str) -> VqWav2vec:
     return build(state, layout, str(path))
 
 
-def read_official(source: Path | str | IO[bytes], where: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_official(source: Path | str | io.BytesIO, where: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Named tensors and options of an official fairseq checkpoint (a path, or an open file called `where`).
 
     The pickle inside may hold tensors, plain values and argparse.Namespace; InputError for anything else.

@@ -75,8 +75,8 @@ class MultilogueCores(nn.Module):
     def forward(
         self,
         layout: DialogueLayout,
-        features: Sequence[Float[Tensor, "utterances dimension"]],
-        contexts: Sequence[Float[Tensor, "utterances dimension"]],
+        features: Sequence[Float[Tensor, "utterances _"]],
+        contexts: Sequence[Float[Tensor, "utterances _"]],
         emotion_chain: EmotionChain = "party",
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Emotion [cores, rows, E], party [cores, rows, P] and context states [cores, rows, G] after each row.

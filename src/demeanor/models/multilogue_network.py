@@ -73,8 +73,8 @@ class MultilogueNetwork(nn.Module):
     def forward(
         self,
         layout: DialogueLayout,
-        features: Mapping[str, Float[Tensor, "utterances dimension"]],
-        contexts: Mapping[str, Float[Tensor, "utterances dimension"]],
+        features: Mapping[str, Float[Tensor, "utterances _"]],
+        contexts: Mapping[str, Float[Tensor, "utterances _"]],
         present: Bool[Tensor, "modalities utterances"] | None = None,
     ) -> tuple[Float[Tensor, "rows outputs"], Float[Tensor, "rows fused"]]:
         """Outputs and what the head reads.

@@ -68,7 +68,7 @@ class TextEncoder(nn.Module):
 
     def forward(
         self, padded: Padded, adapt: Callable[[Tensor], Tensor] | None = None, first: bool = False
-    ) -> tuple[Float[Tensor, "batch time dimension"], Bool[Tensor, "batch time"]]:
+    ) -> tuple[Float[Tensor, "batch steps dimension"], Bool[Tensor, "batch time"]]:
         """States and mask. A row without text has a mask of False and states that mean nothing.
 
         adapt changes what the encoder's embeddings hand to its first layer (frozen features: the features).

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from torch import Tensor
 
@@ -159,7 +159,7 @@ def _archive(path: Path) -> dict[str, Any]:
     return found
 
 
-def _checkpoint(source: Path | IO[bytes], path: Path | None, where: str) -> dict[str, Any]:
+def _checkpoint(source: Path | io.BytesIO, path: Path | None, where: str) -> dict[str, Any]:
     """Either a speech-BERT or a vq-wav2vec; the latter is read once more by `convert`, which needs its path."""
     state, options = read_official(source, where)
     if any(MIDDLE in name for name in state):

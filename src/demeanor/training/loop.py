@@ -59,9 +59,8 @@ class Loop:
         self.planned = len(self._plan(epoch=1))
         steps = training.epochs * math.ceil(self.planned / training.accumulate)
         self.history: list[dict[str, float]] = []
-        factor = schedule(training, steps)
-        if training.schedule == "plateau":
-            factor = self._plateau_factor
+        falls = training.schedule == "plateau"
+        factor = (lambda _: self._plateau_factor()) if falls else schedule(training, steps)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimiser, factor)
         self.best_epoch = 0
         self._best_weights: dict[str, torch.Tensor] = {}
@@ -225,7 +224,7 @@ class Loop:
         best = self.history[self.best_epoch - 1][self._watched]
         return value < best if self.selection[1] == "min" else value > best
 
-    def _plateau_factor(self, step: int = 0) -> float:
+    def _plateau_factor(self) -> float:
         losses = [row["valid_loss"] for row in self.history]
         return 0.1 ** plateaus(losses, self.training.plateau_patience)
 

@@ -67,7 +67,7 @@ class ReferenceHistory:
 def train_as_reference(
     model: ConvAutoencoder,
     train: Float[Tensor, "samples steps features"],
-    valid: Float[Tensor, "samples steps features"],
+    valid: Float[Tensor, "others steps features"],
     orders: Sequence[Sequence[int]] | None = None,
     seed: int = 42,
 ) -> ReferenceHistory:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
+@runtime_checkable
 class Run(Protocol):
     """One tracked piece of work: a system trained with one seed, for example."""
 
@@ -18,6 +19,7 @@ class Run(Protocol):
     def set_tags(self, tags: Mapping[str, str]) -> None: ...
 
 
+@runtime_checkable
 class Tracker(Protocol):
     """Opens runs; `child` is a context manager, its run ends with the block and is marked failed by an exception."""
 

@@ -76,7 +76,7 @@ class Latents:
     missing: tuple[str, ...] = field(default=())
 
 
-def emotion_probabilities(sentiment: Float[np.ndarray, " n"]) -> Float[np.ndarray, "n emotions"]:
+def emotion_probabilities(sentiment: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n emotions"]:
     """P(emotion | sentiment), for the true pair and for what suits a modality's value alike."""
     columns = [
         weight * np.exp(-0.5 * ((np.asarray(sentiment) - centre) / width) ** 2)
@@ -86,7 +86,7 @@ def emotion_probabilities(sentiment: Float[np.ndarray, " n"]) -> Float[np.ndarra
     return weights / weights.sum(axis=-1, keepdims=True)
 
 
-def kind_probabilities(sentiment: Float[np.ndarray, " n"]) -> Float[np.ndarray, "n kinds"]:
+def kind_probabilities(sentiment: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n kinds"]:
     """P(kind | sentiment): sarcasm needs displeasure to hide, teasing needs goodwill."""
     sarcasm = np.where(np.asarray(sentiment) <= SARCASM_BELOW, SARCASM_RATE, 0.0)
     teasing = np.where(np.asarray(sentiment) >= TEASING_ABOVE, TEASING_RATE, 0.0)

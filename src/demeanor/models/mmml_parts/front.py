@@ -52,7 +52,7 @@ def convolve(
     return hidden.transpose(1, 2)
 
 
-def fit(waveform: Float[Tensor, "batch samples"], samples: int) -> Float[Tensor, "batch samples"]:
+def fit(waveform: Float[Tensor, "batch samples"], samples: int) -> Float[Tensor, "batch fitted"]:
     """Cut or pad with zeros to exactly `samples`."""
     if waveform.shape[1] >= samples:
         return waveform[:, :samples]

@@ -98,7 +98,7 @@ def cut_waveform(samples: np.ndarray, limit: int, keep: Keep = "oldest") -> np.n
 
 def prepare_waveforms(
     values: Tensor, mask: Bool[Tensor, "batch samples"], limit: int, keep: Keep = "oldest"
-) -> tuple[Float[Tensor, "batch samples"], Int[Tensor, " batch"]]:
+) -> tuple[Float[Tensor, "batch longest"], Int[Tensor, " batch"]]:
     """Raw waveforms [B, N] or [B, N, channels] to (normalised [B, longest], lengths [B]); zeros beyond the lengths.
 
     The same as `cut_waveform` and `normalise_waveform` row by row. 16-bit samples are scaled to [-1, 1), also where
@@ -131,7 +131,7 @@ def prepare_waveforms(
 
 def cut_tokens(
     ids: Int[Tensor, "batch tokens"], mask: Bool[Tensor, "batch tokens"], limit: int, keep: Keep = "oldest"
-) -> tuple[Int[Tensor, "batch tokens"], Bool[Tensor, "batch tokens"]]:
+) -> tuple[Int[Tensor, "batch kept"], Bool[Tensor, "batch kept"]]:
     """At most `limit` tokens per row; the first and the last token, special both, stay."""
     if ids.shape[1] <= limit:
         return ids, mask
@@ -146,7 +146,7 @@ def cut_tokens(
     return ids.gather(1, source), steps < lengths.clamp(max=limit)[:, None]
 
 
-def join_tokens(parts: Sequence[Int[np.ndarray, " tokens"]], limit: int, keep: Keep) -> Int[np.ndarray, " tokens"]:
+def join_tokens(parts: Sequence[Int[np.ndarray, " _"]], limit: int, keep: Keep) -> Int[np.ndarray, " tokens"]:
     """Token rows `<s> u </s>`, oldest first, as one row `<s> u </s> u </s>` of at most `limit` tokens (section 3.3)."""
     filled = [part for part in parts if len(part)]
     if not filled:
