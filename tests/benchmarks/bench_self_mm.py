@@ -206,9 +206,11 @@ def merged(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def write(rows: list[dict[str, Any]], arguments: argparse.Namespace, loads: list[float]) -> None:
     import torch
 
+    from demeanor.evaluation.environment import this_machine
+
     about = {
         "date": date.today().isoformat(),
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {arguments.threads} threads",
+        "machine": f"{this_machine().processor}, {os.cpu_count()} cores, {arguments.threads} threads",
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "MMSA": "2.2.1"},
         "load": [round(value, 1) for value in (min(loads), max(loads))],
         "rounds": arguments.rounds,
@@ -248,12 +250,12 @@ def explanation(rows: list[dict[str, Any]]) -> str:
         "(MulT's epoch of 128 clips is one optimiser step, so that its errors say little more than where it began.)"
     )
     lines.append(
-        "What saves time: only real steps are computed, about a third of them, in batches of like lengths; memory that\n"
-        "tensors leave behind is kept for the next step; and linear layers go through oneDNN where torch's MKL is the\n"
-        "slower library (features/products.py), which is so on this processor and not on Intel's. TFN's time is its\n"
-        "outer product of 140,000 columns with nine million weights, which every step needs three times; the product is\n"
-        "made slice by slice and its dropout from single random bits. Of the memory, some 370 MiB are Python with torch\n"
-        "and pandas, and BERT's gradients and Adam's two moments are 1.3 GiB."
+        "What saves time: only real steps are computed, about a third of them, in batches of like lengths; memory\n"
+        "that tensors leave behind is kept for the next step; and linear layers go through oneDNN where torch's MKL\n"
+        "is the slower library (features/products.py), as on this processor and not on Intel's. TFN's time is its\n"
+        "outer product of 140,000 columns with nine million weights, which every step needs three times; the\n"
+        "product is made slice by slice and its dropout from single random bits. Of the memory, some 370 MiB are\n"
+        "Python with torch and pandas, and BERT's gradients and Adam's two moments are 1.3 GiB."
     )
     return "\n\n".join(lines)
 

@@ -23,7 +23,7 @@ from demeanor.data.files import write_atomically
 
 HEADER_ROOM = 1 << 16
 #: Bytes that a process may have gathered from a mapped file before it lets its pages go.
-HELD = 8 << 20
+HELD = 4 << 20
 DTYPES = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16,
     "I64": np.int64, "I32": np.int32, "I16": np.int16, "U8": np.uint8,
