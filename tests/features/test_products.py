@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import nn
@@ -11,15 +13,19 @@ from demeanor.features import products
 from demeanor.features.products import QuickLinear, linear, quicken, slow_products
 
 
-@pytest.fixture(params=[True, False], ids=["slow products", "quick products"])
-def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+@pytest.fixture(params=[(True, 1), (True, 2), (False, 2)], ids=["slow products, one thread", "slow", "quick"])
+def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[bool]:
     """Both kinds of processor, whichever this is."""
-    monkeypatch.setattr(products, "slow_products", lambda: request.param)
+    slow, threads = request.param
+    monkeypatch.setattr(products, "slow_products", lambda: slow)
     monkeypatch.setattr(products, "WORTHWHILE", 1)
-    return request.param
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    yield slow
+    torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("shape", [(5,), (3, 4, 5), (1, 5), (0, 5), (2, 0, 5)])
+@pytest.mark.parametrize("shape", [(5,), (3, 4, 5), (1, 5), (16, 5), (0, 5), (2, 0, 5)])
 @pytest.mark.parametrize("biased", [True, False])
 def test_linear_is_linear(machine: bool, shape: tuple[int, ...], biased: bool) -> None:
     torch.manual_seed(0)

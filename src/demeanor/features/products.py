@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 #: Multiplications below which the choice does not matter.
 WORTHWHILE = 1 << 22
+#: On one thread torch gives convolutions with a kernel of one to oneDNN only if there are as many pictures as this.
+MANY = 16
 
 
 @functools.cache
@@ -36,10 +38,14 @@ def linear(
     worthwhile = values.numel() * len(weight) >= WORTHWHILE and values.dtype == weight.dtype == torch.float32
     if not worthwhile or values.device.type != "cpu" or torch.is_autocast_enabled("cpu") or not slow_products():
         return nn.functional.linear(values, weight, bias)
-    # One line of as many points as there are rows, their channels side by side in memory: nothing is moved.
-    points = values.reshape(1, 1, -1, values.shape[-1]).permute(0, 3, 1, 2)
-    found = nn.functional.conv2d(points, weight[:, :, None, None], bias)
-    return found.permute(0, 2, 3, 1).reshape(*values.shape[:-1], len(weight))
+    rows = values.reshape(-1, values.shape[-1])
+    lines = 1 if torch.get_num_threads() > 1 else MANY
+    if len(rows) % lines:
+        rows = nn.functional.pad(rows, (0, 0, 0, -len(rows) % lines))
+    # Lines of as many points as there are rows, their channels side by side in memory: nothing is moved.
+    points = rows.view(lines, 1, -1, rows.shape[1]).permute(0, 3, 1, 2)
+    found = nn.functional.conv2d(points, weight[:, :, None, None], bias).permute(0, 2, 3, 1)
+    return found.reshape(len(rows), -1)[: values.shape[:-1].numel()].view(*values.shape[:-1], -1)
 
 
 class QuickLinear(nn.Linear):
