@@ -34,6 +34,7 @@ from demeanor.data.batch import Batch, Padded
 from demeanor.data.bundle import InputSpecification
 from demeanor.data.provenance import Provenance
 from demeanor.data.task import Task
+from demeanor.features.products import quicken
 from demeanor.models.mmml import MMMLDialogue
 from demeanor.models.mmml_parts.dialogue import rows_before
 from demeanor.models.mmml_parts.frames import valid_frames
@@ -240,6 +241,8 @@ def measure(depth: int, fusion: int, size: int, device: torch.device, repeats: i
     remembering = MMMLDialogue(settings(depth, fusion, **sizes, cache_gigabytes=1.0), INPUTS, TASK).to(device)
     remembering.load_state_dict(system.state_dict())
     straight = Straight(system)
+    for ours in (system, remembering):  # as `fit` does
+        quicken(ours)
     batch, evaluated = clips(size).to(device), clips(2 * TURNS, seed=1).to(device)
 
     def evaluate_straight() -> Tensor:
