@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
-KEPT, USUAL = 1 << 30, 128 * 1024
+KEPT = 1 << 30
+#: Where glibc's own limits end up in a process that has freed a large block; once set, it no longer moves them itself.
+USUAL = {MMAP_THRESHOLD: 32 << 20, TRIM_THRESHOLD: 64 << 20}
 #: Free memory is given back when the process is larger than after its first step by this factor.
 GROWTH = 4 / 3
 PAGE = resource.getpagesize()
@@ -72,6 +74,6 @@ def kept_memory() -> Iterator[Kept]:
     try:
         yield Kept(library)
     finally:
-        library.mallopt(MMAP_THRESHOLD, USUAL)
-        library.mallopt(TRIM_THRESHOLD, USUAL)
+        for limit, size in USUAL.items():
+            library.mallopt(limit, size)
         library.malloc_trim(0)

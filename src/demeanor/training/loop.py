@@ -18,7 +18,7 @@ from demeanor.data.batch import Batch
 from demeanor.data.errors import DemeanorError
 from demeanor.data.task import Task
 from demeanor.models.base import System
-from demeanor.training.allocator import kept_memory
+from demeanor.training.allocator import Kept, kept_memory
 from demeanor.training.batches import Batches, drop_roles
 from demeanor.training.checkpoint import Checkpoint
 from demeanor.training.processes import Processes
@@ -75,7 +75,7 @@ class Loop:
         forward = self.processes.wrap(self.system)
         start = len(self.history)
         with (
-            kept_memory() as self.memory,
+            kept_memory() as memory,
             tqdm(
                 total=self.training.epochs,
                 initial=start,
@@ -85,7 +85,7 @@ class Loop:
             ) as bar,
         ):
             while len(self.history) < self.training.epochs and not self._exhausted():
-                row = self._epoch(forward, len(self.history) + 1)
+                row = self._epoch(forward, len(self.history) + 1, memory)
                 self.history.append(row)
                 if self.training.schedule == "plateau":
                     for group, rate in zip(self.optimiser.param_groups, self.scheduler.base_lrs, strict=True):
@@ -127,7 +127,7 @@ class Loop:
     def _watched(self) -> str:
         return f"valid_{self.selection[0]}"
 
-    def _epoch(self, forward: Any, epoch: int) -> dict[str, float]:
+    def _epoch(self, forward: Any, epoch: int, memory: Kept) -> dict[str, float]:
         began = time.perf_counter()
         seed_everything(self.seed, epoch)
         self.system.train()
@@ -147,7 +147,7 @@ class Loop:
             self.system.step_ended(output, batch, epoch)
             if due:
                 self._step()
-            self.memory.settle()
+            memory.settle()
             for name, value in terms.items():
                 totals[name] = totals.get(name, 0.0) + value * counted
             seen += counted
