@@ -81,13 +81,12 @@ class _SlicedLinear(torch.autograd.Function):
         for start, stop in _slices(rows, pairs):
             columns = slice(start * pairs.shape[1], stop * pairs.shape[1])
             torch.mm(gradient.t(), _product(rows, pairs, kept, start, stop), out=of_weight[:, columns])
-            of_product = torch.mm(gradient, weight[:, columns]).view(len(rows), stop - start, -1)
+            through = torch.mm(gradient, weight[:, columns]).view(len(rows), stop - start, -1)
+            if kept is not None:
+                through *= kept[start:stop].transpose(0, 1)
+            of_rows[:, start:stop] = torch.linalg.vecdot(through, pairs[:, None])
             for row in range(start, stop):
-                through = of_product[:, row - start]
-                if kept is not None:
-                    through *= kept[row]
-                of_rows[:, row] = torch.linalg.vecdot(through, pairs)
-                of_pairs.addcmul_(through, rows[:, row : row + 1])
+                of_pairs.addcmul_(through[:, row - start], rows[:, row : row + 1])
         return of_rows, of_pairs, None, of_weight, gradient.sum(0)
 
 
@@ -98,9 +97,7 @@ def _slices(rows: Tensor, pairs: Tensor) -> list[tuple[int, int]]:
 
 def _product(rows: Tensor, pairs: Tensor, kept: Tensor | None, start: int, stop: int) -> Float[Tensor, "batch columns"]:
     """What the first layer sees of rows `start` to `stop`, before the scale of the dropout."""
-    found = pairs.new_empty(len(pairs), stop - start, pairs.shape[1])
-    for row in range(start, stop):
-        column = torch.mul(pairs, rows[:, row : row + 1], out=found[:, row - start])
-        if kept is not None:
-            column *= kept[row]
+    found = pairs[:, None] * rows[:, start:stop, None]
+    if kept is not None:
+        found *= kept[start:stop].transpose(0, 1)
     return found.flatten(1)
