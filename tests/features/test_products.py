@@ -19,6 +19,7 @@ def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     slow, threads = request.param
     monkeypatch.setattr(products, "slow_products", lambda: slow)
     monkeypatch.setattr(products, "WORTHWHILE", 1)
+    monkeypatch.setattr(products, "LARGE", 1)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     yield slow

@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-#: Multiplications below which the choice does not matter.
-WORTHWHILE = 1 << 22
+#: Weights, and multiplications with them, below which the quicker library is not the quicker one.
+LARGE, WORTHWHILE = 1 << 16, 1 << 24
 #: On one thread torch gives convolutions with a kernel of one to oneDNN only if there are as many pictures as this.
 MANY = 16
 
@@ -31,17 +31,27 @@ def slow_products() -> bool:
     return torch.backends.cpu.get_cpu_capability() == "AVX512" and "GenuineIntel" not in about
 
 
+def rounded(rows: int) -> int:
+    """The next number of rows that kernels are made for, eight to each doubling.
+
+    oneDNN makes its kernels for one number of rows, which takes as long as a small product, and remembers a thousand.
+    """
+    step = max(MANY, 1 << max(rows.bit_length() - 4, 0))
+    return -(-rows // step) * step
+
+
 def linear(
     values: Float[Tensor, "*batch inputs"], weight: Float[Tensor, "outputs inputs"], bias: Tensor | None = None
 ) -> Float[Tensor, "*batch outputs"]:
     """torch.nn.functional.linear by the quicker of the two libraries."""
-    worthwhile = values.numel() * len(weight) >= WORTHWHILE and values.dtype == weight.dtype == torch.float32
-    if not worthwhile or values.device.type != "cpu" or torch.is_autocast_enabled("cpu") or not slow_products():
+    worthwhile = weight.numel() >= LARGE and values.numel() * len(weight) >= WORTHWHILE
+    ordinary = values.device.type == "cpu" and values.dtype == weight.dtype == torch.float32
+    if not worthwhile or not ordinary or torch.is_autocast_enabled("cpu") or not slow_products():
         return nn.functional.linear(values, weight, bias)
     rows = values.reshape(-1, values.shape[-1])
+    if len(rows) != rounded(len(rows)):
+        rows = nn.functional.pad(rows, (0, 0, 0, rounded(len(rows)) - len(rows)))
     lines = 1 if torch.get_num_threads() > 1 else MANY
-    if len(rows) % lines:
-        rows = nn.functional.pad(rows, (0, 0, 0, -len(rows) % lines))
     # Lines of as many points as there are rows, their channels side by side in memory: nothing is moved.
     points = rows.view(lines, 1, -1, rows.shape[1]).permute(0, 3, 1, 2)
     found = nn.functional.conv2d(points, weight[:, :, None, None], bias).permute(0, 2, 3, 1)

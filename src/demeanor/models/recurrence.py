@@ -16,10 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from demeanor.data.batch import Padded
-from demeanor.features.products import linear
-
-#: Real steps are filled up to a multiple of this, so that batches share the kernels that are made for a size.
-ROUND = 64
+from demeanor.features.products import linear, rounded
 
 
 def last_states(rnn: nn.LSTM, padded: Padded) -> Float[Tensor, "batch hidden"]:
@@ -32,7 +29,7 @@ def last_states(rnn: nn.LSTM, padded: Padded) -> Float[Tensor, "batch hidden"]:
     steps = torch.nonzero(padded.mask[order].t())
     running = torch.bincount(steps[:, 0]).tolist()
     taken = order[steps[:, 1]] * padded.values.shape[1] + steps[:, 0]
-    taken = torch.cat([taken, taken[:1].expand(-len(taken) % ROUND)])
+    taken = torch.cat([taken, taken[:1].expand(rounded(len(taken)) - len(taken))])  # as `linear` would do by a copy
     inputs = padded.values.flatten(0, 1).index_select(0, taken)
     bias = rnn.get_parameter("bias_ih_l0") + rnn.get_parameter("bias_hh_l0")
     gates = linear(inputs, rnn.get_parameter("weight_ih_l0"), bias)
