@@ -53,10 +53,10 @@ def test_after_a_failure_the_epochs_before_it_are_still_there(tmp_path, monkeypa
 
     former = loop.Loop._epoch
 
-    def broken(self, forward, epoch):
+    def broken(self, forward, epoch, memory):
         if epoch == 3:
             next(self.system.parameters()).data.fill_(float("nan"))
-        return former(self, forward, epoch)
+        return former(self, forward, epoch, memory)
 
     monkeypatch.setattr(loop.Loop, "_epoch", broken)
     settings = speech_branch(epochs=4)
