@@ -22,6 +22,7 @@ from demeanor.data.settings import Settings
 from demeanor.data.task import Task
 from demeanor.models.base import Card, Output, Role, System, masked_mean, task_loss
 from demeanor.models.layers import Absence, clean
+from demeanor.models.lstm import LSTM
 
 MODALITIES = ("text", "audio", "vision")
 
@@ -42,7 +43,7 @@ class Recurrence(nn.Module):
 
     def __init__(self, size: int, hidden: int, both_ways: bool):
         super().__init__()
-        self.lstm = nn.LSTM(size, hidden, batch_first=True, bidirectional=both_ways)
+        self.lstm = LSTM(size, hidden, batch_first=True, bidirectional=both_ways)
         self.size = hidden * (1 + both_ways)
 
     def forward(

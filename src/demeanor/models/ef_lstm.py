@@ -15,6 +15,7 @@ from demeanor.data.task import Task
 from demeanor.models.aligned import AlignedSystem
 from demeanor.models.base import Card, Output
 from demeanor.models.layers import last_step
+from demeanor.models.lstm import LSTM
 from demeanor.models.subnets import ROLES
 
 
@@ -46,7 +47,7 @@ class EFLSTM(AlignedSystem):
         else:
             self.norm = nn.LayerNorm(width)
         dropout = settings.dropout if settings.layers > 1 else 0.0
-        self.recurrent = nn.LSTM(width, settings.hidden, settings.layers, batch_first=True, dropout=dropout)
+        self.recurrent = LSTM(width, settings.hidden, settings.layers, batch_first=True, dropout=dropout)
         self.project = nn.Linear(settings.hidden, settings.hidden)
         self.head = nn.Linear(settings.hidden, task.outputs)
 

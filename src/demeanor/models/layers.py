@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from demeanor.data.batch import Padded
 from demeanor.data.errors import InputError
+from demeanor.models.lstm import LSTM, kernel_for
 from demeanor.models.recurrence import last_states
 
 
@@ -188,12 +189,13 @@ class LastState(nn.Module):
 
     def __init__(self, width: int, hidden: int, layers: int = 1, dropout: float = 0.0):
         super().__init__()
-        self.rnn = nn.LSTM(width, hidden, num_layers=layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
+        self.rnn = LSTM(width, hidden, num_layers=layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
 
     def forward(self, padded: Padded) -> Float[Tensor, "batch hidden"]:
         weight = next(self.rnn.parameters())
         wide = self.rnn.num_layers == 1 and self.rnn.input_size >= WIDE
-        if wide and weight.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
+        asked = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
+        if wide and weight.device.type == "cpu" and (asked == torch.float32 or not kernel_for(asked)):
             return last_states(self.rnn, Padded(padded.values.to(weight.dtype), padded.mask))
         padded = clean(padded)
         states, _ = self.rnn(padded.values.to(weight.dtype))
@@ -207,9 +209,9 @@ class TwoWayState(nn.Module):
 
     def __init__(self, width: int, hidden: int):
         super().__init__()
-        self.first = nn.LSTM(width, hidden, bidirectional=True, batch_first=True)
+        self.first = LSTM(width, hidden, bidirectional=True, batch_first=True)
         self.norm = nn.LayerNorm(2 * hidden)
-        self.second = nn.LSTM(2 * hidden, hidden, bidirectional=True, batch_first=True)
+        self.second = LSTM(2 * hidden, hidden, bidirectional=True, batch_first=True)
 
     def forward(self, padded: Padded) -> Float[Tensor, "batch four_hidden"]:
         padded = clean(padded)

@@ -20,9 +20,18 @@ from demeanor.features.products import linear, rounded
 
 
 def last_states(rnn: nn.LSTM, padded: Padded) -> Float[Tensor, "batch hidden"]:
-    """State of a one-layer forward LSTM at the last real step of each row; zeros for a row without one."""
+    """State of a one-layer forward LSTM at the last real step of each row; zeros for a row without one.
+
+    Autocast stops here: the steps write into memory of one kind, the weights'.
+    """
+    with torch.autocast(padded.values.device.type, enabled=False):
+        return _last_states(rnn, padded)
+
+
+def _last_states(rnn: nn.LSTM, padded: Padded) -> Tensor:
     lengths, order = padded.mask.sum(dim=1).sort(descending=True, stable=True)
-    result = padded.values.new_zeros((len(lengths), rnn.hidden_size))
+    weight = rnn.get_parameter("weight_ih_l0")
+    result = weight.new_zeros((len(lengths), rnn.hidden_size))
     if not int(lengths[0]):
         return result
     # Real steps by time, at each time the longest rows first: [N, 2] of time and place in the order.
@@ -30,9 +39,9 @@ def last_states(rnn: nn.LSTM, padded: Padded) -> Float[Tensor, "batch hidden"]:
     running = torch.bincount(steps[:, 0]).tolist()
     taken = order[steps[:, 1]] * padded.values.shape[1] + steps[:, 0]
     taken = torch.cat([taken, taken[:1].expand(rounded(len(taken)) - len(taken))])  # as `linear` would do by a copy
-    inputs = padded.values.flatten(0, 1).index_select(0, taken)
+    inputs = padded.values.flatten(0, 1).index_select(0, taken).to(weight.dtype)
     bias = rnn.get_parameter("bias_ih_l0") + rnn.get_parameter("bias_hh_l0")
-    gates = linear(inputs, rnn.get_parameter("weight_ih_l0"), bias)
+    gates = linear(inputs, weight, bias)
     last = _LastState.apply(gates, rnn.get_parameter("weight_hh_l0"), running)
     return result.index_copy(0, order[: running[0]], last)
 

@@ -22,6 +22,7 @@ from demeanor.models.crossmodal import ENCODER_NAMES, CrossmodalEncoder, Project
 from demeanor.models.encoded import MODALITIES, ROLES, TEXT_NAMES, EncodedSettings, EncodedSystem
 from demeanor.models.label_generation import FUSION
 from demeanor.models.layers import AbsentStep, clean, last_step
+from demeanor.models.lstm import LSTM
 from demeanor.models.self_supervised import SelfSupervised
 from demeanor.models.subnets import head_names, read
 
@@ -56,7 +57,7 @@ class Prepared(nn.Module):
 
     def __init__(self, width: int, hidden: int | None, dimension: int, kernel: int, reference: bool):
         super().__init__()
-        self.rnn = nn.LSTM(width, hidden, batch_first=True) if hidden else None
+        self.rnn = LSTM(width, hidden, batch_first=True) if hidden else None
         self.project = Projection(hidden or width, dimension, kernel, reference)
         self.absence = AbsentStep(dimension)
 
