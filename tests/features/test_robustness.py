@@ -27,6 +27,7 @@ EXTRACTORS = {
     "librosa_frames": {}, "librosa_functionals": {}, "mel_spectrogram": {}, "face_descriptors": {"fallback": "centre"},
     "uniform_word_times": {}, "per_word": {"extractor": "opensmile_lld"},
     "hf_tokens": {}, "hf_words": {}, "hf_sentence": {}, "hf_context": {},
+    "hf_context_tokens": {},
 }  # fmt: skip
 VALUE, ABSENT, ERROR = "value", "absent", "error"
 #: kind of recording -> what sound and what picture must give; None where both a value and an absence are right
@@ -72,7 +73,8 @@ def test_every_kind_of_recording(recordings: Path, label: str):
     extractor = find_extractor(label.split(maxsplit=1)[0], EXTRACTORS[label])
     for name, (sound, picture) in KINDS.items():
         words = (Word("so", 0.0, 0.5), Word("be", 0.5, 0.9), Word("it", 0.9, 1.0))
-        clip = Clip(name, text="so be it", words=words, media=recordings / name)
+        turns = ("well", "so be it")
+        clip = Clip(name, text="so be it", words=words, media=recordings / name, dialogue=turns, turn=1)
         expected = picture if "video" in extractor.reads and label != "per_word" else sound
         if not extractor.reads & {"audio", "video"}:
             expected = VALUE

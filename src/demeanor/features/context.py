@@ -1,8 +1,10 @@
-"""The sentence before, this one, the one after: windows of sentence vectors within a dialogue.
+"""The sentence before, this one, the one after: what is said around an utterance within its dialogue.
 
-Tab-fusion, section 2.2 of the system's specification: slots [-before .. +after] side by side, the own sentence
-always in its place, zeros where the dialogue has no turn or the turn no words. All turns of a dialogue count,
-labelled or not, and no window crosses into another dialogue. `after: 0` reads the past alone.
+Windows of sentence vectors (Tab-fusion, section 2.2 of the system's specification): slots [-before .. +after] side by
+side, the own sentence always in its place, zeros where the dialogue has no turn or the turn no words. All turns of a
+dialogue count, labelled or not, and no window crosses into another dialogue. `after: 0` reads the past alone.
+
+Tokens of the turns before, as one text (MMML, section 3.3 of the system's specification).
 """
 
 from __future__ import annotations
@@ -17,10 +19,11 @@ from pydantic import Field
 
 from demeanor.data.settings import Settings
 from demeanor.features.base import Clip
-from demeanor.features.text import SentenceSettings, SentenceState
+from demeanor.features.text import SentenceSettings, SentenceState, Tokens, TokenSettings
 
 #: Sentence vectors that are kept while a corpus is read: more than any corpus here has different transcripts.
 REMEMBERED = 50_000
+Keep = Literal["newest", "oldest"]
 
 
 def window_slots(turns: int, turn: int, before: int, after: int) -> Int[np.ndarray, " slots"]:
@@ -88,3 +91,50 @@ class ContextWindow(SentenceState):
         dialogue, turn = (clip.dialogue, clip.turn) if clip.dialogue else ((clip.text,), 0)
         slots = window_slots(len(dialogue), turn, self.settings.before, self.settings.after)
         return [Clip("", text=dialogue[slot]).spoken if slot >= 0 else None for slot in slots]
+
+
+def join_tokens(parts: Sequence[Int[np.ndarray, " _"]], limit: int, keep: Keep) -> Int[np.ndarray, " tokens"]:
+    """Token rows `<s> u </s>`, oldest first, as one row `<s> u </s> u </s>` of at most `limit` tokens."""
+    filled = [part for part in parts if len(part)]
+    if not filled:
+        return np.zeros(0, dtype=np.int64)
+    content = np.concatenate([part[1:] for part in filled])[:-1]
+    room = limit - 2
+    content = content[:room] if keep == "oldest" else content[max(len(content) - room, 0) :]
+    return np.concatenate([filled[0][:1], content, filled[-1][-1:]])
+
+
+class ContextTokenSettings(TokenSettings):
+    """`model` and `lower_case` must be those of the stream `text.tokens` beside it: one encoder reads both."""
+
+    longest: int = Field(default=96, ge=2, description="ids that are kept, special ones included")
+    before: int = Field(default=2, ge=1, le=64, description="turns")
+    keep: Keep = Field(default="newest", description="which end of an overlong past; the published program: oldest")
+    marked: bool = Field(default=False, description="no past is `<s></s>`, as published, instead of an absence")
+
+
+class ContextTokens(Tokens):
+    """`text.context_tokens`: ids of the turns before an utterance as one text `<s> u </s> u </s>`, [T, 1] int32.
+
+    The past of the first turn, and one without any word, is absent.
+    """
+
+    name = "hf_context_tokens"
+    stream = "text.context_tokens"
+    reads = frozenset({"dialogue"})
+    settings_type: ClassVar[type[Settings]] = ContextTokenSettings
+
+    def extract_clip(self, clip: Clip) -> np.ndarray:
+        past = clip.dialogue[max(clip.turn - self.settings.before, 0) : clip.turn]
+        joined = join_tokens([self._ids(text) for text in past], self.settings.longest, self.settings.keep)
+        if len(joined) == 0 and self.settings.marked:
+            joined = self._ids("a")[[0, -1]]
+        return joined.astype(np.int32)[:, None] if len(joined) else self.absent
+
+    def _ids(self, text: str | None) -> Int[np.ndarray, " tokens"]:
+        """Of one turn; it is cut only when all turns are joined."""
+        spoken = Clip("", text=text).spoken
+        if spoken is None:
+            return np.zeros(0, dtype=np.int64)
+        spoken = spoken.lower() if self.settings.lower_case else spoken
+        return np.asarray(self.tokenizer(spoken, verbose=False)["input_ids"], dtype=np.int64)

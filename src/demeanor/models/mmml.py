@@ -54,7 +54,9 @@ class MMML(System):
         {
             "text": TEXT,
             "audio": AUDIO,
-            "text_context": Role("text", "tokens", required=False, description="tokens of before"),
+            "text_context": Role(
+                "text", "tokens", required=False, description="tokens of the turns before, as `hf_context_tokens` makes"
+            ),
             "audio_context": Role(
                 "audio", "samples", required=False, normalised=False, description="samples of before"
             ),
@@ -227,6 +229,11 @@ class MMML(System):
             for letter in self.tasks
             if letter in MODALITIES and MODALITIES[letter] not in inputs
         ]
+        texts = [inputs[role] for role in ("text", "text_context") if role in inputs]
+        known = {value.provenance.parameters.get("vocabulary_sha256") for value in texts} - {None}
+        if len(known) > 1:
+            streams = " and ".join(f"'{value.stream}'" for value in texts)
+            problems.append(f"streams {streams} were made by different tokenizers, and one encoder reads both")
         for role, value in inputs.items():
             rate = value.provenance.rate
             if role.startswith("audio") and value.stream.endswith("waveform") and rate not in (None, SAMPLE_RATE):

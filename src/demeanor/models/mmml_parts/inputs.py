@@ -7,12 +7,14 @@ and sounds, or, as in the original, the oldest (Q4).
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor
+
+from demeanor.features.context import Keep, join_tokens
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +25,6 @@ TEXT_LENGTH = {"en": 96, "zh": 64}
 SEPARATOR = "</s>"
 VARIANCE_FLOOR = 1e-7
 PCM_SCALE = 32768.0
-Keep = Literal["newest", "oldest"]
 
 #: (video, clip) of MOSI and MOSEI that the original leaves out (section 2).
 INVALID_CLIPS = frozenset(
@@ -144,14 +145,3 @@ def cut_tokens(
     else:
         source = torch.where(over & (steps > 0), steps + shift[:, None], steps)
     return ids.gather(1, source), steps < lengths.clamp(max=limit)[:, None]
-
-
-def join_tokens(parts: Sequence[Int[np.ndarray, " _"]], limit: int, keep: Keep) -> Int[np.ndarray, " tokens"]:
-    """Token rows `<s> u </s>`, oldest first, as one row `<s> u </s> u </s>` of at most `limit` tokens (section 3.3)."""
-    filled = [part for part in parts if len(part)]
-    if not filled:
-        return np.zeros(0, dtype=np.int64)
-    content = np.concatenate([part[1:] for part in filled])[:-1]
-    room = limit - 2
-    content = content[:room] if keep == "oldest" else content[max(len(content) - room, 0) :]
-    return np.concatenate([filled[0][:1], content, filled[-1][-1:]])
