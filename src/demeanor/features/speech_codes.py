@@ -21,6 +21,7 @@ from jaxtyping import Int
 from pydantic import Field
 from torch import Tensor
 
+from demeanor.data.device import choose_device
 from demeanor.data.errors import InputError
 from demeanor.data.files import sha256_of_file, write_atomically
 from demeanor.data.settings import Settings
@@ -225,4 +226,4 @@ class SpeechCodeIds(SpeechCodes):
 
 @lru_cache(maxsize=1)
 def _loaded(checkpoint: str) -> VqWav2vec:
-    return load_checkpoint(checkpoint).to("cuda" if torch.cuda.is_available() else "cpu")
+    return load_checkpoint(checkpoint).to(choose_device())

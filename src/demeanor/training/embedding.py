@@ -9,6 +9,7 @@ import torch
 
 import demeanor
 from demeanor.data.bundle import Bundle
+from demeanor.data.device import choose_device
 from demeanor.data.examples import Examples
 from demeanor.data.ragged import Ragged
 from demeanor.data.stream import Stream
@@ -19,7 +20,7 @@ from demeanor.models.representation import (
     expand_mask,
     layout_of,
 )
-from demeanor.training.representation import EVALUATION_BATCH, choose_device, stored_normaliser
+from demeanor.training.representation import EVALUATION_BATCH, stored_normaliser
 from demeanor.training.representation_inputs import Preparation, output_provenance, specification
 
 
@@ -36,11 +37,12 @@ def embed(bundle: Bundle, examples: Examples, device: str = "cpu", name: str = "
     """Stream `name`, by default `representation.<branch>`: [1, R] per utterance, [0, R] for one without any word or
     frame."""
     preparation = Preparation.of(bundle)
-    model = load_representation(bundle).to(choose_device(device))
+    place = choose_device(device)
+    model = load_representation(bundle).to(place)
     matrix, mask = preparation(examples)
     some = mask.any(dim=2).any(dim=1)
     found = [
-        model.embed(matrix[rows].to(device), mask[rows].to(device)).float().cpu()
+        model.embed(matrix[rows].to(place), mask[rows].to(place)).float().cpu()
         for rows in some.nonzero()[:, 0].split(EVALUATION_BATCH)
     ]
     values = torch.cat(found).numpy() if found else np.zeros((0, model.dimension), dtype=np.float32)

@@ -11,6 +11,7 @@ import torch
 
 from demeanor import __version__
 from demeanor.data.bundle import Bundle, BundleCard, InputSpecification
+from demeanor.data.device import choose_device
 from demeanor.data.errors import InputError, nearest
 from demeanor.data.examples import Examples
 from demeanor.data.task import Task
@@ -153,15 +154,6 @@ def specify(settings: BranchSettings, examples: Examples) -> dict[str, InputSpec
         )
         for role, name in settings.streams.items()
     }
-
-
-def choose_device(name: str) -> torch.device:
-    if name != "auto":
-        return torch.device(name)
-    if torch.cuda.is_available():
-        # Of several processes each has chosen its GPU when it started: ranks count over machines, GPUs do not.
-        return torch.device("cuda", torch.cuda.current_device())
-    return torch.device("cpu")
 
 
 def corpus_of(examples: Examples) -> str:

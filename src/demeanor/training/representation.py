@@ -15,6 +15,7 @@ from torch import Tensor
 
 import demeanor
 from demeanor.data.bundle import BundleCard
+from demeanor.data.device import choose_device
 from demeanor.data.errors import DemeanorError
 from demeanor.data.examples import Examples
 from demeanor.data.files import sha256_of
@@ -264,9 +265,3 @@ def evaluate(model: RepresentationModel, matrix: Tensor, mask: Tensor) -> dict[s
         for name, value in model.loss(matrix[rows], mask[rows]).items():
             sums[name] = sums.get(name, 0.0) + float(value) * len(rows)
     return {"valid_loss" if name == "total" else name: value / len(matrix) for name, value in sums.items()}
-
-
-def choose_device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
