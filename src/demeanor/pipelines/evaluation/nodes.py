@@ -235,9 +235,11 @@ def register_champions(
     settings: EvaluationSettings,
     bundles: AllBundles,
 ) -> dict[str, dict[str, Any]]:
-    """Each task's champion as a new version in the MLflow model registry, alias `champion`."""
+    """Each task's best as a new version in the MLflow model registry: alias `champion`, or `challenger` where the
+    version that answers now is better or cannot be compared (demeanor.serving.standing)."""
     from demeanor.serving.recordings import example_row
     from demeanor.serving.registry import register, registered_name
+    from demeanor.serving.standing import Judged
 
     if not settings.register_champions:
         return {}
@@ -253,14 +255,24 @@ def register_champions(
             "task": name,
             "branch": champion["branch"],
             "system": card.system,
-            "data_hash": card.data_hash,
             "code_revision": card.code_revision,
-            f"valid_{champion['metric']}": f"{champion['value']:.6g}",
         }
         metrics = {key: value for key, value in receipt["metrics"].items() if value is not None}
         example = example_row(utterances, root)
-        registered[name] = register(bundle, registered_name(card.protocol["corpus"], name), tags, metrics, example)
+        judged = Judged(champion["metric"], champion["value"], card.data_hash)
+        model = registered_name(card.protocol["corpus"], name)
+        registered[name] = register(bundle, model, tags, metrics, example, judged)
     return registered
+
+
+def registered_as(made: Mapping[str, Any] | None) -> str:
+    """Where a model stands in the registry, as the end of a sentence; nothing where it was not registered."""
+    if made is None:
+        return ""
+    where = f", registered as {made['name']} version {made['version']}"
+    if made["version"] == made["champion"]:
+        return where
+    return f"{where}, the challenger: version {made['champion']} goes on to answer ({made['reason']})"
 
 
 def summarise(
@@ -287,11 +299,9 @@ def summarise(
             ),
             "",
         ]
-        made = registration.get(name)
-        where = f", registered as {made['name']} version {made['version']}" if made else ""
         lines.append(
             f"Champion for {name}, chosen on validation ({champion['metric']} {champion['mean']:.3f}): "
-            f"{champion['branch']} {champion['seed'].replace('_', ' ')}{where}."
+            f"{champion['branch']} {champion['seed'].replace('_', ' ')}{registered_as(registration.get(name))}."
         )
         lines += [verdicts[name], ""]
     lines += [
