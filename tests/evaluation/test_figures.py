@@ -84,7 +84,7 @@ def test_ablation_bars():
     table = modality_ablation(
         MOSI, lambda subset: target + generator.normal(size=50) / len(subset), target, ["text", "audio"], resamples=50
     )
-    text = _drawn(modality_ablation_bars(table, metric="MAE", better="min", title="withheld"))
+    text = _drawn(modality_ablation_bars(table, metric="MAE", title="withheld"))
     assert "text + audio" in text
     assert f"({table['MAE'][1] - table['MAE'][0]:+.3f})" in text
 

@@ -15,6 +15,23 @@ if TYPE_CHECKING:
 
 IGNORED = -1
 """Class index of an utterance without a label: no loss, no metric."""
+Better = Literal["min", "max"]
+FALLING = frozenset({"MAE", "loss"})
+"""Metrics whose lower value is the better one; all others rise."""
+
+
+def direction_of(metric: str) -> Better:
+    """Which way a metric points, said here alone. A split or a part before the name (valid_MAE, positive.UAR) and a
+    task before it do not count."""
+    name = metric.rpartition(".")[2]
+    for split in ("train_", "valid_", "test_"):
+        name = name.removeprefix(split)
+    return "min" if name in FALLING else "max"
+
+
+def not_worse(metric: str, value: float, other: float) -> bool:
+    """Is `value` at least as good as `other`? NaN never is."""
+    return value <= other if direction_of(metric) == "min" else value >= other
 
 
 class Task(Settings):
@@ -57,11 +74,10 @@ class Task(Settings):
         return 1 if self.kind == "regression" else len(self.classes)
 
     @property
-    def selection_metric(self) -> tuple[str, Literal["min", "max"]]:
-        """Validation metric that chooses epochs and systems, unless training says otherwise."""
-        if self.kind == "regression":
-            return "MAE", "min"
-        return ("weighted_F1", "max") if self.kind == "classification" else ("macro_F1", "max")
+    def selection_metric(self) -> tuple[str, Better]:
+        """Validation metric that chooses epochs and systems, unless training says otherwise, and its direction."""
+        name = {"regression": "MAE", "classification": "weighted_F1", "multilabel": "macro_F1"}[self.kind]
+        return name, direction_of(name)
 
     def targets(self, table: pd.DataFrame) -> np.ndarray:
         """Labels of an utterances table.

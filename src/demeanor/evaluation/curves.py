@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -12,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from demeanor.data.errors import InputError
+from demeanor.data.task import Better, direction_of
 from demeanor.evaluation import style
 
 ACROSS = 4
@@ -23,7 +23,6 @@ def training_curves(
     *,
     loss: str = "train_loss",
     metric: str = "valid_MAE",
-    better: Literal["min", "max"] = "min",
     title: str = "",
 ) -> Figure:
     """Small multiples, one column per branch: training loss above, validation metric below, a thin line per seed.
@@ -52,7 +51,7 @@ def training_curves(
             continue
         own = history[history["branch"] == branches[place]]
         _lines(upper, own, loss, style.PALETTE[0])
-        _lines(lower, own, metric, style.PALETTE[1], better)
+        _lines(lower, own, metric, style.PALETTE[1], direction_of(metric))
         lower.set_ylim(*limits)
         lower.sharex(upper)
         upper.tick_params(labelbottom=False)
@@ -67,9 +66,7 @@ def training_curves(
     return figure
 
 
-def _lines(
-    axes: Axes, own: pd.DataFrame, column: str, colour: str, better: Literal["min", "max"] | None = None
-) -> None:
+def _lines(axes: Axes, own: pd.DataFrame, column: str, colour: str, better: Better | None = None) -> None:
     """A thin line per seed and, with several, their mean over the epochs that all of them reached."""
     style.tidy(axes)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, min_n_ticks=1))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -12,7 +11,7 @@ from matplotlib.ticker import StrMethodFormatter
 from numpy.typing import ArrayLike
 
 from demeanor.data.errors import InputError
-from demeanor.data.task import Task
+from demeanor.data.task import Task, direction_of
 from demeanor.evaluation import style
 from demeanor.evaluation.metrics import metric_of, prepare, primary_metrics, score
 
@@ -150,9 +149,7 @@ def comparison_forest(
     return figure
 
 
-def modality_ablation_bars(
-    table: pd.DataFrame, *, metric: str, better: Literal["min", "max"], title: str = ""
-) -> Figure:
+def modality_ablation_bars(table: pd.DataFrame, *, metric: str, title: str = "") -> Figure:
     """The metric of each subset of modalities with its 95% interval; the full set is darkest and its value a line."""
     full = float(table[metric].iloc[0])
     figure = style.new_figure(8.0, 1.5 + 0.42 * max(len(table), 2) + (0.3 if title else 0.0))
@@ -179,8 +176,7 @@ def modality_ablation_bars(
     axes.set_ylim(len(table) - 0.4, -0.6)
     reach = style.span([0.0, *table[[metric, f"{metric}_low", f"{metric}_high"]].to_numpy(dtype=float).ravel()])
     axes.set_xlim(min(reach[0], 0.0) if (table[metric] < 0).any() else 0.0, reach[1])
-    style.label(
-        axes, f"{metric} ({ARROWS[better]}), 95% bootstrap interval; in brackets: change against all modalities"
-    )
+    arrow = ARROWS[direction_of(metric)]
+    style.label(axes, f"{metric} ({arrow}), 95% bootstrap interval; in brackets: change against all modalities")
     style.headline(figure, title)
     return figure

@@ -13,13 +13,13 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from demeanor.data.errors import InputError, nearest
-from demeanor.data.task import IGNORED, Task
+from demeanor.data.task import IGNORED, Better, Task, direction_of
 from demeanor.evaluation import sums
 
 Array = NDArray[Any]
@@ -38,10 +38,13 @@ class Metric:
     """
 
     name: str
-    better: Literal["min", "max"]
     definition: str
     statistics: Callable[[Array, Array], Array]
     value: Callable[[Array], Array]
+
+    @property
+    def better(self) -> Better:
+        return direction_of(self.name)
 
     def __call__(self, prediction: Array, target: Array) -> float:
         """The metric of all rows; `prepare` makes the arguments."""
@@ -164,28 +167,24 @@ def _mosi() -> list[Metric]:
     """MOSI and MOSEI (Self-MM, section 9.1; MMML, section 7 of the systems' specifications)."""
     has0, non0 = partial(sums.sign_margins, zero=True), partial(sums.sign_margins, zero=False)
     return [
-        Metric("MAE", "min", "mean |p - t|, unclipped", sums.absolute_error, sums.mean_of_float32),
-        Metric("Corr", "max", "Pearson's r, unclipped; undefined for a constant", sums.moments, sums.pearson),
+        Metric("MAE", "mean |p - t|, unclipped", sums.absolute_error, sums.mean_of_float32),
+        Metric("Corr", "Pearson's r, unclipped; undefined for a constant", sums.moments, sums.pearson),
         Metric(
             "Mult_acc_7",
-            "max",
             "both clipped to [-3, 3], rounded half to even, equal",
             partial(sums.rounded_hit, limit=3.0),
             sums.share,
         ),
         Metric(
             "Mult_acc_5",
-            "max",
             "both clipped to [-2, 2], rounded half to even, equal",
             partial(sums.rounded_hit, limit=2.0),
             sums.share,
         ),
-        Metric("Has0_acc_2", "max", "(p >= 0) == (t >= 0), zero is non-negative, all utterances", has0, sums.accuracy),
-        Metric("Has0_F1_score", "max", "support-weighted F1 of those two classes", has0, sums.weighted_f1),
-        Metric(
-            "Non0_acc_2", "max", "(p > 0) == (t > 0), labels of zero left out, p = 0 is negative", non0, sums.accuracy
-        ),
-        Metric("Non0_F1_score", "max", "support-weighted F1 of those two classes", non0, sums.weighted_f1),
+        Metric("Has0_acc_2", "(p >= 0) == (t >= 0), zero is non-negative, all utterances", has0, sums.accuracy),
+        Metric("Has0_F1_score", "support-weighted F1 of those two classes", has0, sums.weighted_f1),
+        Metric("Non0_acc_2", "(p > 0) == (t > 0), labels of zero left out, p = 0 is negative", non0, sums.accuracy),
+        Metric("Non0_F1_score", "support-weighted F1 of those two classes", non0, sums.weighted_f1),
     ]
 
 
@@ -194,36 +193,31 @@ def _sims() -> list[Metric]:
     return [
         Metric(
             "MAE",
-            "min",
             "mean |p - t| of clipped values",
             partial(sums.absolute_error, limit=1.0),
             sums.mean_of_float32,
         ),
-        Metric("Corr", "max", "Pearson's r of clipped values", partial(sums.moments, limit=1.0), sums.pearson),
+        Metric("Corr", "Pearson's r of clipped values", partial(sums.moments, limit=1.0), sums.pearson),
         Metric(
             "Mult_acc_2",
-            "max",
             "classes (-1, 0], (0, 1]: zero is on the negative side",
             partial(sums.sims_margins, classes=2),
             sums.accuracy,
         ),
         Metric(
             "F1_score",
-            "max",
             "support-weighted F1 of those two classes",
             partial(sums.sims_margins, classes=2),
             sums.weighted_f1,
         ),
         Metric(
             "Mult_acc_3",
-            "max",
             "classes with right-closed edges -0.1, 0.1",
             partial(sums.sims_margins, classes=3),
             sums.accuracy,
         ),
         Metric(
             "Mult_acc_5",
-            "max",
             "classes with right-closed edges -0.7, -0.1, 0.1, 0.7",
             partial(sums.sims_margins, classes=5),
             sums.accuracy,
@@ -235,10 +229,10 @@ def _classification(classes: int) -> list[Metric]:
     """One of several classes: the one of the largest output, of equal ones the first."""
     margins = partial(sums.argmax_margins, classes=classes)
     return [
-        Metric("accuracy", "max", "WA: share of utterances that are right", margins, sums.accuracy),
-        Metric("UAR", "max", "UA: mean recall of the classes in the truth", margins, sums.mean_recall),
-        Metric("weighted_F1", "max", "F1 of each class weighted by its support", margins, sums.weighted_f1),
-        Metric("macro_F1", "max", "mean F1 of the classes in the truth or predicted", margins, sums.macro_f1),
+        Metric("accuracy", "WA: share of utterances that are right", margins, sums.accuracy),
+        Metric("UAR", "UA: mean recall of the classes in the truth", margins, sums.mean_recall),
+        Metric("weighted_F1", "F1 of each class weighted by its support", margins, sums.weighted_f1),
+        Metric("macro_F1", "mean F1 of the classes in the truth or predicted", margins, sums.macro_f1),
     ]
 
 
@@ -248,21 +242,18 @@ def _multilabel(classes: tuple[str, ...], threshold: float) -> list[Metric]:
     found = [
         Metric(
             "macro_F1",
-            "max",
             "mean over classes of the F1 of having the class",
             every,
             partial(sums.over_labels, sums.positive_f1, labels=len(classes)),
         ),
         Metric(
             "mean_weighted_accuracy",
-            "max",
             "mean over classes of <class>_weighted_accuracy",
             every,
             partial(sums.over_labels, sums.balanced_accuracy, labels=len(classes)),
         ),
         Metric(
             "mean_weighted_F1",
-            "max",
             "mean over classes of <class>_weighted_F1",
             every,
             partial(sums.over_labels, sums.weighted_f1, labels=len(classes)),
@@ -273,11 +264,10 @@ def _multilabel(classes: tuple[str, ...], threshold: float) -> list[Metric]:
         found += [
             Metric(
                 f"{name}_weighted_accuracy",
-                "max",
                 "mean of the recalls of with and without",
                 one,
                 sums.balanced_accuracy,
             ),
-            Metric(f"{name}_weighted_F1", "max", "support-weighted F1 of with and without", one, sums.weighted_f1),
+            Metric(f"{name}_weighted_F1", "support-weighted F1 of with and without", one, sums.weighted_f1),
         ]
     return found

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from demeanor.data.errors import InputError
-from demeanor.data.task import Task
+from demeanor.data.task import Better, Task
 from demeanor.evaluation.metrics import Metric, labelled, metric_of, prepare, primary_metrics
 from demeanor.evaluation.predictions import stacks
 from demeanor.evaluation.resampling import Draws, Resampler, Unit, bootstrap, interval, two_sided_p
@@ -26,7 +26,7 @@ class Difference:
     """
 
     metric: str
-    better: Literal["min", "max"]
+    better: Better
     mean: float
     low: float
     high: float

@@ -28,6 +28,8 @@ from demeanor.data.errors import InputError
 from demeanor.data.examples import Examples
 from demeanor.data.stream import Stream
 from demeanor.data.task import IGNORED, Task
+from demeanor.evaluation import sums
+from demeanor.evaluation.metrics import metric_of, prepare
 
 #: The reference searched logspace(-10, 2, 20); below 1e-4 nothing but the prior is left.
 GRID = tuple(float(value) for value in np.logspace(-4, 2, 7))
@@ -68,27 +70,20 @@ def confusion(truth: Int[np.ndarray, " rows"], predicted: Int[np.ndarray, " rows
 
 
 def class_scores(counts: Int[np.ndarray, "classes classes"]) -> dict[str, float]:
-    """accuracy, UAR (mean recall of the classes in the truth), macro_F1 (classes in either), weighted_F1."""
-    hit, support, named = np.diag(counts).astype(float), counts.sum(axis=1), counts.sum(axis=0)
-    total = max(int(counts.sum()), 1)
-    recall = hit / np.maximum(support, 1)
-    f1 = 2 * hit / np.maximum(support + named, 1)
-    there, seen = support > 0, (support + named) > 0
-    return {
-        "accuracy": float(hit.sum() / total),
-        "UAR": float(recall[there].mean()) if there.any() else float("nan"),
-        "macro_F1": float(f1[seen].mean()) if seen.any() else float("nan"),
-        "weighted_F1": float((f1 * support).sum() / total),
-    }
+    """accuracy, UAR, macro_F1 and weighted_F1 as `metrics` defines them."""
+    margins = np.concatenate([np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)])
+    values = {
+        "accuracy": sums.accuracy, "UAR": sums.mean_recall, "macro_F1": sums.macro_f1, "weighted_F1": sums.weighted_f1,
+    }  # fmt: skip
+    return {name: float(value(margins)) for name, value in values.items()}
 
 
-def regression_scores(truth: Float[np.ndarray, " rows"], predicted: Float[np.ndarray, " rows"]) -> dict[str, float]:
-    """MAE, and Pearson's correlation, which is 0 for a constant prediction."""
-    flat = predicted.std() < 1e-12 or truth.std() < 1e-12
-    return {
-        "MAE": float(np.abs(truth - predicted).mean()),
-        "Corr": 0.0 if flat else float(np.corrcoef(truth, predicted)[0, 1]),
-    }
+def regression_scores(
+    task: Task, truth: Float[np.ndarray, " rows"], predicted: Float[np.ndarray, " rows"]
+) -> dict[str, float]:
+    """MAE and Corr as `metrics` defines them for the task: Corr of a constant is NaN."""
+    values, target = prepare(task, predicted, truth)
+    return {name: metric_of(task, name)(values, target) for name in ("MAE", "Corr")}
 
 
 def bootstrap(
@@ -99,7 +94,9 @@ def bootstrap(
     drawn = [score(generator.integers(0, rows, rows)) for _ in range(resamples)]
     found: dict[str, float] = {}
     for name in drawn[0]:
-        low, high = np.nanquantile([values[name] for values in drawn], (0.025, 0.975))
+        values = np.array([scores[name] for scores in drawn])
+        defined = values[~np.isnan(values)]
+        low, high = np.quantile(defined, (0.025, 0.975)) if len(defined) else (np.nan, np.nan)
         found |= {f"{name}.low": float(low), f"{name}.high": float(high)}
     return found
 
@@ -194,16 +191,16 @@ def _classify(x: np.ndarray, y: np.ndarray, rows: Rows, groups: np.ndarray, clas
     return {f"{prefix}{name}": value for name, value in found.items()}
 
 
-def _regress(x: np.ndarray, y: np.ndarray, rows: Rows, groups: np.ndarray) -> dict[str, float]:
-    model, c = fit_chosen(fit_ridge, lambda t, p: -float(np.abs(t - p).mean()), x, y, rows, groups)
+def _regress(task: Task, x: np.ndarray, y: np.ndarray, rows: Rows, groups: np.ndarray) -> dict[str, float]:
+    model, c = fit_chosen(fit_ridge, lambda t, p: -regression_scores(task, t, p)["MAE"], x, y, rows, groups)
     truth, predicted = y[rows.report], model.predict(x[rows.report])
 
     def score(chosen: np.ndarray) -> dict[str, float]:
-        return regression_scores(truth[chosen], predicted[chosen])
+        return regression_scores(task, truth[chosen], predicted[chosen])
 
     mean = np.full(len(truth), y[rows.final].mean())
     found = {**score(np.arange(len(truth))), **bootstrap(score, len(truth)), "C": c}
-    return found | {f"majority.{name}": value for name, value in regression_scores(truth, mean).items()}
+    return found | {f"majority.{name}": value for name, value in regression_scores(task, truth, mean).items()}
 
 
 def probe(embeddings: Stream, examples: Examples, task: Task) -> dict[str, float]:
@@ -220,7 +217,7 @@ def probe(embeddings: Stream, examples: Examples, task: Task) -> dict[str, float
     rows = protocol(examples, labelled)
     found: dict[str, float] = {"utterances": float(len(rows.report)), "dimension": float(x.shape[1])}
     if task.kind == "regression":
-        found |= _regress(x, y.astype(np.float64), rows, groups)
+        found |= _regress(task, x, y.astype(np.float64), rows, groups)
         for name, binary, kept in (
             ("non_negative", y >= 0, labelled),
             ("positive", y > 0, labelled & (y != 0)),

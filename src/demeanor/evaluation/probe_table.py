@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from demeanor.data.task import Task
+from demeanor.data.task import Task, direction_of
 from demeanor.evaluation.tables import ABSENT, aligned
 
 #: Columns of the table by kind of task; of the first one the 95 % interval is shown, too.
@@ -16,7 +16,6 @@ SHOWN = {
     "classification": ("UAR", "macro_F1", "weighted_F1", "accuracy"),
     "multilabel": ("UAR", "macro_F1", "weighted_F1", "accuracy"),
 }
-FALLING = ("MAE",)
 
 
 def probe_to_markdown(probe: pd.DataFrame, tasks: Sequence[Task], split: str = "valid") -> str:
@@ -28,7 +27,9 @@ def probe_to_markdown(probe: pd.DataFrame, tasks: Sequence[Task], split: str = "
             continue
         metrics = [name for name in SHOWN[task.kind] if name in table]
         header = ["representation", "R", metrics[0], "95% interval", *metrics[1:]]
-        header = [name + (" ↓" if name in FALLING else " ↑") if name in metrics else name for name in header]
+        header = [
+            name + (" ↓" if direction_of(name) == "min" else " ↑") if name in metrics else name for name in header
+        ]
         body = [
             [
                 str(row["representation"]).replace("_", " "), _number(row.get("dimension"), 0),

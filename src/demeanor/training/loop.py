@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from demeanor.data.batch import Batch
 from demeanor.data.errors import DemeanorError
-from demeanor.data.task import Task
+from demeanor.data.task import Better, Task, direction_of
 from demeanor.models.base import System
 from demeanor.training.allocator import Kept, kept_memory
 from demeanor.training.batches import Batches, drop_roles
@@ -256,11 +256,10 @@ class Loop:
         return True
 
 
-def selection_of(task: Task, training: TrainingSettings) -> tuple[str, str]:
+def selection_of(task: Task, training: TrainingSettings) -> tuple[str, Better]:
     if training.selection is None:
         return task.selection_metric
-    lower = training.selection in {"loss", "MAE"}
-    return training.selection, "min" if lower else "max"
+    return training.selection, direction_of(training.selection)
 
 
 def mixed(seed: int, epoch: int) -> int:

@@ -77,6 +77,6 @@ def draw_ablation(ablation: pd.DataFrame, tasks: Tasks) -> Figure:
     from demeanor.evaluation.figures import modality_ablation_bars
 
     name = ablation["task"].iloc[0]
-    metric, better = tasks[name].selection_metric
+    metric = tasks[name].selection_metric[0]
     mine = ablation[ablation["task"] == name]
-    return modality_ablation_bars(mine, metric=metric, better=better, title=f"{mine['branch'].iloc[0]}, sealed test")
+    return modality_ablation_bars(mine, metric=metric, title=f"{mine['branch'].iloc[0]}, sealed test")
