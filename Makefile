@@ -11,10 +11,14 @@ export HF_HUB_OFFLINE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check lint viz mlflow clean
+# What depends on the kernels that a processor has, and how to run it as one without AVX-512 would.
+NUMERIC := tests/models tests/parity tests/features/test_products.py tests/training/test_fit.py
+AVX2 := ONEDNN_MAX_CPU_ISA=AVX2 DNNL_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2
+
+.PHONY: help install run test test-avx2 check lint viz mlflow clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 install: $(STAMP) ## create .venv and install everything into it
 
@@ -32,6 +36,9 @@ run: install ## run the five pipelines on the demo corpus, then score a clip tha
 
 test: install check ## check the code, then run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-avx2: install ## run the numeric tests again as on a processor without AVX-512
+	$(AVX2) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist load $(NUMERIC)
 
 check: install ## style, types and the direction of imports
 	$(BIN)/ruff check src tests

@@ -98,9 +98,9 @@ def test_language_alone_guides_what_is_taken_of_audio() -> None:
     system.levels[0].attentions["audio"].register_forward_hook(lambda module, given, found: heard.append(given[0]))
     system.eval()(batch)
     system(batch.without(["audio", "vision"]))
-    assert torch.equal(heard[0], heard[1])  # the query knows only the text
+    torch.testing.assert_close(heard[0], heard[1], rtol=0, atol=1e-6)  # the query knows only the text
     system(batch.without(["text"]))
-    assert not torch.equal(heard[0], heard[2])
+    assert float((heard[0] - heard[2]).detach().abs().max()) > 1e-3
 
 
 def test_orthogonality_and_moments_of_misa() -> None:
