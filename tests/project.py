@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -126,13 +127,19 @@ def shell(folder: Path, *lines: str, timeout: int = 500, **variables: str) -> su
     known = {"HOME": os.environ["HOME"], "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", **variables}
     if "PYTHONPATH" in os.environ:  # the package under test is not the installed one
         known["PYTHONPATH"] = str(folder / "src")
-    done = subprocess.run(
-        ["bash", "--noprofile", "--norc", "-c", "\n".join(["set -ex", *lines])],
-        cwd=folder, env=known, capture_output=True, text=True, timeout=timeout, check=False, stdin=subprocess.DEVNULL,
+    arguments = ["bash", "--noprofile", "--norc", "-c", "\n".join(["set -ex", *lines])]
+    typed = subprocess.Popen(
+        arguments, cwd=folder, env=known, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, start_new_session=True,
     )  # fmt: skip
-    if done.returncode:
-        raise AssertionError(f"the last of these lines ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
-    return done
+    try:
+        told, traced = typed.communicate(timeout=timeout)
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # what is still there when the shell is not
+            os.killpg(typed.pid, signal.SIGKILL)
+    if typed.returncode:
+        raise AssertionError(f"the last of these lines ended with {typed.returncode}\n{told}\n{traced}")
+    return subprocess.CompletedProcess(arguments, typed.returncode, told, traced)
 
 
 def kedro(folder: Path, *arguments: str) -> str:

@@ -141,6 +141,8 @@ def test_the_commands_for_own_clips(finished_project: Path, tmp_path: Path):
     for name in branches["branches"]:
         branches[name]["training"] = short
     place.write_text(yaml.safe_dump(branches), encoding="utf-8")
+    scores = {"evaluation": {"register_champions": True, "ceiling": None, "resamples": 200}}
+    (folder / "conf/folder/parameters_evaluation.yml").write_text(yaml.safe_dump(scores), encoding="utf-8")
     done = shell(folder, *BLOCKS[ACTIVATION], *(line.replace("/data/mine", str(mine)) for line in BLOCKS[OWN]))
     assert "# Doctor's report: mine" in done.stdout
     assert "demeanor-mine-sentiment" in done.stdout
