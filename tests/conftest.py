@@ -21,13 +21,18 @@ PACKAGES = ("data", "corpora", "features", "models", "training", "evaluation", "
 install_import_hook([f"demeanor.{name}" for name in PACKAGES], f"{tests.typechecking.__name__}.checked")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that need the finished project come first: of two processes one makes it while the other does the rest."""
+    items.sort(key=lambda item: "finished_project" not in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture(scope="session")
 def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project in which `kedro run` has ended once. Tests that use it read; those that write copy it first.
 
     All test processes share one: the first that comes makes it, the others wait for it.
     """
-    from tests.project import command, make_project
+    from tests.project import make_project, shell
 
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
@@ -35,6 +40,7 @@ def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with FileLock(str(shared / "finished.lock")):
         if not (folder / "run.log").is_file():
             make_project(folder, embedded=True)
-            done = command(folder, "kedro", "run")
+            # As README says it; one thread and wide lines, which later runs are compared with.
+            done = shell(folder, ". .venv/bin/activate", "kedro run", OMP_NUM_THREADS="1", COLUMNS="200")
             (folder / "run.log").write_text(done.stdout + done.stderr, encoding="utf-8")
     return folder

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
+import pytest
 import yaml
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -74,6 +79,9 @@ def write_settings(folder: Path, embedded: bool = False) -> None:
     small.get("conv_autoencoder", {}).update({"collapse": "warn"})
     text = yaml.safe_dump({"representations": small, "registered_representations": ["principal_components"]})
     (folder / "conf/local/parameters_representation_learning.yml").write_text(text, encoding="utf-8")
+    base = yaml.safe_load((PROJECT / "conf/base/parameters_evaluation.yml").read_text(encoding="utf-8"))
+    text = yaml.safe_dump({"evaluation": {**base["evaluation"], "resamples": 200}})
+    (folder / "conf/local/parameters_evaluation.yml").write_text(text, encoding="utf-8")
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -103,6 +111,66 @@ def command(folder: Path, *arguments: str, check: bool = True, timeout: int = 50
             f"{' '.join(arguments)} ended with {done.returncode}\n{done.stdout}\n{done.stderr[-8000:]}"
         )
     return done
+
+
+def shell(folder: Path, *lines: str, timeout: int = 500, **variables: str) -> subprocess.CompletedProcess:
+    """Lines typed one after the other into a bare shell in the project; the first that fails ends it.
+
+    Nothing of the caller's environment is there but HOME; what `.venv` stands for is the environment that runs the
+    tests. Every line is repeated on stderr before its output.
+    """
+    place = folder / ".venv"
+    if not (Path(sys.prefix) / "bin/activate").is_file():
+        pytest.skip("the tests run in no virtual environment that could be activated")
+    if not place.is_symlink():
+        place.symlink_to(sys.prefix)
+    known = {"HOME": os.environ["HOME"], "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", **variables}
+    if "PYTHONPATH" in os.environ:  # the package under test is not the installed one
+        known["PYTHONPATH"] = str(folder / "src")
+    arguments = ["bash", "--noprofile", "--norc", "-c", "\n".join(["set -ex", *lines])]
+    typed = subprocess.Popen(
+        arguments, cwd=folder, env=known, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        told, traced = typed.communicate(timeout=timeout)
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # what is still there when the shell is not
+            os.killpg(typed.pid, signal.SIGKILL)
+    if typed.returncode:
+        raise AssertionError(f"the last of these lines ended with {typed.returncode}\n{told}\n{traced}")
+    return subprocess.CompletedProcess(arguments, typed.returncode, told, traced)
+
+
+def kedro(folder: Path, *arguments: str) -> str:
+    """`kedro ARGUMENTS` in this process, which spares an interpreter's start; what it printed and logged.
+
+    Its errors are raised as they are, before the command line makes messages of them.
+    """
+    import torch
+    from kedro.framework.cli.cli import KedroCLI
+
+    told = io.StringIO()
+    handler, logger = logging.StreamHandler(told), logging.getLogger("demeanor")
+    before = dict(os.environ), list(sys.path), logger.level
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as OMP_NUM_THREADS does it for `command`
+    logging.getLogger().addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        with contextlib.chdir(folder), contextlib.redirect_stdout(told):
+            os.environ.clear()
+            os.environ.update(environment(folder))
+            KedroCLI(project_path=folder).main(list(arguments), standalone_mode=False)
+    finally:
+        # Kedro puts the project on the path, MLflow remembers in the environment where it tracked.
+        os.environ.clear()
+        os.environ.update(before[0])
+        sys.path[:] = before[1]
+        torch.set_num_threads(threads)
+        logger.setLevel(before[2])
+        logging.getLogger().removeHandler(handler)
+    return told.getvalue()
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen:

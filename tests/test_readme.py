@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
+import os
 import re
 import shlex
 import shutil
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
+import yaml
 
 from demeanor.__main__ import systems_table
 from demeanor.models.base import System
 from demeanor.training import fit as training
 from demeanor.training.settings import BranchSettings, TrainingSettings
-from tests.project import PROJECT, command
+from tests.project import PROJECT, cut_corpus, shell
 from tests.toy import SENTIMENT, toy_examples, toy_score
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
@@ -23,18 +31,156 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
+def commands(text: str) -> list[str]:
+    """Lines of a block without their comments."""
+    lines = [re.split(r"\s+#", line, maxsplit=1)[0].strip() for line in text.splitlines()]
+    return [line for line in lines if line]
+
+
+#: Commands that no test can type here, and what they need; the second test below looks at what can be seen without it.
+NEEDS = {
+    "make": "only lists the targets",
+    "make run": "an installation from nothing",
+    "make test": "an installation from nothing",
+    "make mlflow": "a browser",
+    "make viz": "a browser",
+    "kedro run --env mosi": "MOSI's feature file",
+    "kedro run --env mosi --pipelines tuning": "MOSI's feature file",
+    "python -m demeanor.corpora.demo": "minutes; tests/corpora/test_demo_generator.py makes a part of the corpus",
+}
+#: Commands within the text that a test types with a file of its own in place of the capitals.
+INLINE = re.compile(r"`((?:make|kedro|demeanor|mlflow|python -m|pip|torchrun)(?: [^`]+)?)`")
+BLOCKS = [commands(block) for block in blocks("bash")]
+ACTIVATION, JOB, SERVING, OWN, TUNING = range(5)
+IMPORTS = [name for name in INLINE.findall(README) if name.startswith("demeanor import-checkpoint ")]
+
+
+def test_every_command_is_typed_or_says_what_it_needs():
+    shown = [line for block in blocks("text") for line in commands(block)] + INLINE.findall(README)
+    typed = [line for block in BLOCKS for line in block]
+    unknown = {line for line in shown if line not in NEEDS and line not in typed and line not in IMPORTS}
+    # A command without its arguments is a name, not something to type.
+    unknown = {line for line in unknown if not any(other.startswith(f"{line} ") for other in typed)}
+    assert not unknown
+    assert [block[0].split()[0] for block in BLOCKS] == [".", "kedro", "export", "demeanor", "kedro"]
+    assert set(NEEDS) <= {*shown, *typed}, "these are no longer in the README"
+    assert not re.findall(r"```\n(?:kedro|demeanor|mlflow|make) ", README), "a block without its language"
+
+
+@pytest.mark.parametrize("line", NEEDS)
+def test_those_that_are_not_typed_are_understood_at_least(line: str):
+    program, *arguments = shlex.split(line)
+    if program == "make":
+        planned = subprocess.run(
+            [program, "--dry-run", *arguments], cwd=PROJECT, capture_output=True, text=True, check=False
+        )
+        assert planned.returncode == 0, planned.stderr
+        assert planned.stdout
+    elif program == "kedro":
+        from kedro.framework.cli.project import run
+
+        given = run.make_context("run", arguments[1:]).params
+        assert (PROJECT / "conf" / given["env"]).is_dir()
+    else:
+        assert importlib.util.find_spec(arguments[-1] + ".__main__") is not None
+
+
+def copy_of(project: Path, folder: Path) -> Path:
+    """A project to write into; recordings are shared with the original."""
+    ignored = shutil.ignore_patterns("01_raw", ".venv")
+    shutil.copytree(project, folder, ignore=ignored)
+    shutil.copytree(project / "data/01_raw", folder / "data/01_raw", copy_function=os.link)
+    return folder
+
+
 @pytest.mark.slow
-def test_its_commands_run(finished_project: Path, tmp_path: Path):
-    folder = tmp_path / "project"
-    shutil.copytree(finished_project, folder)
-    lines = [line.split("#")[0].strip() for block in blocks("bash") for line in block.splitlines()]
-    lines = [line for line in lines if line]
-    assert len(lines) >= 8
-    for line in lines:
-        if line == "kedro run":
-            continue  # the project that was copied is what this command left
-        done = command(folder, *shlex.split(line))
-        assert done.stdout or done.stderr, line
+def test_the_commands_of_the_job(finished_project: Path, tmp_path: Path):
+    lines = BLOCKS[JOB]
+    assert lines[0] == "kedro run", "this one has made the project that is copied"
+    done = shell(copy_of(finished_project, tmp_path / "project"), *BLOCKS[ACTIVATION], *lines[1:])
+    assert "audio+text+vision" in done.stdout or "from audio, text, vision" in done.stdout
+    assert "Doctor's report: demo-synthetic" in done.stdout
+    assert "- fusion_training" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_commands_of_serving(finished_project: Path, tmp_path: Path):
+    folder = copy_of(finished_project, tmp_path / "project")
+    export, rows, predict, serve, ask = BLOCKS[SERVING]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    assert "localhost:5000/" in ask
+    until_it_answers = f"for second in $(seq 120); do {ask.replace('5000', str(port))} && break; sleep 1; done"
+    # The server is the line typed in the first terminal, here in the background; it ends with the shell.
+    done = shell(
+        folder, *BLOCKS[ACTIVATION], export, rows, predict, "echo", f"{serve} > server.log 2>&1 &",
+        "trap 'pkill -P $!; kill $!' EXIT", until_it_answers, MLFLOW_PORT=str(port),
+    )  # fmt: skip
+    answers = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"predictions"')]
+    assert len(answers) == 2, done.stdout
+    (predicted,), (served,) = (answer["predictions"] for answer in answers)
+    assert predicted["modalities"] == served["modalities"] == "audio+text+vision"
+    assert predicted["sentiment"] == pytest.approx(served["sentiment"], abs=1e-6)
+
+
+@pytest.mark.slow
+def test_the_commands_for_own_clips(finished_project: Path, tmp_path: Path):
+    """The layout is what the README says and nothing more; `/data/mine` lies where the test may write."""
+    mine = tmp_path / "data" / "mine"
+    columns = re.findall(r"columns `([^`]+)`", README.split("## Your own clips")[1])[0].split(", ")
+    cut_corpus(mine, {"train": 2, "valid": 1, "test": 1})
+    table = pd.read_csv(mine / "label.csv", dtype={"clip_id": str})
+    table[columns].to_csv(mine / "label.csv", index=False)
+    for extra in ("sidecar.json", "ceiling.json"):
+        (mine / extra).unlink()
+    folder = copy_of(finished_project, tmp_path / "project")
+    short = {"seeds": [1], "epochs": 2, "batch_size": 16, "threads": 1}
+    place = folder / "conf/folder/parameters_fusion_training.yml"
+    branches = yaml.safe_load(place.read_text(encoding="utf-8"))
+    for name in branches["branches"]:
+        branches[name]["training"] = short
+    place.write_text(yaml.safe_dump(branches), encoding="utf-8")
+    scores = {"evaluation": {"register_champions": True, "ceiling": None, "resamples": 200}}
+    (folder / "conf/folder/parameters_evaluation.yml").write_text(yaml.safe_dump(scores), encoding="utf-8")
+    done = shell(folder, *BLOCKS[ACTIVATION], *(line.replace("/data/mine", str(mine)) for line in BLOCKS[OWN]))
+    assert "# Doctor's report: mine" in done.stdout
+    assert "demeanor-mine-sentiment" in done.stdout
+    assert "ceiling" not in (folder / "data/08_reporting/folder/comparison.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_the_commands_of_tuning(finished_project: Path, tmp_path: Path):
+    """With two trials, then three, in place of twenty and fifty."""
+    folder = copy_of(finished_project, tmp_path / "project")
+    conf = yaml.safe_load((folder / "conf/base/parameters_tuning.yml").read_text(encoding="utf-8"))
+    conf["tuning"]["trials"] = 2
+    (folder / "conf/local/parameters_tuning.yml").write_text(yaml.safe_dump(conf), encoding="utf-8")
+    lines = [line.replace("tuning.trials=50", "tuning.trials=3") for line in BLOCKS[TUNING] if line not in NEEDS]
+    assert len(lines) == len(BLOCKS[TUNING]) - 1
+    shell(folder, *BLOCKS[ACTIVATION], *lines)
+    assert len(pd.read_csv(folder / "data/08_reporting/demo/tuning.csv")) == 3
+
+
+@pytest.mark.slow
+def test_the_commands_that_import_checkpoints(tmp_path: Path):
+    from tests.serving.test_import_mmml import save
+    from tests.serving.test_import_speech_tokens import release
+
+    project = tmp_path / "project"
+    project.mkdir()
+    save(tmp_path, "audio_spec", "RH_loss_mosi_1_0.5687.pth")
+    release(tmp_path / "release")
+    files = {
+        "mmml": ("FILE.pth --output FOLDER", f"{tmp_path / 'RH_loss_mosi_1_0.5687.pth'} --output bundle"),
+        "tab_fusion": ("FOLDER --output speech", f"{tmp_path / 'release'} --output speech"),
+    }
+    assert sorted(line.split()[2] for line in IMPORTS) == sorted(files)
+    lines = [line.replace(*files[line.split()[2]]) for line in IMPORTS]
+    assert not set(lines) & set(IMPORTS)
+    shell(project, f". {Path(sys.prefix) / 'bin/activate'}", *lines)
+    assert (project / "bundle/card.json").is_file()
+    assert (project / "speech").is_dir()
 
 
 def test_its_example_model_trains_like_any_other(monkeypatch):

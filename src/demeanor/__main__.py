@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from demeanor import __version__
+
+if TYPE_CHECKING:
+    from demeanor.corpora.base import CorpusSettings
 
 # As in settings.py, for commands that do not go through Kedro.
 os.environ.setdefault("KEDRO_DISABLE_TELEMETRY", "1")
@@ -179,31 +183,78 @@ def systems_table() -> str:
 
 
 @main.command()
-@click.argument("environment", default="base")
+@click.argument("corpus", default="base", metavar="[ENVIRONMENT|PATH]")
 @click.option("--quick", is_flag=True, help="Do not open the recordings.")
-def doctor(environment: str, quick: bool) -> None:
-    """Look at the corpus of a Kedro environment (base is the demo) and report what is wrong with it."""
-    from kedro.config import OmegaConfigLoader
+@click.option("--reader", help="Of a path: how to read it, where that cannot be told from its names.")
+@click.option("--name", help="Of a path: what to call the corpus. Default: what the folder or file is called.")
+@click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Of a path: an option of its reader.")
+def doctor(corpus: str, quick: bool, reader: str | None, name: str | None, options: tuple[str, ...]) -> None:
+    """Look at a corpus and report what is wrong with it; nothing is written.
 
-    from demeanor.corpora.base import CorpusSettings
+    The corpus is that of an environment of this project (base is the demo), or what lies at a path: a folder of
+    recordings, a table or a feature file, read as its names say.
+    """
+    import tempfile
+
     from demeanor.corpora.doctor import DoctorSettings
     from demeanor.pipelines.ingestion.nodes import examine_corpus, probe_media
 
     project = project_folder()
     known = sorted(path.name for path in (project / "conf").glob("*") if path.is_dir() and path.name != "local")
-    if environment not in known:
-        raise click.UsageError(f"There is no environment '{environment}'; there is {', '.join(known)}.")
-    loader = OmegaConfigLoader(str(project / "conf"), base_env="base", default_run_env=environment, env=environment)
-    parameters = loader["parameters"]
-    os.chdir(project)
-    import tempfile
-
+    given = [f"--{key}" for key, value in (("reader", reader), ("name", name), ("option", options)) if value]
+    if corpus in known and not given:
+        settings, parameters = environment_corpus(project, corpus)
+    else:
+        settings, parameters = path_corpus(corpus, known, reader, name, options), {}
     with tempfile.TemporaryDirectory() as place:
-        corpus = CorpusSettings(**parameters["corpus"]).read(Path(place))
-        probes = {} if quick else probe_media(corpus)
-        report, _, text = examine_corpus(corpus, probes, DoctorSettings(**parameters.get("doctor", {})))
+        read = settings.read(Path(place))
+        probes = {} if quick else probe_media(read)
+        report, _, text = examine_corpus(read, probes, DoctorSettings(**parameters))
     click.echo(text)
     sys.exit(1 if any(finding.severity == "error" for finding in report.findings) else 0)
+
+
+def environment_corpus(project: Path, environment: str) -> tuple[CorpusSettings, dict[str, Any]]:
+    """CorpusSettings of an environment and what its doctor is told; its paths are meant from the project's root."""
+    import warnings
+
+    from kedro.config import OmegaConfigLoader
+
+    from demeanor.corpora.base import CorpusSettings
+
+    with warnings.catch_warnings():  # as in settings.py: nobody here can act on it
+        warnings.filterwarnings("ignore", message="register_new_resolver", category=UserWarning)
+        loader = OmegaConfigLoader(str(project / "conf"), base_env="base", default_run_env=environment, env=environment)
+        parameters = loader["parameters"]
+    os.chdir(project)
+    return CorpusSettings(**parameters["corpus"]), parameters.get("doctor", {})
+
+
+def path_corpus(
+    path: str, known: Sequence[str], reader: str | None, name: str | None, options: tuple[str, ...]
+) -> CorpusSettings:
+    """CorpusSettings of what lies at a path."""
+    import yaml
+    from pydantic import ValidationError
+
+    from demeanor.corpora.guessing import settings_for
+    from demeanor.data.errors import InputError, nearest
+
+    if not Path(path).exists():
+        hint = nearest(path, known) if known else " Environments are known within a project only."
+        raise click.UsageError(f"There is no file or folder '{path}' here, and no environment of that name.{hint}")
+    pairs = [option.partition("=") for option in options]
+    try:
+        chosen = {key: yaml.safe_load(value) for key, equals, value in pairs if key and equals}
+    except yaml.YAMLError as error:
+        raise click.UsageError(f"--option holds a value that cannot be read: {error}") from None
+    if len(chosen) < len(options):
+        raise click.UsageError(f"--option takes KEY=VALUE, each key once, not {', '.join(options)}.")
+    try:
+        return settings_for(Path(path), reader, name, chosen)
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, entry['loc']))}: {entry['msg']}" for entry in error.errors()]
+        raise InputError(path, problems, "docs/corpora.md lists each reader's options.") from None
 
 
 @main.command("import-checkpoint")

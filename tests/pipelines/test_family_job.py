@@ -13,9 +13,12 @@ import pytest
 import yaml
 
 from demeanor.data.bundle import Bundle
+from demeanor.data.errors import ProvenanceError
 from demeanor.models import SYSTEMS, find_system
+from demeanor.serving.predictor import Predictor
+from demeanor.serving.registry import load_bundle
 from tests.models.examples import TINY_ENCODER
-from tests.project import PROJECT, command, make_project
+from tests.project import PROJECT, kedro, make_project
 
 pytestmark = pytest.mark.slow
 PIPELINES = "ingestion,feature_engineering,fusion_training,evaluation"
@@ -86,8 +89,7 @@ def run(folder: Path, systems: list[str], counts: dict[str, int], zero: bool = F
     (folder / "conf/mosi/parameters_fusion_training.yml").write_text(yaml.safe_dump(made), encoding="utf-8")
     scores = {"evaluation": {"register_champions": True, "ceiling": None, "resamples": 50}}
     (folder / "conf/mosi/parameters_evaluation.yml").write_text(yaml.safe_dump(scores), encoding="utf-8")
-    done = command(folder, "kedro", "run", "--env", "mosi", "--pipelines", PIPELINES)
-    return done.stdout + done.stderr
+    return kedro(folder, "run", "--env", "mosi", "--pipelines", PIPELINES)
 
 
 def receipts(folder: Path) -> dict[str, dict[str, Any]]:
@@ -95,7 +97,7 @@ def receipts(folder: Path) -> dict[str, dict[str, Any]]:
     return {entry["branch"]: entry for entry in entries}
 
 
-def test_every_system_goes_from_a_file_shaped_like_mosi_to_the_registry(tmp_path: Path):
+def test_every_system_goes_from_a_file_shaped_like_mosi_to_the_registry(tmp_path: Path, monkeypatch):
     systems = family()
     assert {"self_mm", "mult", "misa", "tetfn", "mag_bert", "mmim", "almt", "tfr_net", "mlf_dnn"} <= set(systems)
     folder = tmp_path / "project"
@@ -109,11 +111,11 @@ def test_every_system_goes_from_a_file_shaped_like_mosi_to_the_registry(tmp_path
         card = Bundle.load(folder / f"data/06_models/mosi/branches/{system}/seed_1").card
         assert (card.protocol["train"], card.protocol["valid"]) == (24, 8)
     made = json.loads((folder / "data/08_reporting/mosi/registration.json").read_text())["sentiment"]
-    answer = command(
-        folder, "demeanor", "predict", "--text", "So it is.", "--json", "--model", made["uri"], check=False
-    )
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
+    monkeypatch.chdir(folder)
     # Its features cannot be made from a recording: the model says so instead of guessing.
-    assert "recomputed" in answer.stdout + answer.stderr
+    with pytest.raises(ProvenanceError, match="recomputed"):
+        Predictor(load_bundle(made["uri"])).predict([{"text": "So it is."}])
 
 
 def test_zero_labels_and_a_single_test_utterance_end_in_undefined_metrics_and_not_in_an_error(tmp_path: Path):

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.project import command
+from tests.project import kedro
 
 pytestmark = pytest.mark.slow
 
@@ -23,13 +23,11 @@ def test_the_environment_that_tuning_writes_reproduces_its_score(finished_projec
     conf = yaml.safe_load((folder / "conf/base/parameters_tuning.yml").read_text(encoding="utf-8"))
     conf["tuning"] |= {"trials": 3}
     (folder / "conf/local/parameters_tuning.yml").write_text(yaml.safe_dump(conf), encoding="utf-8")
-    told = command(folder, "kedro", "run", "--pipelines", "tuning")
-    assert "--env demo_tuned" in told.stdout + told.stderr
+    told = kedro(folder, "run", "--pipelines", "tuning")
+    assert "--env demo_tuned" in told
     trials = pd.read_csv(folder / "data/08_reporting/demo/tuning.csv")
     assert list(trials["trial"]) == [0, 1, 2]
-    command(
-        folder, "kedro", "run", "--env", "demo_tuned", "--pipelines", "fusion_training", "--namespaces", "late_fusion"
-    )
+    kedro(folder, "run", "--env", "demo_tuned", "--pipelines", "fusion_training", "--namespaces", "late_fusion")
     card = json.loads((folder / "data/06_models/demo/branches/late_fusion/seed_1/card.json").read_text())
     assert card["metrics"]["MAE"] == trials["MAE"].min()
     with sqlite3.connect(folder / "mlflow.db") as store:

@@ -1,4 +1,4 @@
-"""The registered champion: the command line, `mlflow models predict` and `mlflow models serve` say the same."""
+"""The registered champion: the command line, MLflow in this process and `mlflow models serve` say the same."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ import time
 import urllib.request
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from click.testing import CliRunner
 
-from tests.project import command, environment
+from demeanor.__main__ import main
+from demeanor.tracking import connect
+from tests.project import environment
 
 pytestmark = pytest.mark.slow
 MODEL = "models:/demeanor-demo-synthetic-sentiment@champion"
@@ -24,42 +28,48 @@ def row(finished_project: Path) -> dict[str, str]:
     return {"text": "We had a very pleasant ending, I feel cheerful.", "video": str(clip)}
 
 
-@pytest.fixture(scope="module")
-def expected(finished_project: Path, row: dict[str, str]) -> dict:
-    done = command(
-        finished_project, "demeanor", "predict", row["video"], "--text", row["text"], "--json", "--model", MODEL
+@pytest.fixture
+def within(finished_project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The finished project as the folder and the tracking store of this process."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(finished_project)
+    connect(finished_project)
+    return finished_project
+
+
+@pytest.fixture
+def expected(within: Path, row: dict[str, str]) -> dict:
+    done = CliRunner().invoke(
+        main, ["predict", row["video"], "--text", row["text"], "--json", "--model", MODEL], catch_exceptions=False
     )
     return json.loads(done.stdout)[MODEL][0]
 
 
-def test_predict_prints_a_short_readable_result(finished_project: Path, row: dict[str, str]):
-    done = command(finished_project, "demeanor", "predict", row["video"], "--text", row["text"])
+def test_predict_prints_a_short_readable_result(within: Path, row: dict[str, str]):
+    done = CliRunner().invoke(main, ["predict", row["video"], "--text", row["text"]], catch_exceptions=False)
+    assert done.exit_code == 0
     assert "sentiment" in done.stdout
     assert "emotion" in done.stdout
     assert "from audio, text, vision" in done.stdout
 
 
-def test_mlflow_models_predict(finished_project: Path, row: dict[str, str], expected: dict, tmp_path: Path):
-    (tmp_path / "in.json").write_text(json.dumps({"dataframe_records": [row]}), encoding="utf-8")
-    command(
-        finished_project, "mlflow", "models", "predict", "-m", MODEL, "-i", str(tmp_path / "in.json"), "-t", "json",
-        "-o", str(tmp_path / "out.json"), "--env-manager", "local",
-    )  # fmt: skip
-    answer = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["predictions"][0]
+def test_mlflow_loads_and_asks_it_as_any_other_model(within: Path, row: dict[str, str], expected: dict):
+    """`mlflow models predict` does the same in a process of its own; tests/test_readme.py types it."""
+    import mlflow
+
+    (answer,) = mlflow.pyfunc.load_model(MODEL).predict(pd.DataFrame([row])).to_dict(orient="records")
     assert answer["sentiment"] == pytest.approx(expected["sentiment"], abs=1e-6)
 
 
-def test_a_registered_representation_embeds_a_recording(finished_project: Path, row: dict[str, str], tmp_path: Path):
-    made = json.loads((finished_project / "data/08_reporting/demo/representation_registration.json").read_text())
+def test_a_registered_representation_embeds_a_recording(within: Path, row: dict[str, str], tmp_path: Path):
+    import mlflow
+
+    made = json.loads((within / "data/08_reporting/demo/representation_registration.json").read_text())
     model = made["principal_components"]["uri"]
     assert model == "models:/representation-demo-synthetic-principal_components@champion"
-    rows = [row, {"video": str(tmp_path / "nowhere.mp4")}]
-    (tmp_path / "in.json").write_text(json.dumps({"dataframe_records": rows}), encoding="utf-8")
-    command(
-        finished_project, "mlflow", "models", "predict", "-m", model, "-i", str(tmp_path / "in.json"), "-t", "json",
-        "-o", str(tmp_path / "out.json"), "--env-manager", "local",
-    )  # fmt: skip
-    answer, missing = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["predictions"]
+    rows = pd.DataFrame([row, {"video": str(tmp_path / "nowhere.mp4")}])
+    answers = mlflow.pyfunc.load_model(model).predict(rows)
+    answer, missing = answers.to_dict(orient="records")
     assert len(answer["embedding"]) == 210
     assert any(answer["embedding"])
     assert answer["modalities"] == "audio+text+vision"

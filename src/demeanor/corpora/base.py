@@ -88,9 +88,19 @@ class ReaderSettings(Settings):
 
 
 class Reader:
-    """Base of all readers: `settings_type` names the settings, `read` does the work."""
+    """Base of all readers: `settings_type` names the settings, `read` does the work, `recognise` knows its format."""
 
     settings_type: ClassVar[type[ReaderSettings]] = ReaderSettings
+    #: Recognises whatever is not recognised by another reader.
+    takes_what_is_left: ClassVar[bool] = False
+
+    @classmethod
+    def recognise(cls, path: Path) -> dict[str, Any] | None:
+        """The options that read what lies at `path`, a folder or file, if it looks like this format; else None.
+
+        A look at names, a header or a file's outline is enough: what is wrong further down is for `read` to say.
+        """
+        return None
 
     def read(self, settings: Any, output: Path) -> Corpus:
         """Read the corpus at `settings.path`; large streams go to `output`, one safetensors file each.

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from demeanor.corpora.base import Corpus, Finding, Reader, ReaderSettings, require_path
 from demeanor.corpora.cards import card_for
-from demeanor.corpora.csd_file import CsdFile, files_by_name
+from demeanor.corpora.csd_file import SUFFIX, CsdFile, files_by_name
 from demeanor.corpora.imported import StreamFolder
 from demeanor.corpora.paths import as_identifier
 from demeanor.corpora.sdk_segments import Segment, segments_of
@@ -73,6 +73,12 @@ class CmuSdkReader(Reader):
     """Gives one utterance per label segment, `text.words`, `audio.frames` and `vision.frames`."""
 
     settings_type = CmuSdkSettings
+
+    @classmethod
+    def recognise(cls, path: Path) -> dict[str, Any] | None:
+        if path.is_dir():
+            return {"path": path} if any(path.glob(f"*{SUFFIX}")) else None
+        return {"path": path.parent} if path.suffix == SUFFIX else None
 
     def read(self, settings: CmuSdkSettings, output: Path) -> Corpus:
         folds = load_folds(settings.folds)

@@ -48,15 +48,30 @@ class FolderReader(Reader):
     """Gives the label columns under their own names. Without labels all rows are `test`: there is only prediction."""
 
     settings_type = FolderSettings
+    takes_what_is_left = True
+
+    @classmethod
+    def recognise(cls, path: Path) -> dict[str, Any] | None:
+        """A folder with a manifest or any recording below it, a manifest of any name, or a single recording."""
+        from demeanor.corpora.guessing import columns_of
+
+        if path.is_dir():
+            found = any((path / name).is_file() for name in MANIFESTS) or any(map(_is_recording, path.rglob("*")))
+            return {"path": path} if found else None
+        columns = set(columns_of(path, KNOWN))
+        if "id" in columns and columns & set(SOURCES):
+            return {"path": path.parent, "manifest": path.name}
+        return {"path": path} if _is_recording(path) else None
 
     def read(self, settings: FolderSettings, output: Path) -> Corpus:
-        root = require_path(settings.path, "folder")
-        names = (settings.manifest,) if settings.manifest else MANIFESTS
+        alone = require_path(settings.path, "any").is_file() and _is_recording(settings.path)
+        root = settings.path.parent if alone else require_path(settings.path, "folder")
+        names = () if alone else (settings.manifest,) if settings.manifest else MANIFESTS
         manifest = next((root / name for name in names if (root / name).is_file()), None)
         if manifest is None and settings.manifest:
             raise InputError(str(root), [f"there is no manifest '{settings.manifest}'"])
         findings: list[Finding] = []
-        table, line, separator = _manifest(manifest, findings) if manifest else (_scan(root), None, ",")
+        table, line, separator = _manifest(manifest, findings) if manifest else (_scan(settings.path, root), None, ",")
         where = str(manifest or root)
         problems: list[str] = []
         rows, labels = _rows(table, line, separator, settings, problems)
@@ -86,11 +101,15 @@ def _manifest(path: Path, findings: list[Finding]) -> tuple[pd.DataFrame, pd.Ser
     return found.rows, found.numbers, found.separator
 
 
-def _scan(root: Path) -> pd.DataFrame:
-    """Every recording below the folder; a .txt beside it is its transcript."""
+def _is_recording(path: Path) -> bool:
+    return path.suffix.lower() in MEDIA_SUFFIXES and not path.name.startswith(".")
+
+
+def _scan(place: Path, root: Path) -> pd.DataFrame:
+    """The recording at `place`, or every one below that folder; a .txt beside it is its transcript."""
     rows = []
-    for path in sorted(root.rglob("*")):
-        if path.suffix.lower() in MEDIA_SUFFIXES and not path.name.startswith("."):
+    for path in [place] if place.is_file() else sorted(root.rglob("*")):
+        if _is_recording(path):
             relative = path.relative_to(root)
             spoken = path.with_suffix(".txt")
             text = spoken.read_text(encoding="utf-8", errors="replace").strip() if spoken.is_file() else ""

@@ -59,6 +59,13 @@ class IemocapReader(Reader):
 
     settings_type = IemocapSettings
 
+    @classmethod
+    def recognise(cls, path: Path) -> dict[str, Any] | None:
+        found = path.is_dir() and (
+            any(path.glob("Session[1-5]/dialog/EmoEvaluation")) or any(path.glob("*/Session[1-5]/dialog/EmoEvaluation"))
+        )
+        return {"path": path} if found else None
+
     def read(self, settings: IemocapSettings, output: Path) -> Corpus:
         root = find_release(settings.path)
         problems: list[str] = []

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -83,6 +83,17 @@ class LabelCsvReader(Reader):
     """Reads the layout above. Every problem of the table is reported at once, by the row a spreadsheet shows."""
 
     settings_type = LabelCsvSettings
+
+    @classmethod
+    def recognise(cls, path: Path) -> dict[str, Any] | None:
+        """`label.csv` in a folder, or a table with these columns under any name."""
+        from demeanor.corpora.guessing import columns_of
+
+        if path.is_dir():
+            return {"path": path} if (path / "label.csv").is_file() else None
+        columns = set(columns_of(path, tuple(REQUIRED)))
+        named = {"video_id", "clip_id"} <= columns or "id" in columns
+        return {"path": path.parent, "table": path.name} if named and {"text", "mode"} <= columns else None
 
     def read(self, settings: LabelCsvSettings, output: Path) -> Corpus:
         root = require_path(settings.path, "folder")

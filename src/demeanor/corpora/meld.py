@@ -47,6 +47,12 @@ class MeldReader(Reader):
 
     settings_type = MeldSettings
 
+    @classmethod
+    def recognise(cls, path: Path) -> dict[str, Any] | None:
+        root = path if path.is_dir() else path.parent
+        names = FILES.values() if path == root else [path.name] if path.name in FILES.values() else []
+        return {"path": root} if any((root / name).is_file() for name in names) else None
+
     def read(self, settings: MeldSettings, output: Path) -> Corpus:
         root = require_path(settings.path, "folder")
         problems: list[str] = []

@@ -70,6 +70,14 @@ class MmsaPickleReader(Reader):
 
     settings_type = MmsaPickleSettings
 
+    @classmethod
+    def recognise(cls, path: Path) -> dict[str, Any] | None:
+        """Any pickle but a tuple: one that is damaged or refused gets its message from `read`."""
+        from demeanor.corpora.guessing import holds_a_tuple, the_pickle
+
+        file = the_pickle(path)
+        return {"path": file} if file is not None and not holds_a_tuple(file) else None
+
     def read(self, settings: MmsaPickleSettings, output: Path) -> Corpus:
         loaded = load(settings.path)
         where = str(settings.path)

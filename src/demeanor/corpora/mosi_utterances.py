@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -41,6 +42,12 @@ class MosiUtterancesReader(Reader):
     """Gives `sentiment` (missing for four utterances) and `polarity` (negative or positive), and three streams."""
 
     settings_type = MosiUtterancesSettings
+
+    @classmethod
+    def recognise(cls, path: Path) -> dict[str, Any] | None:
+        root = path if path.is_dir() else path.parent
+        known = path == root or path.name in ("mosi_utt.csv", "mosi_utt.npz")
+        return {"path": root} if known and (root / "mosi_utt.csv").is_file() else None
 
     def read(self, settings: MosiUtterancesSettings, output: Path) -> Corpus:
         root = require_path(settings.path, "folder")

@@ -48,6 +48,13 @@ class MultiloguePickleReader(Reader):
 
     settings_type = MultiloguePickleSettings
 
+    @classmethod
+    def recognise(cls, path: Path) -> dict[str, Any] | None:
+        from demeanor.corpora.guessing import holds_a_tuple, the_pickle
+
+        file = the_pickle(path)
+        return {"path": file} if file is not None and holds_a_tuple(file) else None
+
     def read(self, settings: MultiloguePickleSettings, output: Path) -> Corpus:
         content, where = load(settings.path).content, str(settings.path)
         parts = _checked(content, where)

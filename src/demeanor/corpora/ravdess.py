@@ -44,6 +44,19 @@ class RavdessReader(Reader):
 
     settings_type = RavdessSettings
 
+    @classmethod
+    def recognise(cls, path: Path) -> dict[str, Any] | None:
+        """Recordings named like RAVDESS's below `Actor_NN`, or its manifest, which is none of `folder`'s."""
+        from demeanor.corpora.guessing import columns_of
+
+        root = path if path.is_dir() else path.parent
+        if path in (root, root / "manifest.csv"):
+            columns = columns_of(root / "manifest.csv", tuple(COLUMNS))
+            named = any(NAME.fullmatch(file.stem) for file in root.glob("Actor_*/*"))
+            if (set(COLUMNS) <= set(columns) and "id" not in columns) or (path == root and named):
+                return {"path": root}
+        return None
+
     def read(self, settings: RavdessSettings, output: Path) -> Corpus:
         root = require_path(settings.path, "folder")
         manifest = root / "manifest.csv"
