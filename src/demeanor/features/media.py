@@ -33,8 +33,14 @@ HOPELESS = 10_000
 #: Seconds that a picture stands for where nothing says how long.
 USUAL_STEP = 0.04
 #: First bytes of what is no recording but points to others.
-POINTERS = {b"#EXTM3U": "a playlist", b"v=0": "a description of a session (SDP)", b"ffconcat": "a list of other files",
-            b"<?xml": "a text in XML, such as a playlist", b"<MPD": "a playlist", b"[playlist]": "a playlist"}  # fmt: skip
+POINTERS = {
+    b"#EXTM3U": "a playlist",
+    b"[playlist]": "a playlist",
+    b"<MPD": "a playlist",
+    b"<?xml": "a text in XML, such as a playlist",
+    b"v=0": "a description of a session (SDP)",
+    b"ffconcat": "a list of other files",
+}
 
 
 class MediaError(DemeanorError):

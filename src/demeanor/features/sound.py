@@ -36,18 +36,15 @@ LEAST_SHARE = 0.5
 TOLERANCE = 0.05
 #: Samples of silence that are handed out at once.
 BLOCK = 65_536
-#: What may be remarked about a sound track -> what it means, for reports.
-REMARKS = {
-    "cancelling_channels": "the channels cancel each other; the louder one was taken",
-    "sound_gaps": "parts of the sound are missing, by its timestamps; they are silent here",
-    "mixed_sound_formats": "the sample rate or the channels change within the sound",
-    "sound_ends_early": "the sound holds less than half of what the file declares",
-}
 
 
 @dataclass(frozen=True, eq=False)
 class Heard:
-    """samples  mono in [-1, 1], None where the recording has no sound track; `remarks` are keys of REMARKS."""
+    """
+    samples  mono in [-1, 1], None where the recording has no sound track
+    remarks  of cancelling_channels (the louder one was taken), sound_gaps (silent now), mixed_sound_formats (the sample
+             rate or the channels change), sound_ends_early (less than half of what the file declares)
+    """
 
     samples: Float32[np.ndarray, " samples"] | None
     remarks: tuple[str, ...] = ()
@@ -55,7 +52,8 @@ class Heard:
 
 @dataclass(frozen=True)
 class Survey:
-    """A sound track heard through without being kept: its loudest sample (None: no track or nothing in it)."""
+    """A sound track heard through without being kept: its loudest sample (None: no track or nothing in it),
+    and remarks as of `Heard`."""
 
     peak: float | None
     remarks: tuple[str, ...] = ()
