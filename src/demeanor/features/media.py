@@ -53,6 +53,7 @@ class MediaInfo:
 
     width, height  of the pictures as they are stored, before they are turned
     passed_over    names of the sound and picture tracks beside the ones that are read
+    container      FFmpeg's name of the format
     """
 
     duration: float | None
@@ -66,6 +67,7 @@ class MediaInfo:
     audio_codec: str | None = None
     video_codec: str | None = None
     passed_over: tuple[str, ...] = ()
+    container: str = ""
 
 
 def name_of(source: Source) -> str:
@@ -218,6 +220,7 @@ def described(container: Any, label: str) -> MediaInfo:
         audio_codec=audio.codec_context.name if audio is not None else None,
         video_codec=video.codec_context.name if video is not None else None,
         passed_over=_passed_over(container, audio, video),
+        container=container.format.name,
     )
 
 

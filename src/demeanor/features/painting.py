@@ -55,8 +55,9 @@ def _square(width: int, height: int, pixel: float) -> tuple[int, int]:
 
 def _noted_rotation(stream: Any) -> Turn | None:
     """The tag `rotate` (degrees clockwise) that older programs write instead of a matrix."""
+    said = next((value for key, value in stream.metadata.items() if key.lower() == "rotate"), "0")
     try:
-        degrees = float(stream.metadata.get("rotate", 0))
+        degrees = float(said)
     except ValueError:
         return None
     if not np.isfinite(degrees) or degrees % 360 == 0:

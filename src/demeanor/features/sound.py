@@ -27,13 +27,15 @@ from demeanor.features.media import (
     seek,
 )
 from demeanor.features.mixing import Mixer
-from demeanor.features.structure import cut_short
+from demeanor.features.structure import cut_short, missing_share
 
 #: Below this share of what a file declares, what could be decoded does not stand for the recording.
 LEAST_SHARE = 0.5
 #: Seconds that a timestamp may lie beside the end of the sound before it. Live recorders write times that shake by 20
 #: to 30 ms, and moving every frame would put a click at each; a syllable is four times as long.
 TOLERANCE = 0.05
+#: Containers whose duration FFmpeg works out from the bytes that are there.
+CAPPED = frozenset({"wav", "w64", "avi"})
 #: Samples of silence that are handed out at once.
 BLOCK = 65_536
 
@@ -88,7 +90,7 @@ class _Track:
         clock = Clock(container, stream)
         seek(container, self.start, clock.origin)
         position: int | None = None
-        follow = True
+        follow, behind = True, False
         with closing(decoded(container, stream, self.label)) as frames:
             for frame in frames:
                 if frame.sample_rate != self.rate:
@@ -109,8 +111,10 @@ class _Track:
                         self.remarks.add("sound_gaps")
                         yield from self._silence(position, position + drift)
                         position += drift
-                    elif drift < -self.tolerance:
+                    elif drift < (0 if behind else -self.tolerance):
                         skip = -drift
+                    # What overlaps by more than one frame is cut off to its end, not to within the tolerance.
+                    behind = skip >= frame.samples
                 for samples in self.mixer(frame):
                     kept = samples[skip:]
                     skip = max(skip - len(samples), 0)
@@ -244,7 +248,10 @@ def _is_short(source: Source, information: MediaInfo, seconds: float, start: flo
     pass for a short recording; but a sound track may well end before the picture, and a header may be wrong."""
     if information.duration is None:
         return False
-    wanted = (information.duration if end is None else min(end, information.duration)) - start
+    duration = information.duration
+    if information.container in CAPPED:
+        duration /= 1 - missing_share(source)
+    wanted = (duration if end is None else min(end, duration)) - start
     if (wanted <= 1.0 or seconds >= LEAST_SHARE * wanted) and (seconds or wanted <= 0.1):
         return False
     if cut_short(source):

@@ -108,35 +108,48 @@ def _outside(content: bytes) -> bool:
     return size > 13 and not flags & 1
 
 
-def cut_short(source: Path | str | bytes) -> bool:
-    """Does the file declare an end that lies beyond its last byte, as a copy does that was broken off?
+def missing_share(source: Path | str | bytes) -> float:
+    """Share of a file that lies beyond its last byte by what the file declares, as in a copy that was broken off.
 
-    FLAC has no such size; its count of samples stands for it, so that a FLAC file that gives less than it declares
-    counts as cut short.
+    0 where all is there or nothing is declared. FLAC declares samples instead of bytes; see `cut_short`.
     """
     with _reading(source) as (file, size):
-        head = file.read(65_536)
+        head = file.read(4096)
         if head[4:8] in ISO_STARTS:
-            return any(end > size for _, _, end in _boxes(file, 0, size))
+            declared = max((end for _, _, end in _boxes(file, 0, size)), default=0)
+        else:
+            declared = _declared(head)
+    return max(1 - size / declared, 0.0) if declared > size + 1 else 0.0
+
+
+def cut_short(source: Path | str | bytes) -> bool:
+    """Was the file cut short? A FLAC file that gave less than it declares counts as such."""
+    if missing_share(source):
+        return True
+    with _reading(source) as (file, _):
+        return file.read(4) == b"fLaC"
+
+
+def _declared(head: bytes) -> int:
+    """Bytes of the whole file by its beginning; 0 where that is not said."""
+    little, big = int.from_bytes(head[4:8], "little"), int.from_bytes(head[4:8], "big")
     if head.startswith(b"\x1a\x45\xdf\xa3"):
-        return _ebml_end(head) > size
-    little, big = (int.from_bytes(head[4:8], order) for order in ("little", "big"))  # type: ignore[arg-type]
+        return _ebml_end(head)
     if head.startswith(b"RIFF"):
-        return little < _UNKNOWN and little + 8 > size + 1
+        return little + 8 if little < _UNKNOWN else 0
     if head.startswith(b"FORM"):
-        return big < _UNKNOWN and big + 8 > size + 1
+        return big + 8 if big < _UNKNOWN else 0
     if head.startswith(b"RF64"):
-        return int.from_bytes(head[20:28], "little") + 8 > size + 1
+        return int.from_bytes(head[20:28], "little") + 8
     if head.startswith(_W64):
-        return int.from_bytes(head[16:24], "little") > size
+        return int.from_bytes(head[16:24], "little")
     if head.startswith(b".snd"):
         length = int.from_bytes(head[8:12], "big")
-        return length < _UNKNOWN and big + length > size
-    if head.startswith(_ASF):
-        place = head.find(_ASF_PROPERTIES)
-        broadcast = place >= 0 and head[place + 88] & 1 if len(head) > place + 88 else True
-        return place >= 0 and not broadcast and int.from_bytes(head[place + 40 : place + 48], "little") > size
-    return head.startswith(b"fLaC")
+        return big + length if length < _UNKNOWN else 0
+    place = head.find(_ASF_PROPERTIES) if head.startswith(_ASF) else -1
+    if place >= 0 and len(head) > place + 88 and not head[place + 88] & 1:  # bit 0: written while it was broadcast
+        return int.from_bytes(head[place + 40 : place + 48], "little")
+    return 0
 
 
 def _ebml_end(head: bytes) -> int:

@@ -66,7 +66,7 @@ class Extraction:
         return built
 
     def __call__(self, rows: Rows) -> Extracted:
-        """See demeanor.serving.recordings.COLUMNS for the rows. What is wrong with a row is its own problem, and a sound
+        """See demeanor.serving.recordings.COLUMNS for the rows. What is wrong with a row is its own problem; a sound
         or picture that cannot be decoded leaves the rest of its row."""
         table = table_of(rows)
         utterances = utterances_of(table)
