@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -104,6 +105,21 @@ def write_tracks(path: Path, tracks: list[tuple[str | None, bool, np.ndarray]]) 
             streams.append(stream)
         for stream, (_, _, samples) in zip(streams, tracks, strict=True):
             _encode(container, stream, samples, RATE)
+    return path
+
+
+def write_pieces(path: Path, pieces: Sequence[tuple[float, np.ndarray]], rate: int = RATE, codec: str = "flac") -> Path:
+    """Sound whose pieces begin at given seconds, whatever lies between them."""
+    blocks = [
+        (start + n / rate, samples[n : n + 160]) for start, samples in pieces for n in range(0, len(samples), 160)
+    ]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate, layout="mono")
+        for time, block in blocks:
+            frame = av.AudioFrame.from_ndarray((block[None] * 32767).astype(np.int16), "s16", "mono")
+            frame.sample_rate, frame.pts, frame.time_base = rate, round(time * rate), Fraction(1, rate)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
     return path
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 from demeanor.features.media import MediaError, decode_frames, probe
 from demeanor.features.painting import turned
 from demeanor.features.sound import decode_audio, listen, survey
-from tests.features.media_samples import faces, tone, voice, write_recording, write_tracks
+from tests.features.media_samples import faces, tone, voice, write_pieces, write_recording, write_tracks
 
 RATE = 16_000
 
@@ -95,21 +94,6 @@ def test_pixels_are_made_square(tmp_path: Path, ratio: Fraction, size: tuple[int
     assert shown.shape[:2] == size
     ((_, shown),) = decode_frames(path, longest_side=48)
     assert max(shown.shape[:2]) == 48
-
-
-def write_pieces(path: Path, pieces: Sequence[tuple[float, np.ndarray]], rate: int = RATE, codec: str = "flac") -> Path:
-    """Sound whose pieces begin at given seconds, whatever lies between them."""
-    blocks = [
-        (start + n / rate, samples[n : n + 160]) for start, samples in pieces for n in range(0, len(samples), 160)
-    ]
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate, layout="mono")
-        for time, block in blocks:
-            frame = av.AudioFrame.from_ndarray((block[None] * 32767).astype(np.int16), "s16", "mono")
-            frame.sample_rate, frame.pts, frame.time_base = rate, round(time * rate), Fraction(1, rate)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
 
 
 def test_lost_sound_is_silence_and_what_follows_stays_in_its_place(tmp_path: Path):

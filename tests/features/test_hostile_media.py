@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import tracemalloc
+import wave
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import av
@@ -16,7 +19,7 @@ from demeanor.features import limits, media
 from demeanor.features.limits import FORMATS, SUFFIXES, Limits
 from demeanor.features.media import MediaError, decode_frames, probe
 from demeanor.features.sound import decode_audio
-from tests.features.media_samples import faces, tone, voice, write_recording, write_tracks
+from tests.features.media_samples import faces, tone, voice, write_pieces, write_recording, write_tracks
 
 
 @pytest.fixture
@@ -165,29 +168,21 @@ def test_limits_of_pixels_tracks_length_and_time(tmp_path: Path, monkeypatch: py
 
 
 def test_a_picture_that_grows_on_the_way_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    small = write_recording(tmp_path / "a.m2v", None, faces(5, 64), video_codec="mpeg2video", frame_rate=25)
-    large = write_recording(tmp_path / "b.m2v", None, faces(5, 256), video_codec="mpeg2video", frame_rate=25)
-    joined = tmp_path / "c.m2v"
+    small = write_recording(tmp_path / "a.h264", None, faces(5, 64))
+    large = write_recording(tmp_path / "b.h264", None, faces(5, 256))
+    joined = tmp_path / "c.h264"
     joined.write_bytes(small.read_bytes() + large.read_bytes())
     assert {image.shape[0] for _, image in decode_frames(joined)} == {64, 256}
     monkeypatch.setattr(media, "LIMITS", Limits(pixels=100 * 100))
-    shapes = set()
-    try:
-        shapes = {image.shape[0] for _, image in decode_frames(joined)}
-    except MediaError as error:
-        assert "damaged" in str(error)
-    assert 256 not in shapes
+    shapes = []
+    with suppress(MediaError):  # as damaged, where so many packets failed
+        shapes += [image.shape[0] for _, image in decode_frames(joined)]
+    assert set(shapes) <= {64}
 
 
 def test_a_jump_of_days_is_a_clock_set_anew_and_no_silence_of_days(tmp_path: Path):
-    path = write_recording(tmp_path / "v.mkv", tone(250, 4.0), audio_codec="pcm_s16le")
-    content = bytearray(path.read_bytes())
-    marks = [n for n in range(len(content) - 8) if content[n : n + 4] == b"\x1f\x43\xb6\x75"]
-    place = content.index(b"\xe7", marks[-1])
-    assert len(marks) >= 1
-    width = content[place + 1] & 0x0F
-    assert width in (1, 2)
-    assert len(decode_audio(bytes(content))) == pytest.approx(64_000, abs=100)
+    path = write_pieces(tmp_path / "v.mkv", [(0, tone(250, 1.0)), (400_000, tone(1000, 1.0))], codec="pcm_s16le")
+    assert len(decode_audio(path)) == pytest.approx(32_000, abs=100)
 
 
 def test_every_format_is_known_to_the_library_and_every_suffix_is_lower_case():
@@ -199,9 +194,11 @@ def test_every_format_is_known_to_the_library_and_every_suffix_is_lower_case():
 
 
 def test_ten_minutes_are_held_once(tmp_path: Path):
-    import tracemalloc
-
-    path = write_recording(tmp_path / "long.flac", voice(600.0, 8000), rate=8000, audio_codec="flac")
+    path = tmp_path / "long.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        for _ in range(10):
+            file.writeframes((voice(60.0, 8000) * 32767).astype(np.int16).tobytes())
     tracemalloc.start()
     try:
         samples = decode_audio(path)
