@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
+import pandas as pd
 import pytest
 
 from demeanor.features.media import MediaError, decode_frames, probe
@@ -256,3 +258,56 @@ def test_times_below_zero_and_frames_without_times(tmp_path: Path):
     times = [time for time, _ in decode_frames(raw)]
     assert len(times) == 20
     assert times == sorted(times)
+
+
+@pytest.fixture
+def half_broken(tmp_path: Path) -> Path:
+    """A film whose sound is noise instead of packets."""
+    path = write_recording(tmp_path / "v.mkv", voice(2.0), faces(20), audio_codec="flac")
+    content = bytearray(path.read_bytes())
+    sound = write_recording(tmp_path / "w.mka", voice(2.0), audio_codec="flac").read_bytes()
+    mark, found = b"\xff\xf8", 0  # the sync code of FLAC frames
+    assert mark in sound
+    place = content.find(mark)
+    while place >= 0:
+        content[place : place + 12] = bytes(12)
+        found, place = found + 1, content.find(mark, place + 12)
+    assert found > 5
+    path.write_bytes(bytes(content))
+    return path
+
+
+def test_broken_sound_leaves_the_picture_to_ingestion(half_broken: Path):
+    from demeanor.pipelines.ingestion.nodes import probe_one
+
+    seen = probe_one(half_broken)
+    assert seen.error is None
+    assert (seen.has_audio, seen.has_video, seen.face) == (False, True, False)
+    assert "audio could be decoded" in seen.broken["audio"]
+
+
+def test_broken_sound_leaves_picture_and_words_to_prediction(half_broken: Path):
+    from demeanor.features import find_extractor
+    from demeanor.serving.extraction import Extraction
+
+    makers = {
+        "audio.waveform": ("audio", find_extractor("waveform")),
+        "vision.frames": ("vision", find_extractor("face_descriptors", {"fallback": "centre"})),
+    }
+    extraction = object.__new__(Extraction)
+    extraction.inputs = {
+        name: SimpleNamespace(modality=modality, provenance=maker.provenance())
+        for name, (modality, maker) in makers.items()
+    }
+    rows = [
+        {"utterance_id": "film", "video": str(half_broken)},
+        {"utterance_id": "apart", "video": str(half_broken), "audio": str(half_broken)},
+        {"utterance_id": "sound", "audio": str(half_broken)},
+    ]
+    read = extraction(rows)
+    assert read.examples.ids == ["film", "apart"]
+    assert read.used["film"] == read.used["apart"] == ("vision",)
+    assert "audio could be decoded" in read.problems["sound"]
+    table = read.complete(pd.DataFrame({"mood": [1.0, 2.0]})).set_index("utterance_id")
+    assert table.loc["film", "problem"].startswith("without audio: ")
+    assert list(table["modalities"]) == ["vision", "vision", ""]

@@ -7,7 +7,7 @@ of it is read, stands in limits.py.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -224,7 +224,7 @@ def described(container: Any, label: str) -> MediaInfo:
     )
 
 
-def decoded(container: Any, stream: Any, label: str) -> Iterator[Any]:
+def decoded(container: Any, stream: Any, label: str) -> Generator[Any, None, None]:
     """Frames of one stream; a damaged packet is passed over, a stream of which nothing is left is an error.
 
     So is one that takes longer than LIMITS allow; only time spent here counts, not the consumer's.
