@@ -282,7 +282,7 @@ def test_broken_sound_leaves_the_picture_to_ingestion(half_broken: Path):
 
     seen = probe_one(half_broken)
     assert seen.error is None
-    assert (seen.has_audio, seen.has_video, seen.face) == (False, True, False)
+    assert (seen.has_audio, seen.has_video, seen.face) == (False, True, True)
     assert "audio could be decoded" in seen.broken["audio"]
 
 
