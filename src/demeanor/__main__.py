@@ -66,7 +66,7 @@ def predict(
     for uri in model or champions():
         bundle = load_bundle(uri)
         result = Predictor(bundle).predict(table).to_dict(orient="records")
-        failed = failed or any(row["problem"] for row in result)
+        failed = failed or any(row["problem"] and not row["modalities"] for row in result)
         answers[uri] = [{str(key): value for key, value in row.items()} for row in result]
         if not as_json:
             click.echo("\n".join(as_text(row, bundle.card.task) for row in answers[uri]))

@@ -82,6 +82,24 @@ def test_media(tmp_path):
     require_share(report, 0.5)
 
 
+def test_what_probing_remarked_is_told_and_costs_no_utterance(tmp_path):
+    seen = probes(
+        u0=MediaProbe(2.0, False, True, face=True, broken={"audio": "damaged, only 0 frames"}),
+        u1=MediaProbe(2.0, True, True, silent=False, face=True, tracks=("audio track 1 'Desktop'",)),
+        u2=MediaProbe(2.0, True, True, silent=False, face=True, remarks=("cancelling_channels", "sound_gaps")),
+        u3=MediaProbe(2.0, True, True, silent=False, face=True, remarks=("sound_ends_early", "mixed_sound_formats")),
+    )
+    report = examine(make_corpus(tmp_path), probes=seen)
+    assert report.set_aside == {}
+    assert kinds(report) == {
+        "broken_audio": 1, "several_tracks": 1, "cancelling_channels": 1, "sound_gaps": 1, "sound_ends_early": 1,
+        "mixed_sound_formats": 1,
+    }  # fmt: skip
+    text = report.to_markdown()
+    assert "u0 (damaged, only 0 frames)" in text
+    assert "u1 (audio track 1 'Desktop')" in text
+
+
 def test_speech_speed(tmp_path):
     seen = probes(u0=MediaProbe(100.0, True, True), u1=MediaProbe(0.2, True, True))
     assert kinds(examine(make_corpus(tmp_path), probes=seen)) == {"too_long": 1, "too_short": 1}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -16,6 +16,7 @@ from demeanor.data.ragged import Ragged
 from demeanor.data.stream import Stream
 from demeanor.features import extractor_from
 from demeanor.features.base import Clip, Extractor
+from demeanor.features.media import MediaError
 from demeanor.serving.recordings import Rows, clip_of, conversations, table_of, utterances_of
 
 
@@ -27,19 +28,21 @@ class Extracted:
     examples  the rows of which there is something that the model reads
     used      utterance -> modalities of which there is at least one step
     problems  utterance -> why there is no answer
+    broken    utterance -> what of it could not be decoded, though there is an answer from the rest
     """
 
     ids: list[str]
     examples: Examples
     used: Mapping[str, tuple[str, ...]]
     problems: Mapping[str, str]
+    broken: Mapping[str, str] = field(default_factory=dict)
 
     def complete(self, answers: pd.DataFrame) -> pd.DataFrame:
         """`answers` has a row per example; the result one per row that was given, with its modalities and problem."""
         result = answers.set_index(pd.Index(self.examples.ids)).reindex(self.ids)
         result.insert(0, "utterance_id", result.index)
         result["modalities"] = ["+".join(self.used.get(name, ())) for name in result.index]
-        result["problem"] = [self.problems.get(name, "") for name in result.index]
+        result["problem"] = [self.problems.get(name) or self.broken.get(name, "") for name in result.index]
         return result.reset_index(drop=True)
 
 
@@ -63,27 +66,35 @@ class Extraction:
         return built
 
     def __call__(self, rows: Rows) -> Extracted:
-        """See demeanor.serving.recordings.COLUMNS for the rows. What is wrong with a row is its own problem."""
+        """See demeanor.serving.recordings.COLUMNS for the rows. What is wrong with a row is its own problem; a sound
+        or picture that cannot be decoded leaves the rest of its row."""
         table = table_of(rows)
         utterances = utterances_of(table)
         clips: dict[str, Clip] = {}
         problems: dict[str, str] = {}
+        broken: dict[str, dict[str, str]] = {}
         company = conversations(utterances)
         for utterance, (_, row) in zip(utterances.itertuples(), table.iterrows(), strict=True):
             name = str(utterance.utterance_id)
             try:
-                clips[name] = clip_of(utterance, row, *company[name])
+                try:
+                    clips[name] = clip_of(utterance, row, *company[name])
+                except MediaError as error:
+                    broken.setdefault(name, {})["audio"] = _one_line(error)
+                    clips[name] = clip_of(utterance, row, *company[name], deaf=True)
             except DemeanorError as error:
-                problems[name] = " ".join(str(error).split())
-        streams = self._streams(clips, problems)
+                problems[name] = _one_line(error)
+        streams = self._streams(clips, problems, broken)
         usable = utterances[~utterances["utterance_id"].isin(list(problems))]
         used = self.modalities(Examples.of(usable, streams))
         needed = ", ".join(sorted({value.modality for value in self.inputs.values()}))
         for name, modalities in used.items():
             if not modalities:
-                problems[name] = f"nothing in it that this model reads ({needed})"
+                reasons = "; ".join(dict.fromkeys(broken.get(name, {}).values()))
+                problems[name] = reasons or f"nothing in it that this model reads ({needed})"
         examples = Examples.of(usable[~usable["utterance_id"].isin(list(problems))], streams)
-        return Extracted(list(utterances["utterance_id"]), examples, used, problems)
+        told = {name: _without(reasons) for name, reasons in broken.items()}
+        return Extracted(list(utterances["utterance_id"]), examples, used, problems, told)
 
     def modalities(self, examples: Examples) -> dict[str, tuple[str, ...]]:
         """Utterance -> modalities of which the model is given at least one step."""
@@ -94,8 +105,11 @@ class Extraction:
                     found[name].add(specification.modality)
         return {name: tuple(sorted(modalities)) for name, modalities in found.items()}
 
-    def _streams(self, clips: Mapping[str, Clip], problems: dict[str, str]) -> dict[str, Stream]:
-        """Every stream that the model reads; a clip that an extractor cannot read gets a problem instead."""
+    def _streams(
+        self, clips: Mapping[str, Clip], problems: dict[str, str], broken: dict[str, dict[str, str]]
+    ) -> dict[str, Stream]:
+        """Every stream that the model reads; a clip that an extractor cannot read gets a problem instead, one whose
+        recording cannot be decoded for this stream is absent in it and stands in `broken`."""
         streams = {}
         for name, extractor in self.extractors.items():
             sequences: dict[str, np.ndarray] = {}
@@ -104,11 +118,27 @@ class Extraction:
                     continue
                 try:
                     sequences[identity] = extractor.extract_clip(clip)
+                except MediaError as error:
+                    sequences[identity] = extractor.absent
+                    modality = "vision" if "video" in extractor.reads else "audio"
+                    broken.setdefault(identity, {})[modality] = _one_line(error)
                 except DemeanorError as error:
-                    problems[identity] = " ".join(str(error).split())
+                    problems[identity] = _one_line(error)
             ragged = Ragged.from_sequences(sequences, extractor.dimension, extractor.dtype)
             streams[name] = Stream(name, ragged, extractor.provenance())
         return {
             name: stream.select([key for key in stream.ragged.ids if key not in problems])
             for name, stream in streams.items()
         }
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _without(reasons: Mapping[str, str]) -> str:
+    """Reasons by modality in one line, each reason once: a file that cannot be opened is missed by all of them."""
+    missed: dict[str, list[str]] = {}
+    for modality, reason in sorted(reasons.items()):
+        missed.setdefault(reason, []).append(modality)
+    return "; ".join(f"without {' and '.join(modalities)}: {reason}" for reason, modalities in missed.items())
