@@ -1,4 +1,4 @@
-"""The command `demeanor`: predict, systems, doctor."""
+"""The command `demeanor`: predict, systems, doctor, import-checkpoint, send-tracking."""
 
 from __future__ import annotations
 
@@ -59,6 +59,10 @@ def predict(
     table = rows_of(media, text, rows, dialogue, speaker)
     answers: dict[str, list[dict[str, Any]]] = {}
     failed = False
+    if any(uri.startswith(("models:", "runs:")) for uri in model):
+        from demeanor.tracking import connect
+
+        connect(project_folder())
     for uri in model or champions():
         bundle = load_bundle(uri)
         result = Predictor(bundle).predict(table).to_dict(orient="records")
@@ -240,6 +244,16 @@ def register_checkpoint(bundle: Any, file: Path) -> str:
     connect(project)
     with mlflow.start_run(experiment_id=choose_experiment("imported", project), run_name=file.stem):
         return str(register_imported(bundle, file)["uri"])
+
+
+@main.command("send-tracking")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def send_tracking(folder: Path) -> None:
+    """Hand MLflow what a run had to keep in FOLDER because the tracking server did not answer."""
+    from demeanor.tracking import connect, send_kept
+
+    uri = connect(project_folder(), writing=True)
+    click.echo(f"{send_kept(folder)} reports handed to {uri}")
 
 
 if __name__ == "__main__":

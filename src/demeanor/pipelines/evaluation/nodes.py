@@ -237,7 +237,7 @@ def register_champions(
 ) -> dict[str, dict[str, Any]]:
     """Each task's champion as a new version in the MLflow model registry, alias `champion`."""
     from demeanor.serving.recordings import example_row
-    from demeanor.serving.registry import register, registered_name
+    from demeanor.serving.registry import RegistryUnreachable, register, registered_name, told_if_unreachable
 
     if not settings.register_champions:
         return {}
@@ -259,7 +259,14 @@ def register_champions(
         }
         metrics = {key: value for key, value in receipt["metrics"].items() if value is not None}
         example = example_row(utterances, root)
-        registered[name] = register(bundle, registered_name(card.protocol["corpus"], name), tags, metrics, example)
+        try:
+            with told_if_unreachable(f"The champion for {name}", "kedro run --pipelines evaluation"):
+                registered[name] = register(
+                    bundle, registered_name(card.protocol["corpus"], name), tags, metrics, example
+                )
+        except RegistryUnreachable as error:
+            logger.warning("%s", error)
+            break  # the others would wait for the same server
     return registered
 
 
