@@ -53,17 +53,19 @@ def predict(
     as_json: bool,
 ) -> None:
     """Score recordings (video or audio files), text, or both with the registered champions."""
-    from demeanor.serving.predictor import Predictor, as_text
-    from demeanor.serving.registry import load_bundle
-
     table = rows_of(media, text, rows, dialogue, speaker)
-    answers: dict[str, list[dict[str, Any]]] = {}
-    failed = False
     if any(uri.startswith(("models:", "runs:")) for uri in model):
         from demeanor.tracking import connect
 
         connect(project_folder())
-    for uri in model or champions():
+    uris = model or champions()
+    # After the question whether the registry answers: these take seconds to import.
+    from demeanor.serving.predictor import Predictor, as_text
+    from demeanor.serving.registry import load_bundle
+
+    answers: dict[str, list[dict[str, Any]]] = {}
+    failed = False
+    for uri in uris:
         bundle = load_bundle(uri)
         result = Predictor(bundle).predict(table).to_dict(orient="records")
         failed = failed or any(row["problem"] for row in result)
@@ -112,13 +114,14 @@ def rows_of(
 
 def champions() -> list[str]:
     """Addresses of all registered champions of this project's tracking store."""
-    from mlflow import MlflowClient
-
     from demeanor.data.errors import InputError
-    from demeanor.serving.registry import CHAMPION
     from demeanor.tracking import connect
 
     uri = connect(project_folder())
+    from mlflow import MlflowClient
+
+    from demeanor.serving.registry import CHAMPION
+
     found = [
         f"models:/{model.name}@{CHAMPION}"
         for model in MlflowClient().search_registered_models(filter_string="name LIKE 'demeanor-%'")

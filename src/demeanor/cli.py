@@ -91,7 +91,9 @@ def problems_of(error: BaseException) -> list[str]:
     kind = type(error)
     if kind.__name__ == "ValidationError" and kind.__module__.startswith("pydantic"):
         listed: Any = error
-        return [f"{'.'.join(map(str, entry['loc'])) or listed.title}: {entry['msg']}" for entry in listed.errors()]
+        places = [".".join(map(str, entry["loc"])) or listed.title for entry in listed.errors()]
+        messages = [" ".join(entry["msg"].removeprefix("Value error, ").split()) for entry in listed.errors()]
+        return [f"{place}: {message}" for place, message in zip(places, messages, strict=True)]
     if kind.__name__ not in ("ParameterValidationError", "ModelInstantiationError"):
         return []
     # "Parameter 'x': Failed to ...: 2 validation errors for Kind\nplace\n  message [type=...]\n    For further ..."
@@ -101,11 +103,19 @@ def problems_of(error: BaseException) -> list[str]:
             continue
         lines = [line for line in _FOR_PROGRAMMERS.sub("", part).splitlines() if line.strip()]
         parameter = lines[0].split("'")[1]
-        inner = lines[1:]
-        if not inner:
+        if len(lines) == 1:
             problems.append(lines[0])
-        for place, message in zip(inner[::2], inner[1::2], strict=False):
-            problems.append(f"{parameter}.{place.strip()}: {message.strip()}")
+        # A place stands at the margin, what is wrong there below it and indented; of the whole there is no place.
+        place, new = parameter, True
+        for line in lines[1:]:
+            message = line.strip().removeprefix("Value error, ")
+            if not line.startswith(" "):
+                place, new = f"{parameter}.{line.strip()}", True
+            elif new:
+                problems.append(f"{place}: {message}")
+                new = False
+            else:
+                problems[-1] += f" {message}"
     return problems
 
 
