@@ -1,4 +1,4 @@
-"""`kedro run` ends with a sentence where a sentence says it all, and with 128 and the signal's number where it is stopped."""
+"""`kedro run` ends with a sentence where a sentence says it all, also where it is stopped."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,15 @@ def wrapped(error: Exception) -> Exception:
 
 
 @pytest.mark.parametrize("around", [lambda error: error, wrapped], ids=["in a node", "in a dataset"])
-@pytest.mark.parametrize("error", [InputError("table", ["no column 'mode'"]), MissingExtraError("tuning", "tune"),
-                                   OSError(errno.ENOSPC, "No space left on device")], ids=lambda e: type(e).__name__)  # fmt: skip
+@pytest.mark.parametrize(
+    "error",
+    [
+        InputError("table", ["no column 'mode'"]),
+        MissingExtraError("tuning", "tune"),
+        OSError(errno.ENOSPC, "No space left on device"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
 def test_a_deliberate_error_is_its_message(run: Callable[..., Result], tmp_path: Path, error: Any, around: Any):
     done = run(around(error))
     assert done.exit_code == 1
@@ -72,10 +80,13 @@ def test_a_run_that_is_stopped_says_so(run: Callable[..., Result], monkeypatch, 
 
 
 def test_sigterm_becomes_an_exception_and_a_second_one_ends_the_process():
+    def told_to_stop() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Stopped) as raised, orderly_stop():
-        os.kill(os.getpid(), signal.SIGTERM)
-        signal.pause()
+        told_to_stop()
     assert raised.value.number == signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) == before
 

@@ -80,7 +80,12 @@ def test_a_dead_server_stops_nobody_and_later_gets_everything(tmp_path: Path, ca
         hand_over(tmp_path / "kept", server)
     server.alive = True
     assert hand_over(tmp_path / "kept", server) == 3
-    assert server.taken == [("metrics", 1, None), ("metrics", 2, None), ("metrics", 3, None), ("files", None, "weights")]
+    assert server.taken == [
+        ("metrics", 1, None),
+        ("metrics", 2, None),
+        ("metrics", 3, None),
+        ("files", None, "weights"),
+    ]
     assert not (tmp_path / "kept").exists()
 
 

@@ -1,4 +1,4 @@
-"""A disk that is full or closed says so with the path and what is free, whoever was writing, and nothing half-written stays."""
+"""A disk that is full or closed: path and free space are told, whoever was writing, and nothing half-written stays."""
 
 from __future__ import annotations
 
