@@ -22,11 +22,13 @@ def gone(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     with socket.socket() as place:
         place.bind(("127.0.0.1", 0))
         uri = f"http://127.0.0.1:{place.getsockname()[1]}"
-    former = mlflow.get_registry_uri()
+    former = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
     yield uri
-    mlflow.set_registry_uri(former)
+    mlflow.set_tracking_uri(former[0])
+    mlflow.set_registry_uri(former[1])
 
 
 def test_requirements_are_versions_that_an_index_has(monkeypatch: pytest.MonkeyPatch):
