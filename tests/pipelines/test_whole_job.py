@@ -155,8 +155,8 @@ def test_kill_9_in_features_and_in_training_then_the_same_result(finished_projec
     command(folder, "kedro", "run", "--pipelines", "fusion_training,evaluation")
     with sqlite3.connect(folder / "mlflow.db") as store:
         parents = store.execute(
-            "select status from runs where run_uuid not in (select run_uuid from tags where key = 'mlflow.parentRunId') "
-            "order by start_time"
+            "select status from runs where run_uuid not in "
+            "(select run_uuid from tags where key = 'mlflow.parentRunId') order by start_time"
         ).fetchall()
         running = store.execute("select count(*) from runs where status = 'RUNNING'").fetchone()
     assert [status for (status,) in parents] == ["KILLED", "KILLED", "FINISHED"]
