@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from demeanor.data.files import disk_error
+from demeanor.reachability import reason_of
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +121,7 @@ class Outbox:
                 logger.warning("MLflow does not take %s of this run: %s", event["kind"], error)
                 return ""
             except Exception as error:
-                problem = f"does not answer ({_short(error)})"
+                problem = f"does not answer ({reason_of(error)})"
                 time.sleep(pause)
             else:
                 return ""
@@ -150,7 +151,7 @@ class Outbox:
             try:
                 hand_over(self.folder, self.sender)
             except Exception as error:
-                logger.warning("MLflow at %s does not answer (%s).", self.name, _short(error))
+                logger.warning("MLflow at %s does not answer (%s).", self.name, reason_of(error))
             else:
                 logger.warning("MLflow at %s answers again and has all that was kept for it.", self.name)
                 return True
@@ -218,10 +219,3 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copytree(source, target, copy_function=one)
     else:
         one(str(source), str(target))
-
-
-def _short(error: Exception) -> str:
-    """The first line of what may be a page of nested causes."""
-    text = str(error).strip().splitlines()
-    line = text[0] if text else type(error).__name__
-    return line if len(line) <= 160 else f"{line[:157]}..."

@@ -79,7 +79,7 @@ def _server_problem(uri: str) -> str:
     except requests.exceptions.Timeout:
         return f"nothing answers there within {SECONDS:.0f} s"
     except (requests.exceptions.RequestException, ValueError) as error:
-        return f"nothing answers there ({_reason(error)})"
+        return f"nothing answers there ({reason_of(error)})"
     return ""
 
 
@@ -87,15 +87,16 @@ def _port_problem(host: str, port: int) -> str:
     try:
         socket.create_connection((host, port), timeout=SECONDS).close()
     except OSError as error:
-        return f"nothing answers there ({_reason(error)})"
+        return f"nothing answers there ({reason_of(error)})"
     return ""
 
 
-def _reason(error: BaseException) -> str:
-    """The system's own words at the bottom of nested errors."""
+def reason_of(error: BaseException) -> str:
+    """The system's own words at the bottom of nested errors, or the first line of what there is."""
     text = str(error).lower()
     for told in ("connection refused", "name or service not known", "temporary failure in name resolution",
                  "no route to host", "network is unreachable", "invalid url", "connection reset"):  # fmt: skip
         if told in text:
             return told
-    return type(error).__name__
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0] if len(lines[0]) <= 160 else f"{lines[0][:157]}..."

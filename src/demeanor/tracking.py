@@ -49,7 +49,7 @@ def connect(project: Path, configured: str | None = None, writing: bool = False)
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # Of a server that has gone we tell ourselves, once.
-    for name in ("mlflow.system_metrics", "mlflow.store.db.utils"):
+    for name in ("mlflow.system_metrics", "mlflow.store.db.utils", "urllib3.connectionpool"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
