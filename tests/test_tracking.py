@@ -114,7 +114,8 @@ def test_what_a_dead_server_did_not_get_is_handed_over_later(session: tracking.S
         tracking.end(tracking.FINISHED)
     folder = project / tracking.UNSENT / session.run_id
     assert not children(session.run_id)
-    assert tracking.send_kept(folder) == 6  # parameters of the parent, child, its parameters, metrics, two ends
+    # The child, its parameters, metrics and end, the parent's end; the parent's parameters may have gone out before.
+    assert tracking.send_kept(folder) in (5, 6)
     made = children(session.run_id)["one seed 1"]
     assert (made.info.status, made.data.metrics) == ("FINISHED", {"loss": 0.5})
     assert not folder.exists()
