@@ -59,4 +59,4 @@ mlflow: install ## open the runs and the model registry
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db
 
 clean: ## remove what running leaves behind; the corpus and .venv stay
-	rm -rf data/0[2-8]_*/demo mlruns mlflow.db .viz .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build
+	rm -rf data/0[2-8]_*/demo mlruns mlflow.db mlflow_unsent .viz .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build

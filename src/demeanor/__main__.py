@@ -1,4 +1,4 @@
-"""The command `demeanor`: predict, systems, doctor."""
+"""The command `demeanor`: predict, systems, doctor, import-checkpoint, send-tracking."""
 
 from __future__ import annotations
 
@@ -57,13 +57,19 @@ def predict(
     as_json: bool,
 ) -> None:
     """Score recordings (video or audio files), text, or both with the registered champions."""
+    table = rows_of(media, text, rows, dialogue, speaker)
+    if any(uri.startswith(("models:", "runs:")) for uri in model):
+        from demeanor.tracking import connect
+
+        connect(project_folder())
+    uris = model or champions()
+    # After the question whether the registry answers: these take seconds to import.
     from demeanor.serving.predictor import Predictor, as_text
     from demeanor.serving.registry import load_bundle
 
-    table = rows_of(media, text, rows, dialogue, speaker)
     answers: dict[str, list[dict[str, Any]]] = {}
     failed = False
-    for uri in model or champions():
+    for uri in uris:
         bundle = load_bundle(uri)
         result = Predictor(bundle).predict(table).to_dict(orient="records")
         failed = failed or any(row["problem"] and not row["modalities"] for row in result)
@@ -126,13 +132,14 @@ def promote(name: str, version: str | None) -> None:
 
 def champions() -> list[str]:
     """Addresses of all registered champions of this project's tracking store."""
-    from mlflow import MlflowClient
-
     from demeanor.data.errors import InputError
-    from demeanor.serving.standing import CHAMPION
     from demeanor.tracking import connect
 
     uri = connect(project_folder())
+    from mlflow import MlflowClient
+
+    from demeanor.serving.standing import CHAMPION
+
     found = [
         f"models:/{model.name}@{CHAMPION}"
         for model in MlflowClient().search_registered_models(filter_string="name LIKE 'demeanor-%'")
@@ -305,6 +312,16 @@ def register_checkpoint(bundle: Any, file: Path) -> str:
     connect(project)
     with mlflow.start_run(experiment_id=choose_experiment("imported", project), run_name=file.stem):
         return str(register_imported(bundle, file)["uri"])
+
+
+@main.command("send-tracking")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def send_tracking(folder: Path) -> None:
+    """Hand MLflow what a run had to keep in FOLDER because the tracking server did not answer."""
+    from demeanor.tracking import connect, send_kept
+
+    uri = connect(project_folder(), writing=True)
+    click.echo(f"{send_kept(folder)} reports handed to {uri}")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ TRACKED = "tracked"
 """Tag of the nodes whose pipelines open an MLflow run."""
 REPORTING = "08_reporting"
 """Layer whose files are kept with the run that made them."""
+BUNDLES = "_bundles"
+"""Ending of the datasets that hold what a branch has trained."""
 
 
 class BranchHooks:
@@ -42,8 +44,7 @@ class TrackingHooks:
 
     def __init__(self) -> None:
         self._context: KedroContext | None = None
-        self._run: Any = None
-        self._monitor: Any = None
+        self._tracker: Any = None
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -53,33 +54,28 @@ class TrackingHooks:
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
         if self._context is None or not pipeline.only_nodes_with_tags(TRACKED).nodes:
             return
-        import mlflow
-
         from demeanor import tracking
+        from demeanor.data.files import disk_errors_told
         from demeanor.evaluation.environment import code_revision, this_machine
-        from demeanor.training import tracking as training_tracking
 
         project = Path(self._context.project_path)
         settings = self._context.config_loader["mlflow"]
-        tracking.connect(project, settings.get("tracking_uri"))
-        experiment = tracking.choose_experiment(settings["experiment"], project)
-        name = " ".join(run_params.get("pipeline_names") or [run_params.get("pipeline_name") or "all"])
-        self._run = mlflow.start_run(
-            experiment_id=experiment,
-            run_name=name,
-            log_system_metrics=bool(settings.get("system_metrics", True)),
-            tags={
-                "code_revision": code_revision(project),
-                **{f"machine.{key}": str(value) for key, value in this_machine().as_dict().items()},
-            },
-        )
-        tracker = tracking.MlflowTracker(self._run.info.run_id, experiment)
-        tracker.log_parameters(self._context.params)
-        training_tracking.use(tracker)
+        uri = tracking.connect(project, settings.get("tracking_uri"), writing=True)
+        machine = {f"machine.{key}": str(value) for key, value in this_machine().as_dict().items()}
+        with disk_errors_told(uri.removeprefix(tracking.SQLITE)):
+            session = tracking.begin(
+                project,
+                settings["experiment"],
+                " ".join(run_params.get("pipeline_names") or [run_params.get("pipeline_name") or "all"]),
+                {"code_revision": code_revision(project), **machine},
+                self._context.params,
+                bool(settings.get("system_metrics", True)),
+            )
+        self._tracker = session.tracker
 
     @hook_impl
     def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
-        if self._run is not None:
+        if self._tracker is not None:
             self._log_reports(pipeline, catalog)
         self._end("FINISHED")
 
@@ -91,26 +87,19 @@ class TrackingHooks:
         """Figures and tables that this run made, and the packages that it ran with, as artifacts of the run."""
         from importlib.metadata import distributions
 
-        from mlflow import MlflowClient
-
-        client, run_id = MlflowClient(), self._run.info.run_id
         for name in sorted(pipeline.all_outputs()):
             path = Path(getattr(catalog.get(name), "_filepath", "") or "")
             if REPORTING in path.parts and path.is_file():
-                client.log_artifact(run_id, str(path), "reporting")
+                self._tracker.log_artifacts(path, "reporting")
         packages = sorted(f"{found.metadata['Name']}=={found.version}" for found in distributions())
-        client.log_text(run_id, "\n".join(packages) + "\n", "environment/packages.txt")
+        self._tracker.log_text("\n".join(packages) + "\n", "environment/packages.txt")
 
     def _end(self, status: str) -> None:
-        if self._run is None:
-            return
-        import mlflow
+        if self._tracker is not None:
+            from demeanor import tracking
 
-        from demeanor.training import tracking as training_tracking
-
-        training_tracking.use(None)
-        mlflow.end_run(status)
-        self._run = None
+            self._tracker = None
+            tracking.end(status)
 
 
 class SummaryHooks:
@@ -118,15 +107,41 @@ class SummaryHooks:
 
     @hook_impl
     def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
-        made = pipeline.all_outputs()
-        if any(name.endswith("_bundles") for name in made):
-            # Finished trainings were kept so that a killed run need not repeat them; this run is complete.
-            self._forget_checkpoints(catalog)
-        if "summary" in made:
+        if "summary" in pipeline.all_outputs():
             sys.stdout.write("\n" + str(catalog.load("summary")) + "\n")
             sys.stdout.flush()
 
-    def _forget_checkpoints(self, catalog: DataCatalog) -> None:
+
+class CheckpointHooks:
+    """Forgets the checkpoints of what a run has trained, once the run is complete.
+
+    Finished trainings are kept until then, so that a killed run need not repeat them. Checkpoints of branches that this
+    run did not train, and those of a tuning search, belong to other runs, which may go on from them.
+    """
+
+    def __init__(self) -> None:
+        self._saved: set[str] = set()
+
+    @hook_impl
+    def before_pipeline_run(self, pipeline: Pipeline) -> None:
+        self._saved = set()
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str) -> None:
+        # In the whole job a branch lies in the namespace fusion_training.
+        name = dataset_name.rpartition(".")[2]
+        if name.endswith(BUNDLES):
+            self._saved.add(name.removesuffix(BUNDLES))
+
+    @hook_impl
+    def after_pipeline_run(self, catalog: DataCatalog) -> None:
+        if not self._saved:
+            return
         folder = Path(catalog.load("params:checkpoints"))
-        if folder.is_dir():
-            shutil.rmtree(folder)
+        for branch in sorted(self._saved):
+            # By seed, not the branch's folder as a whole: a branch may be called as the folder of the tuning is.
+            for seed in (folder / branch).glob("seed_*"):
+                shutil.rmtree(seed)
+        for place in (*(folder / branch for branch in self._saved), folder / "representation", folder):
+            if place.is_dir() and not any(place.iterdir()):
+                place.rmdir()

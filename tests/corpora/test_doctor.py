@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -53,6 +54,30 @@ def test_a_sound_corpus_has_no_findings(tmp_path):
     assert report.histogram["sentiment"]["test"] == {"-3": 0, "-2": 0, "-1": 0, "0": 0, "1": 1, "2": 1}
     assert "Nothing to remark" in report.to_markdown()
     require_share(report, 0.0)
+
+
+def test_recordings_that_this_user_may_not_open_are_set_aside(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    """One in a folder that is closed, one whose content is; made here, because to root nothing is forbidden."""
+    corpus = make_corpus(tmp_path)
+    refused, ask = tmp_path / "0.mp4", Path.is_file
+
+    def is_file(path: Path) -> bool:
+        if path == refused:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return ask(path)
+
+    def hashed(path: Path) -> str:
+        if path.name == "1.mp4":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return path.name
+
+    monkeypatch.setattr(Path, "is_file", is_file)
+    monkeypatch.setattr("demeanor.corpora.examination.sha256_of_file", hashed)
+    report = examine(corpus, probes=probes(u1=MediaProbe(error="Permission denied")))
+    assert report.set_aside == {
+        "u0": "recording cannot be opened (Permission denied)",
+        "u1": "recording cannot be decoded (Permission denied)",
+    }
 
 
 def test_media(tmp_path):

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 
 from demeanor.data.errors import InputError, ProvenanceError
@@ -17,7 +22,7 @@ from demeanor.data.provenance import Provenance
 from demeanor.data.ragged import Ragged
 from demeanor.data.stream import Stream
 from demeanor.data.utterances import make_table
-from demeanor.features import EXTRACTORS, extractor_class, extractor_from, find_extractor
+from demeanor.features import EXTRACTORS, base, extractor_class, extractor_from, find_extractor
 from demeanor.features.base import READS
 from demeanor.features.clips import clips_of
 from demeanor.features.engine import StreamRequest, extract_one, extract_streams
@@ -251,6 +256,56 @@ def test_a_stream_that_nothing_can_be_made_of_is_an_error(tmp_path: Path):
     )
     with pytest.raises(InputError, match="no clip could be read"):
         run((tmp_path, table), tmp_path, requests={"vision.frames": REQUESTS["vision.frames"]})
+
+
+def test_one_recording_without_permission_is_set_aside(made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Whoever runs the tests may be root, to whom nothing is forbidden: the refusals are made here."""
+    closed = str(made[0] / "c8.mp4")
+
+    def refusing(call: Callable[..., Any]) -> Callable[..., Any]:
+        def refuse(path: Any, *arguments: Any, **more: Any) -> Any:
+            if str(path) == closed:
+                raise PermissionError(errno.EACCES, "Permission denied", closed)
+            return call(path, *arguments, **more)
+
+        return refuse
+
+    monkeypatch.setattr("demeanor.features.base.sha256_of_file", refusing(base.sha256_of_file))
+    monkeypatch.setattr("demeanor.features.media.av.open", refusing(av.open))
+    base._file_digest.cache_clear()
+    requests = {"audio.functionals": REQUESTS["audio.functionals"]}
+    streams, aside = run(made, tmp_path, requests=requests)
+    reasons = dict(zip(aside["utterance_id"], aside["reason"], strict=True))
+    assert set(reasons) == {"u4", "u5", "u8"}
+    assert "Permission denied" in reasons["u8"]
+    assert len(streams["audio.functionals"].ragged["u9"])
+
+
+def test_a_full_disk_is_no_fault_of_the_clips(made, monkeypatch: pytest.MonkeyPatch):
+    extractor = find_extractor("opensmile_functionals", {})
+
+    def full(self: Any, clip: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(type(extractor), "extract_clip", full)
+    clips = clips_of(made[1], made[0])[:2]
+    task = Task(extractor.name, "{}", tuple(clips), ("a", "b"))
+    with pytest.raises(InputError, match="the disk is full"):
+        list(HerePool(extractor).run([task]))
+
+
+def test_a_run_that_is_stopped_leaves_no_worker_behind(made):
+    clips = clips_of(made[1], made[0])
+    tasks = [Task("opensmile_functionals", "{}", (clip,), (clip.utterance_id,)) for clip in clips]
+    pool = ProcessPool(2)
+    outcomes = pool.run(tasks)
+    next(outcomes)
+    workers = [psutil.Process(pid) for pid in pool._pool._processes]
+    assert workers
+    with pytest.raises(KeyboardInterrupt):
+        outcomes.throw(KeyboardInterrupt())
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert not alive
 
 
 def test_a_clip_that_kills_its_worker_is_given_up_after_three_times(made):

@@ -167,6 +167,15 @@ def test_kill_9_in_training_then_the_same_result(finished_project: Path, tmp_pat
         "kedro", "run", "--pipelines", "fusion_training",
     )  # fmt: skip
     command(folder, "kedro", "run", "--pipelines", "fusion_training,evaluation")
+    with sqlite3.connect(folder / "mlflow.db") as store:
+        parents = store.execute(
+            "select status from runs where run_uuid not in "
+            "(select run_uuid from tags where key = 'mlflow.parentRunId') order by start_time"
+        ).fetchall()
+        running = store.execute("select count(*) from runs where status = 'RUNNING'").fetchone()
+    # The finished project's own run, the one that was killed, and the one that went on.
+    assert [status for (status,) in parents] == ["FINISHED", "KILLED", "FINISHED"]
+    assert running == (0,)
     expected, found = receipts(finished_project, branches), receipts(folder)
     assert expected.keys() == found.keys()
     for key, entry in expected.items():

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import numpy as np
+import psutil
 import pytest
 
-from demeanor.data.errors import InputError
+from demeanor.data.errors import InputError, Stopped
 from demeanor.training.fit import fit
 from demeanor.training.launch import process_count, train
 from demeanor.training.settings import BranchSettings, TrainingSettings
@@ -38,6 +42,34 @@ def test_two_processes_equal_one(tmp_path):
         np.testing.assert_allclose([row[name] for row in together.history], expected, rtol=2e-5, err_msg=name)
     np.testing.assert_allclose(together.validation, alone.validation, rtol=1e-3, atol=1e-4)
     assert (tmp_path / "checkpoint" / "latest.pt").is_file()
+
+
+@pytest.mark.slow
+def test_a_request_to_stop_ends_all_processes_and_gives_the_signals_back(tmp_path):
+    endless = settings(2).model_copy(
+        update={"training": settings(2).training.model_copy(update={"epochs": 10_000, "patience": 10_000})}
+    )
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    seen: list[psutil.Process] = []
+
+    def stop(row: dict[str, float], epoch: int) -> None:
+        if not seen:
+            seen.extend(psutil.Process().children(recursive=True))
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Stopped) as raised:
+        train("fusion", endless, SENTIMENT, toy_examples().split("train", "valid"), 5, toy_score, stop)
+    assert raised.value.number == signal.SIGTERM
+    assert {number: signal.getsignal(number) for number in before} == before
+    _, alive = psutil.wait_procs(
+        [
+            process
+            for process in seen
+            if "resource_tracker" not in str(process.cmdline() if process.is_running() else "")
+        ],
+        timeout=10,
+    )
+    assert not alive
 
 
 def test_devices_that_are_not_there_are_refused(monkeypatch):

@@ -51,9 +51,14 @@ def media(corpus: Corpus, probes: Mapping[str, MediaProbe] | None) -> tuple[list
     for name, path in zip(table["utterance_id"], table["media"], strict=True):
         probe = probes.get(name) if probes is not None else None
         place = corpus.root / path
-        if not place.is_file():
+        try:
+            size = place.stat().st_size if place.is_file() else None
+        except OSError as error:  # its folder is closed to this user, or the disk has a fault
+            unusable[name] = f"recording cannot be opened ({error.strerror})"
+            continue
+        if size is None:
             unusable[name] = "recording is missing"
-        elif place.stat().st_size == 0:
+        elif size == 0:
             unusable[name] = "recording is an empty file"
         elif probe is not None and probe.error:
             unusable[name] = f"recording cannot be decoded ({probe.error})"
@@ -195,11 +200,19 @@ def _media_hashes(corpus: Corpus) -> Iterator[tuple[str, str]]:
     sizes: dict[int, list[tuple[str, Any]]] = defaultdict(list)
     for name, path in zip(table.loc[alone, "utterance_id"], table.loc[alone, "media"], strict=True):
         place = corpus.root / path
-        if place.is_file() and place.stat().st_size:
-            sizes[place.stat().st_size].append((name, place))
+        try:
+            size = place.stat().st_size if place.is_file() else 0
+        except OSError:  # `media` tells of it
+            continue
+        if size:
+            sizes[size].append((name, place))
     for members in sizes.values():
-        if len(members) > 1:
-            yield from ((sha256_of_file(place), name) for name, place in members)
+        for name, place in members if len(members) > 1 else ():
+            try:
+                digest = sha256_of_file(place)
+            except OSError:  # likewise
+                continue
+            yield digest, name
 
 
 def _sequence_hashes(ragged: Ragged) -> Iterator[tuple[bytes, str]]:

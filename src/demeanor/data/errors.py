@@ -30,6 +30,20 @@ class InputError(DemeanorError):
         return type(self), (self.where, self.problems, self.advice)
 
 
+class Stopped(KeyboardInterrupt):
+    """The system asks the process to stop, by `kill` or because its terminal is closed; `number` is the signal's.
+
+    What is written against Ctrl-C is right for it as well, so it is a kind of that.
+    """
+
+    def __init__(self, number: int):
+        self.number = number
+        super().__init__(f"signal {number}")
+
+    def __reduce__(self):
+        return type(self), (self.number,)
+
+
 class ProvenanceError(DemeanorError):
     """Features were made in another way than those a model was trained on."""
 

@@ -149,10 +149,14 @@ class Clip:
             return [None]
         if isinstance(self.media, bytes):
             return [_digest(self.media), self.start, self.end, DECODING]
-        if not self.media.is_file():
-            return ["missing", str(self.media)]
-        status = self.media.stat()
-        digest = _file_digest(str(self.media), status.st_size, status.st_mtime_ns)
+        try:
+            if not self.media.is_file():
+                return ["missing", str(self.media)]
+            status = self.media.stat()
+            digest = _file_digest(str(self.media), status.st_size, status.st_mtime_ns)
+        except OSError as error:
+            # This clip is set aside when it is opened; the others have nothing to do with it.
+            return ["unreadable", error.errno, str(self.media)]
         return [digest, self.start, self.end, DECODING]
 
 

@@ -82,11 +82,14 @@ def opened(source: Source) -> Iterator[av.container.InputContainer]:
         size = len(source)
     else:
         path = Path(source)
-        if not path.exists():
-            raise MediaError(f"{label}: there is no such file")
-        if not path.is_file():
-            raise MediaError(f"{label}: not a file")
-        size = path.stat().st_size
+        try:
+            if not path.exists():
+                raise MediaError(f"{label}: there is no such file")
+            if not path.is_file():
+                raise MediaError(f"{label}: not a file")
+            size = path.stat().st_size
+        except OSError as error:  # its folder is closed to this user, or the disk has a fault
+            raise MediaError(f"{label}: cannot be opened ({_reason(error)})") from None
     if size == 0:
         raise MediaError(f"{label}: the file is empty")
     try:

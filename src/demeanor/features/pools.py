@@ -18,6 +18,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from demeanor.data.errors import MissingExtraError
+from demeanor.data.files import disk_error, is_full
 from demeanor.features.base import Clip, Extractor
 
 #: Times that a clip may take its worker process down before it is set aside.
@@ -90,6 +91,8 @@ def work_with(extractor: Extractor, task: Task) -> Outcome:
         except MissingExtraError:
             raise
         except Exception as error:
+            if is_full(error):  # not this clip's fault: every other one would fail too
+                raise disk_error(error) or error from error
             outcome.failures[key] = reason_of(error)
     return outcome
 
@@ -116,6 +119,7 @@ class ProcessPool:
 
     def __init__(self, workers: int):
         self.workers = workers
+        self._pool: Any = None
 
     def _executor(self) -> Any:
         from joblib.externals.loky import get_reusable_executor
@@ -123,11 +127,21 @@ class ProcessPool:
         # loky says so when it replaces a worker that has grown; nothing is lost and nobody can act on it.
         warnings.filterwarnings("ignore", message="A worker stopped while some jobs", category=UserWarning)
         names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-        return get_reusable_executor(
+        self._pool = get_reusable_executor(
             max_workers=self.workers, timeout=120, initializer=limit_threads, env=dict.fromkeys(names, "1")
         )
+        return self._pool
 
     def run(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
+        try:
+            yield from self._run(tasks)
+        except BaseException:
+            # A run that is stopped, or fails, leaves no workers behind that go on with what nobody will collect.
+            if self._pool is not None:
+                self._pool.shutdown(wait=True, kill_workers=True)
+            raise
+
+    def _run(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
         source = iter(tasks)
         again: list[Task] = []
         flying: dict[Future, Task] = {}

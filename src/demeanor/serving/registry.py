@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from demeanor.data.bundle import Bundle, BundleCard, spec_sheet
-from demeanor.data.errors import InputError
-from demeanor.data.files import sha256_of_file
+from demeanor.data.errors import DemeanorError, InputError
+from demeanor.data.files import disk_errors_told, sha256_of_file
+from demeanor.reachability import problem_of, readable
 from demeanor.serving.recordings import COLUMNS
 from demeanor.serving.standing import CHALLENGER, CHAMPION, PREVIOUS, Judged, Standing, standing
 
@@ -116,7 +118,7 @@ def register(
             signature=signature_of(bundle.card),
             input_example=None if example is None else pd.DataFrame([example]),
             registered_model_name=name,
-            pip_requirements=[f"{package}=={version(package)}" for package in REQUIREMENTS],
+            pip_requirements=requirements(),
             code_paths=[str(Path(__file__).parents[1])],
             metadata={"card": bundle.card.as_dict()},
         )
@@ -171,6 +173,15 @@ def promote(name: str, version: str | None = None) -> tuple[str, str | None]:
     return wanted, former
 
 
+def requirements() -> list[str]:
+    """What a served model needs, in the versions of this environment.
+
+    Without their local part: a wheel that was built for one kind of machine (`torch 2.6.0+cpu`) is on no index, and
+    the server has another kind of machine perhaps.
+    """
+    return [f"{package}=={version(package).partition('+')[0]}" for package in REQUIREMENTS]
+
+
 def champion_version(name: str) -> str | None:
     """Version that the alias `champion` points to; None if there is none yet."""
     return version_of(name, CHAMPION)
@@ -183,8 +194,35 @@ def version_of(name: str, alias: str) -> str | None:
 
     try:
         return str(MlflowClient().get_model_version_by_alias(name, alias).version)
-    except MlflowException:
+    except MlflowException as error:
+        if error.get_http_status_code() >= 500:  # the registry did not answer, which says nothing of its content
+            raise
         return None
+
+
+class RegistryUnreachable(DemeanorError):
+    """The model registry has gone while a run was at work."""
+
+
+@contextmanager
+def told_if_unreachable(what: str, later: str) -> Iterator[None]:
+    """RegistryUnreachable, which says that `what` is kept and how to register it `later`, where nothing answers."""
+    import mlflow
+
+    uri = mlflow.get_registry_uri()
+    try:
+        with disk_errors_told(uri.removeprefix("sqlite:///")):
+            yield
+    except DemeanorError:
+        raise
+    except Exception as error:
+        problem = problem_of(uri, writing=True)
+        if not problem:
+            raise
+        raise RegistryUnreachable(
+            f"{what} is not registered, because of the model registry at {readable(uri)}: {problem}. "
+            f"All results of this run are kept; when the registry answers again: {later}"
+        ) from error
 
 
 def load_bundle(uri: str) -> Bundle:

@@ -29,7 +29,6 @@ class Checkpoint:
         """Keep `state` as the latest; its "model" also as the best if `improved`."""
         if self.folder is None:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
         if improved:
             self._write(self.BEST, {"model": state["model"]})
         self._write(self.LATEST, state)
@@ -59,8 +58,9 @@ class Checkpoint:
 
     def _write(self, name: str, state: dict[str, Any]) -> None:
         assert self.folder is not None
-        with write_atomically(self.folder / name) as temporary:
-            torch.save({"identity": self.identity, **state}, temporary)
+        # Given a name instead of a handle, torch loses the reason why a write failed ("unexpected pos 23488 vs 23376").
+        with write_atomically(self.folder / name) as temporary, open(temporary, "wb") as handle:
+            torch.save({"identity": self.identity, **state}, handle)
 
     def _read(self, name: str) -> dict[str, Any] | None:
         if self.folder is None or not (self.folder / name).is_file():

@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import signal
 import sys
 import tempfile
 import threading
@@ -24,9 +25,9 @@ import torch
 from torch import distributed
 
 from demeanor.data.bundle import Bundle
-from demeanor.data.errors import DemeanorError, InputError
+from demeanor.data.errors import DemeanorError, InputError, Stopped
 from demeanor.data.examples import Examples
-from demeanor.data.files import read_json, write_json
+from demeanor.data.files import disk_errors_told, read_json, write_json
 from demeanor.data.task import Task
 from demeanor.training.fit import Trained, fit
 from demeanor.training.loop import Report, Score, TrainingFailed
@@ -69,6 +70,7 @@ def train(
             branch, settings, task, development, seed, score, report, checkpoints,
             progress=progress, code_revision=code_revision,
         )  # fmt: skip
+    from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher import LaunchConfig, elastic_launch
 
@@ -85,8 +87,10 @@ def train(
             max_restarts=0,
         )
         try:
-            with _live(job / "history.jsonl", report):
+            with _live(job / "history.jsonl", report), _signals_given_back():
                 elastic_launch(configuration, worker)(str(job))
+        except SignalException as stop:  # its processes have ended by now
+            raise Stopped(int(stop.sigval)) from None
         except ChildFailedError:
             told = sorted(job.glob(f"*{FAILURE}"))
             if not told:
@@ -154,7 +158,8 @@ def worker(folder: str) -> None:
         )
         if processes.first:
             trained.bundle.save(job / "bundle")
-            torch.save(torch.as_tensor(trained.validation), job / "validation.pt")
+            with disk_errors_told(job), open(job / "validation.pt", "wb") as handle:
+                torch.save(torch.as_tensor(trained.validation), handle)
         processes.wait()
     except DemeanorError as error:
         (job / f"{distributed.get_rank()}{FAILURE}").write_text(str(error), encoding="utf-8")
@@ -198,6 +203,22 @@ def _live(path: Path, report: Report) -> Iterator[None]:
         done.set()
         thread.join()
         tell()
+
+
+@contextmanager
+def _signals_given_back() -> Iterator[None]:
+    """Torch elastic puts handlers of its own in the place of those that were there, for ever."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    names = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")
+    former = {number: signal.getsignal(number) for number in (getattr(signal, name, None) for name in names) if number}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            if handler is not None:  # None: set by something that is not Python
+                signal.signal(number, handler)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import pandas as pd
 
 from demeanor.data.errors import DemeanorError, InputError, MissingExtraError
 from demeanor.data.examples import Examples
-from demeanor.data.files import sha256_of
+from demeanor.data.files import disk_errors_told, sha256_of
 from demeanor.data.task import Tasks
 from demeanor.training import tracking
 from demeanor.training.launch import process_count, train
@@ -69,7 +69,9 @@ class Search:
         example = self._settings({name: value.first for name, value in self.ranges.items()})
         self.metric, self.direction = selection_of(tasks[example.task], example.training)
         self.checkpoints = Path(checkpoints) / "tuning" / branch
-        self.study = self._open(Path(study))
+        self.file = Path(study)
+        with disk_errors_told(self.file):
+            self.study = self._open(self.file)
 
     def _settings(self, values: Mapping[str, Any]) -> BranchSettings:
         try:
@@ -114,6 +116,10 @@ class Search:
 
     def run(self) -> Tuned:
         """Trials until there are as many as were asked for, those of former runs included."""
+        with disk_errors_told(self.file):
+            return self._run()
+
+    def _run(self) -> Tuned:
         from optuna.trial import TrialState
 
         for interrupted in self.study.get_trials(states=(TrialState.RUNNING,), deepcopy=False):

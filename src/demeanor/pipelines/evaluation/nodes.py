@@ -238,7 +238,7 @@ def register_champions(
     """Each task's best as a new version in the MLflow model registry: alias `champion`, or `challenger` where the
     version that answers now is better or cannot be compared (demeanor.serving.standing)."""
     from demeanor.serving.recordings import example_row
-    from demeanor.serving.registry import register, registered_name
+    from demeanor.serving.registry import RegistryUnreachable, register, registered_name, told_if_unreachable
     from demeanor.serving.standing import Judged
 
     if not settings.register_champions:
@@ -261,7 +261,12 @@ def register_champions(
         example = example_row(utterances, root)
         judged = Judged(champion["metric"], champion["value"], card.data_hash)
         model = registered_name(card.protocol["corpus"], name)
-        registered[name] = register(bundle, model, tags, metrics, example, judged)
+        try:
+            with told_if_unreachable(f"The champion for {name}", "kedro run --pipelines evaluation"):
+                registered[name] = register(bundle, model, tags, metrics, example, judged)
+        except RegistryUnreachable as error:
+            logger.warning("%s", error)
+            break  # the others would wait for the same server
     return registered
 
 

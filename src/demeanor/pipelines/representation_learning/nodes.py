@@ -18,6 +18,8 @@ from demeanor.training.representation_settings import RepresentationSettings
 from demeanor.training.representation_sweep import SweepSettings
 
 logger = logging.getLogger(__name__)
+#: Node that puts representations into the registry.
+REGISTER = "representation_learning.register_representations"
 
 
 class Representations(RootModel[dict[str, RepresentationSettings]]):
@@ -101,7 +103,12 @@ def register_representations(
 ) -> dict[str, dict[str, Any]]:
     """The representations named in `registered_representations` as models that embed a recording."""
     from demeanor.serving.recordings import example_row
-    from demeanor.serving.registry import register, representation_name
+    from demeanor.serving.registry import (
+        RegistryUnreachable,
+        register,
+        representation_name,
+        told_if_unreachable,
+    )
 
     missing = [f"there is no '{name}'.{nearest(name, bundles)}" for name in names if name not in bundles]
     if missing:
@@ -119,7 +126,12 @@ def register_representations(
             **{key: f"{value:.6g}" for key, value in card.metrics.items()},
         }
         model = representation_name(str(card.protocol["corpus"]), name)
-        registered[name] = register(bundles[name], model, tags, {}, example_row(utterances, root))
+        try:
+            with told_if_unreachable(f"The representation {name}", f"kedro run --nodes {REGISTER}"):
+                registered[name] = register(bundles[name], model, tags, {}, example_row(utterances, root))
+        except RegistryUnreachable as error:
+            logger.warning("%s", error)
+            break  # the others would wait for the same server
     return registered
 
 

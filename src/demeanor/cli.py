@@ -1,0 +1,159 @@
+"""What Kedro's command line has of this project: `kedro run` that ends with a sentence where a sentence says it all.
+
+Kedro looks for this module by its name, and prefers the commands in it to its own.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import logging
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from demeanor.data.errors import DemeanorError, InputError, Stopped
+from demeanor.data.files import disk_error
+from demeanor.stopping import orderly_stop
+
+LOG = "info.log"
+#: What pydantic adds for programmers: the kind of error, the value that was given, and a page of its manual.
+_FOR_PROGRAMMERS = re.compile(r" \[type=.*\]$|^\s*For further information visit .*$", re.MULTILINE)
+
+
+class ProjectCommands(click.Group):
+    """`run` is made when it is asked for: Kedro imports this module for each of its commands."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return ["run"]
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name != "run":
+            return None
+        from kedro.framework.cli.project import run
+
+        command = copy.copy(run)
+        assert command.callback is not None
+        command.callback = in_sentences(command.callback)
+        return command
+
+
+cli = ProjectCommands(name="demeanor")
+
+
+def in_sentences(callback: Callable[..., Any]) -> Callable[..., Any]:
+    """`callback`, whose deliberate errors are shown as their message; their tracebacks go to the log file."""
+
+    @functools.wraps(callback)
+    def wrapped(*arguments: Any, **options: Any) -> Any:
+        try:
+            with orderly_stop(), kedro_keeps_quiet():
+                return callback(*arguments, **options)
+        except KeyboardInterrupt as stop:
+            end_tracking()
+            how = "Stopped by Ctrl-C" if not isinstance(stop, Stopped) else f"Stopped by signal {stop.number}"
+            click.echo(f"{how}. What is finished is kept; the same command goes on from there.", err=True)
+            sys.exit(128 + (stop.number if isinstance(stop, Stopped) else 2))
+        except Exception as error:
+            told = message_of(error)
+            if told is None:
+                raise
+            raise click.ClickException(f"{told}\n{keep_traceback(error)}") from error
+
+    return wrapped
+
+
+def message_of(error: BaseException) -> str | None:
+    """What to tell of an error that somebody raised on purpose for the user to read; None for any other.
+
+    Kedro wraps what is raised while a dataset is saved or loaded, so the causes are looked at too.
+    """
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, DemeanorError):
+            return str(found)
+        if problems := problems_of(found):
+            return str(InputError("parameters", problems, "Mend them in conf/, or in what --params says."))
+        found = found.__cause__
+    told = disk_error(error)
+    return None if told is None else str(told)
+
+
+def problems_of(error: BaseException) -> list[str]:
+    """Parameters that do not fit their types: one line each, without the values that were given."""
+    kind = type(error)
+    if kind.__name__ == "ValidationError" and kind.__module__.startswith("pydantic"):
+        listed: Any = error
+        places = [".".join(map(str, entry["loc"])) or listed.title for entry in listed.errors()]
+        messages = [" ".join(entry["msg"].removeprefix("Value error, ").split()) for entry in listed.errors()]
+        return [f"{place}: {message}" for place, message in zip(places, messages, strict=True)]
+    if kind.__name__ not in ("ParameterValidationError", "ModelInstantiationError"):
+        return []
+    # "Parameter 'x': Failed to ...: 2 validation errors for Kind\nplace\n  message [type=...]\n    For further ..."
+    problems: list[str] = []
+    for part in re.split(r"^- (?=Parameter ')|^(?=Parameter ')", str(error), flags=re.MULTILINE):
+        if not part.startswith("Parameter '"):
+            continue
+        lines = [line for line in _FOR_PROGRAMMERS.sub("", part).splitlines() if line.strip()]
+        parameter = lines[0].split("'")[1]
+        if len(lines) == 1:
+            problems.append(lines[0])
+        # A place stands at the margin, what is wrong there below it and indented; of the whole there is no place.
+        place, new = parameter, True
+        for line in lines[1:]:
+            message = line.strip().removeprefix("Value error, ")
+            if not line.startswith(" "):
+                place, new = f"{parameter}.{line.strip()}", True
+            elif new:
+                problems.append(f"{place}: {message}")
+                new = False
+            else:
+                problems[-1] += f" {message}"
+    return problems
+
+
+@contextmanager
+def kedro_keeps_quiet() -> Iterator[None]:
+    """Kedro logs an error twice before it raises it, and how to resume: not where the error itself says all that."""
+
+    def wanted(record: logging.LogRecord) -> bool:
+        error = sys.exc_info()[1]
+        about_it = record.name.startswith("kedro.") and error is not None
+        return not (about_it and message_of(error) is not None)  # type: ignore[arg-type]
+
+    handlers = list(logging.getLogger().handlers)
+    for handler in handlers:
+        handler.addFilter(wanted)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(wanted)
+
+
+def keep_traceback(error: BaseException) -> str:
+    """Add the traceback to the project's log file; a sentence on where it is."""
+    from kedro.utils import find_kedro_project
+
+    path = Path(find_kedro_project(Path.cwd()) or Path.cwd()) / LOG
+    text = "".join(traceback.format_exception(error))
+    try:
+        with open(path, "a", encoding="utf-8") as handle:
+            handle.write(f"{datetime.now().isoformat(timespec='seconds')} {' '.join(sys.argv[1:])}\n{text}\n")
+    except OSError as problem:
+        return f"(The traceback could not be written to {path}: {problem.strerror}.)"
+    return f"(The traceback is in {path}.)"
+
+
+def end_tracking() -> None:
+    """Close the MLflow run of this process, if one is open, as what it is: killed."""
+    tracking = sys.modules.get("demeanor.tracking")
+    if tracking is not None:
+        tracking.end(tracking.KILLED)

@@ -1,0 +1,1 @@
+"""Slow trials by hand: not collected by pytest."""

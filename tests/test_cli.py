@@ -1,0 +1,157 @@
+"""`kedro run` ends with a sentence where a sentence says it all, also where it is stopped."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from demeanor.cli import cli, in_sentences, kedro_keeps_quiet, message_of, problems_of
+from demeanor.data.errors import InputError, MissingExtraError, Stopped
+from demeanor.stopping import orderly_stop
+from demeanor.training.settings import BranchSettings, TrainingSettings
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """A command whose body raises what it is given, outside of any project."""
+    monkeypatch.chdir(tmp_path)
+
+    def invoke(error: BaseException) -> Result:
+        def body() -> None:
+            raise error
+
+        return CliRunner().invoke(click.Command("run", callback=in_sentences(body)))
+
+    return invoke
+
+
+def wrapped(error: Exception) -> Exception:
+    """As Kedro raises what happens while a dataset is saved."""
+    outer = RuntimeError("Failed while saving data to dataset")
+    outer.__cause__ = error
+    return outer
+
+
+@pytest.mark.parametrize("around", [lambda error: error, wrapped], ids=["in a node", "in a dataset"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        InputError("table", ["no column 'mode'"]),
+        MissingExtraError("tuning", "tune"),
+        OSError(errno.ENOSPC, "No space left on device"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_deliberate_error_is_its_message(run: Callable[..., Result], tmp_path: Path, error: Any, around: Any):
+    done = run(around(error))
+    assert done.exit_code == 1
+    assert "Traceback" not in done.output
+    assert done.output.startswith(f"Error: {message_of(error)}")
+    log = tmp_path / "info.log"
+    assert f"(The traceback is in {log}.)" in done.output
+    assert "Traceback (most recent call last)" in log.read_text()
+
+
+def test_a_fault_of_the_program_keeps_its_traceback(run: Callable[..., Result], tmp_path: Path):
+    done = run(ZeroDivisionError("a fault"))
+    assert isinstance(done.exception, ZeroDivisionError)
+    assert not (tmp_path / "info.log").exists()
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (Stopped(15), 143)], ids=["Ctrl-C", "SIGTERM"])
+def test_a_run_that_is_stopped_says_so(run: Callable[..., Result], monkeypatch, error: BaseException, code: int):
+    ended = []
+    monkeypatch.setattr("demeanor.cli.end_tracking", lambda: ended.append(True))
+    done = run(error)
+    assert done.exit_code == code
+    assert done.output.startswith("Stopped by ")
+    assert ended == [True]
+
+
+def test_sigterm_becomes_an_exception_and_a_second_one_ends_the_process():
+    def told_to_stop() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Stopped) as raised, orderly_stop():
+        told_to_stop()
+    assert raised.value.number == signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_signal_that_is_ignored_on_purpose_stays_ignored():
+    former = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with orderly_stop():
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, former)
+
+
+def test_parameters_that_do_not_fit_are_told_without_links_and_values():
+    from kedro.validation.exceptions import ParameterValidationError
+
+    with pytest.raises(ValueError, match="epochs") as raised:
+        TrainingSettings(epochs="many", patience="secret")  # type: ignore[arg-type]
+    direct = problems_of(raised.value)
+    assert [line.partition(":")[0] for line in direct] == ["epochs", "patience"]
+    text = f"Parameter 'late_fusion': Failed to instantiate: {raised.value}"
+    kedro = ParameterValidationError(f"Parameter validation failed:\n- {text}\n- Parameter 'workers': value is None")
+    told = problems_of(kedro)
+    assert [line.partition(":")[0] for line in told] == [
+        "late_fusion.epochs", "late_fusion.patience", "Parameter 'workers'",
+    ]  # fmt: skip
+    for line in direct + told:
+        assert not any(word in line for word in ("http", "input_value", "secret", "[type="))
+
+
+def test_what_is_wrong_with_a_block_as_a_whole_has_its_name():
+    from kedro.validation.exceptions import ParameterValidationError
+
+    with pytest.raises(ValueError, match="foo") as raised:
+        BranchSettings(system="foo", task="sentiment", streams={})
+    kedro = ParameterValidationError(f"Parameter validation failed:\n- Parameter 'mine': Failed: {raised.value}")
+    (told,) = problems_of(kedro)
+    assert told.startswith("mine: system: 1 problem - there is no system 'foo'.")
+
+
+def test_kedro_does_not_say_it_twice(caplog: pytest.LogCaptureFixture):
+    logger = logging.getLogger("kedro.pipeline.node")
+    root = logging.getLogger()
+    told: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: told.append(record.getMessage())  # type: ignore[method-assign]
+    root.addHandler(handler)
+    try:
+        with kedro_keeps_quiet():
+            logger.warning("an ordinary warning")
+            for error in (InputError("table", ["wrong"]), ZeroDivisionError("a fault")):
+                try:
+                    raise error
+                except Exception:
+                    logger.error("node failed: %s", type(error).__name__)
+    finally:
+        root.removeHandler(handler)
+    assert told == ["an ordinary warning", "node failed: ZeroDivisionError"]
+
+
+def test_kedro_finds_the_command():
+    assert cli.list_commands(click.Context(cli)) == ["run"]
+    command = cli.get_command(click.Context(cli), "run")
+    assert command is not None
+    assert {"env", "pipelines", "params"} <= {parameter.name for parameter in command.params}
+    assert cli.get_command(click.Context(cli), "catalog") is None
+    assert "demeanor.cli" in sys.modules

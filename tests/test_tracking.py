@@ -1,0 +1,121 @@
+"""A real tracking store tells the truth of runs that end, fail, are stopped, or are killed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demeanor import owners, tracking
+from demeanor.data.errors import Stopped
+from demeanor.owners import PROCESS
+from demeanor.training import tracking as training_tracking
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A project whose store all tests of this module share: making one takes seconds."""
+    import mlflow
+
+    folder = tmp_path_factory.mktemp("tracked")
+    former = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        tracking.connect(folder, writing=True)
+        yield folder
+    mlflow.set_tracking_uri(former[0])
+    mlflow.set_registry_uri(former[1])
+
+
+@pytest.fixture
+def session(project: Path) -> Iterator[tracking.Session]:
+    yield tracking.begin(project, "demeanor-test", "all", {"code_revision": "abc"}, {"a": {"b": 1}}, False)
+    tracking.end(tracking.FINISHED)
+
+
+def client() -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient()
+
+
+def children(run_id: str) -> dict[str, Any]:
+    place = client().get_run(run_id).info.experiment_id
+    found = client().search_runs([place], filter_string=f"tags.mlflow.parentRunId = '{run_id}'")
+    return {run.info.run_name: run for run in found}
+
+
+def test_what_was_reported_is_what_is_stored(session: tracking.Session, tmp_path: Path, project: Path):
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "card.json").write_text("{}")
+    with training_tracking.current().child("one seed 1", {"settings": {"rate": 0.5}}, {"seed": "1"}) as run:
+        run.log_metrics({"loss": 0.5, "valid_F1%": 0.25, "undefined": math.nan}, 1)
+        run.log_metrics({"loss": 0.25}, 2)
+        run.log_artifacts(tmp_path / "bundle", "bundle")
+    training_tracking.current().set_tags({"mlflow.note.content": "the summary"})
+    training_tracking.current().log_metrics({"test.one.MAE.seed_1": 0.125})
+    tracking.end(tracking.FINISHED)
+    parent = client().get_run(session.run_id)
+    assert (parent.info.status, parent.data.params) == ("FINISHED", {"a.b": "1"})
+    assert parent.data.metrics == {"test.one.MAE.seed_1": 0.125}
+    assert parent.data.tags["mlflow.note.content"] == "the summary"
+    made = children(session.run_id)["one seed 1"]
+    assert made.info.status == "FINISHED"
+    assert made.data.params == {"settings.rate": "0.5"}
+    assert made.data.metrics == {"loss": 0.25, "valid_F1percent": 0.25}
+    assert [(m.step, m.value) for m in client().get_metric_history(made.info.run_id, "loss")] == [(1, 0.5), (2, 0.25)]
+    assert [file.path for file in client().list_artifacts(made.info.run_id, "bundle")] == ["bundle/card.json"]
+    assert not (project / tracking.UNSENT).exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED"), (lambda: Stopped(15), "KILLED")],
+    ids=["failure", "Ctrl-C", "SIGTERM"],
+)
+def test_children_end_as_what_ended_them(session: tracking.Session, error: Any, status: str):
+    def train() -> None:
+        with training_tracking.current().child("one seed 1", {}, {}):
+            raise error()
+
+    with pytest.raises((ValueError, KeyboardInterrupt)):
+        train()
+    tracking.end(tracking.KILLED)
+    assert children(session.run_id)["one seed 1"].info.status == status
+    assert client().get_run(session.run_id).info.status == "KILLED"
+
+
+def test_the_next_start_closes_what_a_killed_process_left(session: tracking.Session, project: Path):
+    store, place = client(), client().get_run(session.run_id).info.experiment_id
+    dead = {**owners.owner(), PROCESS: str(2**22 + 1)}  # beyond every process' number
+    orphan = store.create_run(place, tags=dead)
+    child = store.create_run(place, tags={"mlflow.parentRunId": orphan.info.run_id})
+    elsewhere = store.create_run(place, tags={**dead, owners.HOST: "another machine"})
+    assert owners.close_orphans(store, place) == 2
+    found = [store.get_run(run.info.run_id).info.status for run in (orphan, child, elsewhere)]
+    assert found == ["KILLED", "KILLED", "RUNNING"]
+    assert store.get_run(session.run_id).info.status == "RUNNING", "this one is alive"
+
+
+def test_what_a_dead_server_did_not_get_is_handed_over_later(session: tracking.Session, project: Path, monkeypatch):
+    def gone(*arguments: Any, **more: Any) -> None:
+        raise ConnectionError("connection refused")
+
+    outbox = session.tracker.outbox
+    with monkeypatch.context() as dead:
+        dead.setattr("demeanor.outbox.time.sleep", lambda seconds: None)
+        dead.setattr(outbox.sender, "_send", gone)
+        dead.setattr(outbox.sender, "answers", lambda: False)
+        with training_tracking.current().child("one seed 1", {"a": 1}, {}) as run:
+            run.log_metrics({"loss": 0.5}, 1)
+        tracking.end(tracking.FINISHED)
+    folder = project / tracking.UNSENT / session.run_id
+    assert not children(session.run_id)
+    # The child, its parameters, metrics and end, the parent's end; the parent's parameters may have gone out before.
+    assert tracking.send_kept(folder) in (5, 6)
+    made = children(session.run_id)["one seed 1"]
+    assert (made.info.status, made.data.metrics) == ("FINISHED", {"loss": 0.5})
+    assert not folder.exists()
