@@ -10,12 +10,12 @@ import sqlite3
 import time
 from pathlib import Path
 
+import click
 import pandas as pd
 import pytest
 import yaml
 
 from demeanor.data.bundle import Bundle
-from demeanor.data.errors import InputError
 from demeanor.serving.predictor import Predictor
 from tests.project import BRANCHES, command, kedro, make_project, start
 
@@ -228,8 +228,10 @@ def test_a_broken_table_gets_its_own_message_and_leaves_nothing(tmp_path: Path, 
     folder = make_project(tmp_path / "project", {"train": 1, "valid": 1, "test": 1})
     path = folder / "data/01_raw/demo/label.csv"
     change(pd.read_csv(path, dtype={"clip_id": str})).to_csv(path, index=False)
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(click.ClickException) as caught:
         kedro(folder, "run", "--pipelines", "ingestion")
-    assert message in " ".join(str(caught.value).split())
+    assert message in " ".join(caught.value.message.split())
+    assert "Traceback" not in caught.value.message
+    assert "Traceback (most recent call last)" in (folder / "info.log").read_text(encoding="utf-8")
     assert not list((folder / "data").glob("02_intermediate/demo/*.parquet"))
     assert not list(folder.rglob("*.part"))
