@@ -12,7 +12,7 @@ import pandas as pd
 
 from demeanor.corpora.base import Corpus, CorpusSettings
 from demeanor.corpora.doctor import DoctorSettings, Report, examine, require_share
-from demeanor.data.errors import InputError
+from demeanor.data.errors import InputError, MissingExtraError
 from demeanor.data.media import MediaProbe
 from demeanor.data.settings import Settings
 from demeanor.data.stream import Stream
@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 WAVEFORM = "audio.waveform"
 FRAMES_LOOKED_AT = 4
+#: Recordings that are looked at together: as many results wait at once.
+WAITING = 512
 
 
 class SpeechRecognition(Settings):
@@ -37,13 +39,18 @@ def read_corpus(settings: CorpusSettings, folder: str) -> Corpus:
 
 def probe_media(corpus: Corpus) -> dict[str, MediaProbe]:
     """Open every recording once: utterance id -> what was found. Corpora without media give nothing."""
+    from demeanor.features.pools import available_cores, chunks
+
     table = corpus.utterances[corpus.utterances["media"].notna()]
     paths = {
         str(name): corpus.root / str(media) for name, media in table[["utterance_id", "media"]].itertuples(index=False)
     }
-    # Decoding releases the interpreter's lock, so threads are enough.
-    with ThreadPoolExecutor() as pool:
-        return dict(zip(paths, pool.map(probe_one, paths.values()), strict=True))
+    found: dict[str, MediaProbe] = {}
+    # Decoding releases the interpreter's lock, so threads are enough; a block of recordings waits for them at a time.
+    with ThreadPoolExecutor(available_cores() + 1) as pool:
+        for names in chunks(list(paths), WAITING):
+            found |= zip(names, pool.map(probe_one, [paths[name] for name in names]), strict=True)
+    return found
 
 
 def probe_one(path: Path) -> MediaProbe:
@@ -52,7 +59,8 @@ def probe_one(path: Path) -> MediaProbe:
 
     from demeanor.features.base import SAMPLE_RATE, SILENCE
     from demeanor.features.faces import find_face
-    from demeanor.features.media import MediaError, decode_frames, probe
+    from demeanor.features.media import decode_frames, probe
+    from demeanor.features.pools import reason_of
     from demeanor.features.sound import decode_audio
 
     try:
@@ -64,8 +72,10 @@ def probe_one(path: Path) -> MediaProbe:
             rate = FRAMES_LOOKED_AT / info.duration if info.duration else None
             pictures = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for _, image in decode_frames(path, rate=rate))
             face = any(find_face(picture) is not None for picture in pictures)
-    except MediaError as error:
-        return MediaProbe(error=" ".join(str(error).split()))
+    except MissingExtraError:
+        raise
+    except Exception as error:  # whatever one recording does to a decoder, the others are looked at
+        return MediaProbe(error=" ".join(reason_of(error).split()))
     return MediaProbe(info.duration, info.has_audio, info.has_video, silent, face)
 
 
