@@ -13,16 +13,18 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from threading import Barrier
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import transformers
 from safetensors.torch import save_file
 from tokenizers import pre_tokenizers
 
-from demeanor.features import EXTRACTORS, find_extractor
+from demeanor.features import EXTRACTORS, find_extractor, media
 from demeanor.features.base import Clip, Extractor, Word
 from demeanor.features.hub import load_model, load_tokenizer
 from demeanor.features.openface import COLUMNS
@@ -31,6 +33,7 @@ from demeanor.features.vq_wav2vec import VqLayout, VqWav2vec
 from demeanor.models import SYSTEMS, find_system
 from demeanor.models.representation import REPRESENTATIONS, Layout, build_representation
 from demeanor.models.tab_fusion_parts.memory import forget
+from demeanor.pipelines.ingestion import nodes
 from demeanor.training.batches import Batches
 from demeanor.training.inference import forward_all
 from tests.features.media_samples import voice, write_recording
@@ -255,3 +258,24 @@ def test_what_is_loaded_is_loaded_once_however_many_ask():
     found = at_once([lambda n=n: slow(n % 2) for n in range(CALLS)])
     assert sorted(made) == [0, 1]
     assert len(set(map(id, found))) == 2
+
+
+def test_ingestion_sees_the_same_in_threads_and_no_recording_stops_it(monkeypatch: pytest.MonkeyPatch):
+    paths = [FILMS[n % len(FILMS)].relative_to(DEMO).as_posix() for n in range(16)]
+    corpus: Any = SimpleNamespace(
+        root=DEMO,
+        utterances=pd.DataFrame({"utterance_id": [f"u{n}" for n in range(17)], "media": [*paths, "no_access.mp4"]}),
+    )
+    plain = media.probe
+
+    def guarded(path: Path) -> Any:
+        if path.name == "no_access.mp4":
+            raise PermissionError(13, "Permission denied", str(path))
+        return plain(path)
+
+    monkeypatch.setattr(media, "probe", guarded)
+    monkeypatch.setattr(nodes, "WAITING", 10)
+    found = nodes.probe_media(corpus)
+    assert "Permission denied" in (found.pop("u16").error or "")
+    alone = [nodes.probe_one(film) for film in FILMS]
+    assert list(found.values()) == [alone[n % len(FILMS)] for n in range(16)]
