@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -126,3 +128,11 @@ def test_features_of_another_making_are_refused_with_the_difference(bundle, exam
     changed = Examples.of(examples.utterances, {**examples.streams, **other})
     with pytest.raises(ProvenanceError, match=r"parameters\.mfcc: 13 expected, 20 found"):
         Predictor(bundle).predict_examples(changed)
+
+
+def test_eight_threads_that_ask_for_one_clip_get_one_answer(bundle):
+    predictor = Predictor(bundle)
+    row = {"text": "what a lovely day", "video": str(CLIPS[0]), "start": 0.0, "end": 0.8}
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: predictor.predict([row]).to_json(double_precision=15), range(40)))
+    assert set(answers) == {Predictor(bundle).predict([row]).to_json(double_precision=15)}

@@ -120,13 +120,13 @@ class ForcedWordTimes(Extractor):
 
     @cached_property
     def _blank(self) -> int:
-        return int(load_tokenizer(self.settings.model).pad_token_id)
+        return int(load_tokenizer(self.settings.model).pad_token_id or 0)
 
     def spell(self, words: Sequence[str]) -> tuple[list[int], list[int]]:
         """Ids of the characters that the model knows, with the delimiter between words, and the word of each (-1
         for delimiters)."""
         tokenizer = load_tokenizer(self.settings.model)
-        delimiter = self.vocabulary.get(getattr(tokenizer, "word_delimiter_token", None) or "|")
+        delimiter = self.vocabulary.get(tokenizer.word_delimiter_token or "|")
         targets: list[int] = []
         owners: list[int] = []
         for number, word in enumerate(words):

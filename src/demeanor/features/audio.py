@@ -7,6 +7,7 @@ licence); every stream made here says so in its provenance. `features/spectral.p
 from __future__ import annotations
 
 from functools import cached_property
+from threading import Lock
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -19,6 +20,8 @@ OPENSMILE_LICENCE = (
 )
 #: Below this openSMILE's frame stack gives no value at all.
 SHORTEST = 0.06
+#: Held while openSMILE works: its log and the table of its components are the whole process'.
+_SMILING = Lock()
 
 
 class Waveform(Extractor):
@@ -84,10 +87,11 @@ class _OpenSmile(Extractor):
     def _smile(self) -> Any:
         import opensmile
 
-        return opensmile.Smile(
-            feature_set=getattr(opensmile.FeatureSet, self.settings.features),
-            feature_level=getattr(opensmile.FeatureLevel, self.level),
-        )
+        with _SMILING:
+            return opensmile.Smile(
+                feature_set=getattr(opensmile.FeatureSet, self.settings.features),
+                feature_level=getattr(opensmile.FeatureLevel, self.level),
+            )
 
     @cached_property
     def names(self) -> list[str]:
@@ -102,7 +106,9 @@ class _OpenSmile(Extractor):
         waveform = clip.audible
         if waveform is None or len(waveform) < SHORTEST * SAMPLE_RATE:
             return None
-        values = smile.process_signal(waveform, SAMPLE_RATE).to_numpy(dtype=np.float32, copy=True)
+        with _SMILING:
+            table = smile.process_signal(waveform, SAMPLE_RATE)
+        values = table.to_numpy(dtype=np.float32, copy=True)
         return values if np.isfinite(values).any() else None
 
     def extract_clip(self, clip: Clip) -> np.ndarray:
@@ -133,10 +139,11 @@ class OpenSmileDescriptors(_OpenSmile):
     def _deltas(self) -> Any:
         import opensmile
 
-        return opensmile.Smile(
-            feature_set=getattr(opensmile.FeatureSet, self.settings.features),
-            feature_level=opensmile.FeatureLevel.LowLevelDescriptors_Deltas,
-        )
+        with _SMILING:
+            return opensmile.Smile(
+                feature_set=getattr(opensmile.FeatureSet, self.settings.features),
+                feature_level=opensmile.FeatureLevel.LowLevelDescriptors_Deltas,
+            )
 
     @cached_property
     def names(self) -> list[str]:

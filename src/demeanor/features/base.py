@@ -135,7 +135,7 @@ class Clip:
             words = None if self.words is None else [[word.text, word.start, word.end] for word in self.words]
             parts += ["words", words, self.alignment]
         if "dialogue" in reads:
-            parts += ["dialogue", self.dialogue, self.turn]
+            parts += ["dialogue", _dialogue_digest(self.dialogue), self.turn]
         if "audio" in reads and (self.recorded is not None or self.stored is not None):
             parts += ["samples", _digest(np.ascontiguousarray(self._samples()))]
         elif "audio" in reads:
@@ -175,6 +175,12 @@ def _digest(content: bytes | np.ndarray) -> str:
     import hashlib
 
     return hashlib.sha256(content.tobytes() if isinstance(content, np.ndarray) else content).hexdigest()
+
+
+@lru_cache(maxsize=64)
+def _dialogue_digest(transcripts: tuple[str | None, ...]) -> str:
+    """Hash of a dialogue, which all its turns share: a corpus may be one dialogue of thousands."""
+    return sha256_of(transcripts)
 
 
 @lru_cache(maxsize=65536)

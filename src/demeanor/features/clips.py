@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,23 @@ def clips_of(utterances: pd.DataFrame, root: Path | str, streams: Mapping[str, S
     streams = streams or {}
     waveform, times = streams.get(WAVEFORM), streams.get(WORD_TIMES)
     rows = utterances.to_dict(orient="records")
-    dialogues = _dialogues(rows)
+    dialogues = {name: _Dialogue.of(turns) for name, turns in _turns(rows).items()}
     return [_clip(row, Path(root), waveform, times, dialogues[row["dialogue"]]) for row in rows]
 
 
-def _dialogues(rows: list[dict[Any, Any]]) -> dict[str, dict[int, str | None]]:
+@dataclass(frozen=True)
+class _Dialogue:
+    """Transcripts in the order of turns, one tuple for all its clips, and the place of each turn among them."""
+
+    transcripts: tuple[str | None, ...]
+    places: dict[int, int]
+
+    @classmethod
+    def of(cls, turns: dict[int, str | None]) -> _Dialogue:
+        return cls(tuple(turns.values()), {turn: place for place, turn in enumerate(turns)})
+
+
+def _turns(rows: list[dict[Any, Any]]) -> dict[str, dict[int, str | None]]:
     """dialogue -> turn -> transcript, in the order of turns."""
     found: dict[str, dict[int, str | None]] = {}
     for row in sorted(rows, key=lambda row: row["turn"]):
@@ -37,9 +49,7 @@ def _dialogues(rows: list[dict[Any, Any]]) -> dict[str, dict[int, str | None]]:
     return found
 
 
-def _clip(
-    row: dict[Any, Any], root: Path, waveform: Stream | None, times: Stream | None, dialogue: dict[int, str | None]
-) -> Clip:
+def _clip(row: dict[Any, Any], root: Path, waveform: Stream | None, times: Stream | None, dialogue: _Dialogue) -> Clip:
     identity = row["utterance_id"]
     text, media, end = (None if pd.isna(row[name]) else row[name] for name in ("text", "media", "end"))
     held = waveform is not None and identity in waveform.ragged
@@ -56,8 +66,8 @@ def _clip(
         recorded=waveform.ragged[identity] if waveform is not None and held and not in_file else None,
         stored=waveform.path if waveform is not None and in_file else None,
         alignment=times.provenance.alignment or "corpus" if words is not None and times is not None else "",
-        dialogue=tuple(dialogue.values()),
-        turn=list(dialogue).index(row["turn"]),
+        dialogue=dialogue.transcripts,
+        turn=dialogue.places[row["turn"]],
     )
 
 

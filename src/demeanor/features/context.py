@@ -9,9 +9,10 @@ Tokens of the turns before, as one text (MMML, section 3.3 of the system's speci
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
-from functools import cached_property
-from typing import ClassVar, Literal
+from threading import Lock
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Int
@@ -51,6 +52,11 @@ class ContextWindow(SentenceState):
     unit = "utterance"
     settings_type: ClassVar[type[Settings]] = ContextSettings
 
+    def __init__(self, settings: Settings | dict[str, Any] | None = None):
+        super().__init__(settings)
+        self._lock = Lock()
+        self._known: OrderedDict[str, np.ndarray] = OrderedDict()
+
     @property
     def _width(self) -> int:
         return super().dimension
@@ -71,18 +77,20 @@ class ContextWindow(SentenceState):
         ]
 
     def _vectors(self, texts: set[str]) -> dict[str, np.ndarray]:
-        """Sentence vectors; each text is encoded once although it stands in the windows of all its neighbours."""
-        known = {text: self._known[text] for text in texts if text in self._known}
-        missing = sorted(texts - known.keys())
-        made = dict(zip(missing, super().extract([Clip("", text=text) for text in missing]), strict=True))
-        if len(self._known) + len(made) > REMEMBERED:
-            self._known.clear()
-        self._known.update(made)
-        return known | made
-
-    @cached_property
-    def _known(self) -> dict[str, np.ndarray]:
-        return {}
+        """Sentence vectors; each text is encoded once although it stands in the windows of all its neighbours, and
+        alone, so that what is remembered does not depend on the company in which it was first met."""
+        found = {}
+        for text in sorted(texts):
+            with self._lock:
+                vector = self._known.get(text)
+            if vector is None:
+                (vector,) = super().extract([Clip("", text=text)])
+                with self._lock:
+                    self._known[text] = vector
+                    if len(self._known) > REMEMBERED:
+                        self._known.popitem(last=False)
+            found[text] = vector
+        return found
 
     def _window(self, clip: Clip) -> list[str | None]:
         """The transcripts in the slots; empty where the clip has none itself."""

@@ -97,18 +97,18 @@ def _make(
     progress: bool, cluster: Any,
 ) -> tuple[Stream, dict[str, str]]:  # fmt: skip
     provenance = extractor.provenance()
-    keys = {clip.utterance_id: clip.content(extractor.reads) + extractor.companion(clip) for clip in clips}
-    unique = {keys[clip.utterance_id]: clip for clip in clips}
+    keys, failures = _keys(extractor, clips)
+    unique = {keys[clip.utterance_id]: clip for clip in clips if keys[clip.utterance_id] not in failures}
+    given = len(unique) + len(failures)
     shards = ShardCache.of(cache, extractor, provenance)
     tasks = list(_plan(extractor, unique, shards, workers))
-    failures: dict[str, str] = {}
     bar = _Progress(name, sum(len(task.keys) for task in tasks), len(unique), progress)
     for outcome in pool_for(extractor, workers, bar.total, cluster).run(tasks):
         shards.add(outcome.values)
         failures.update(outcome.failures)
         bar.advance(len(outcome.values) + len(outcome.failures))
     bar.close(len(failures))
-    if failures and len(failures) == len(unique):
+    if failures and len(failures) == given:
         raise InputError(f"stream '{name}'", [f"no clip could be read: {reason}" for reason in failures.values()])
     path = output / f"{name}{SUFFIX}"
     plan = sha256_of([name, provenance.model_dump(mode="json"), list(keys.items()), sorted(failures)])
@@ -117,10 +117,29 @@ def _make(
         with RaggedWriter.open(path, extractor.dimension, extractor.dtype, metadata) as writer:
             for identity, key in keys.items():
                 writer.append(identity, extractor.absent if key in failures else shards[key])
+    shards.merge()
     stream = Stream.load(path)
     if progress and (remark := extractor.remark(stream.ragged)):
         sys.stderr.write(f"{name}: {remark}\n")
     return stream, {name: failures[key] for name, key in keys.items() if key in failures}
+
+
+def _keys(extractor: Extractor, clips: Sequence[Clip]) -> tuple[dict[str, str], dict[str, str]]:
+    """Utterance -> hash of its content; and hash -> reason for those that the system does not let us read."""
+    keys: dict[str, str] = {}
+    failures: dict[str, str] = {}
+    for clip in clips:
+        try:
+            key = clip.content(extractor.reads) + extractor.companion(clip)
+        except OSError as error:
+            key = f"unreadable {clip.utterance_id}"
+            failures[key] = f"{error.filename or name_of(clip)}: cannot be read ({error.strerror or error})"
+        keys[clip.utterance_id] = key
+    return keys, failures
+
+
+def name_of(clip: Clip) -> str:
+    return str(clip.media) if isinstance(clip.media, Path) else clip.utterance_id
 
 
 def _plan(extractor: Extractor, unique: Mapping[str, Clip], shards: ShardCache, workers: int) -> Iterator[Task]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8
+
+from demeanor.features.sharing import Lending
 
 #: Longest side of the picture that is searched, and the shortest side that small pictures are enlarged to.
 SEARCHED, ENLARGED = 320, 192
@@ -17,11 +18,16 @@ SMALLEST = 0.15
 
 Box = tuple[float, float, float]  # centre x, centre y, side; pixels
 
+cv2.setNumThreads(1)  # one thread: sums then have one order, and threads or workers do not crowd each other
 
-@lru_cache(maxsize=1)
-def _cascade() -> Any:
+
+def _detector() -> Any:
     path = Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_default.xml"
     return cv2.CascadeClassifier(str(path))
+
+
+#: A detector keeps the picture that it works on: two threads in one find each other's faces.
+_DETECTORS = Lending(_detector)
 
 
 def find_face(grey: UInt8[np.ndarray, "height width"]) -> Box | None:
@@ -37,7 +43,8 @@ def find_face(grey: UInt8[np.ndarray, "height width"]) -> Box | None:
     least = max(int(SMALLEST * min(searched.shape)), 20)
     if min(searched.shape) < least:
         return None
-    boxes = _cascade().detectMultiScale(searched, scaleFactor=1.1, minNeighbors=4, minSize=(least, least))
+    with _DETECTORS.lent() as detector:
+        boxes = detector.detectMultiScale(searched, scaleFactor=1.1, minNeighbors=4, minSize=(least, least))
     if len(boxes) == 0:
         return None
     x, y, side, other = max(boxes, key=lambda box: (int(box[2]) * int(box[3]), -int(box[0]), -int(box[1])))

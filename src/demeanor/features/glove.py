@@ -10,7 +10,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -22,6 +22,7 @@ from demeanor.data.files import read_json, sha256_of_file, write_atomically, wri
 from demeanor.data.ragged import Ragged
 from demeanor.data.settings import Settings
 from demeanor.features.base import Clip, Extractor
+from demeanor.features.sharing import loaded_once
 
 #: What stands around a word in a transcript and is no part of it.
 PUNCTUATION = ".,;:!?\"'`()[]{}<>…“”‘’«»„—–-*_"
@@ -65,7 +66,7 @@ def load_vectors(path: Path | str) -> WordVectors:
     return _loaded(str(path), status.st_size, status.st_mtime_ns)
 
 
-@lru_cache(maxsize=2)
+@loaded_once(maxsize=2)
 def _loaded(path: str, size: int, modified: int) -> WordVectors:
     digest = sha256_of_file(path)
     folder = cache_folder() / "vectors" / digest[:32]

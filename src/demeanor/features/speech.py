@@ -44,7 +44,8 @@ class SpeechStates(Extractor):
 
     Convolutions run on each sound alone, because some of these models normalise over the whole of it; their
     transformers then run in batches of like length where padding cannot reach the values. A clip alone and in a
-    batch agrees within 1e-5 (float32). Absent where silent or shorter than one frame (25 ms).
+    batch agrees within 1e-5 (float32). Other layers than the last are computed for each sound alone. Absent where
+    silent or shorter than one frame (25 ms).
     """
 
     name = "hf_speech"
@@ -121,17 +122,17 @@ class SpeechStates(Extractor):
         cut = [waveform[start : start + size] for start in range(0, len(waveform), size)]
         return [piece for piece in cut if len(piece) >= 400]
 
-    def _summed(self, part: Any, **inputs: Tensor) -> Float[Tensor, "batch time dimension"]:
-        """The weighted sum of the hidden states that `part` of the model computes: what enters each layer, and what
-        leaves the last (after the final norm, where the model has one)."""
-        hidden: list[Tensor] = []
-        layers = getattr(self.model, "encoder", self.model).layers
-        hooks = [layer.register_forward_pre_hook(_collector(hidden), with_kwargs=True) for layer in layers]
-        try:
-            hidden.append(part(**inputs).last_hidden_state)
-        finally:
-            for hook in hooks:
-                hook.remove()
+    @property
+    def _last_alone(self) -> bool:
+        return self.settings.layers == (-1,) and self.settings.weights in ((), (1.0,))
+
+    def _summed(self, **inputs: Tensor) -> Float[Tensor, "batch time dimension"]:
+        """The weighted sum of the model's hidden states: what enters each layer, and what leaves the last (after the
+        final norm, where the model has one). They come from the call's own answer, so that threads cannot mix them."""
+        if self._last_alone:
+            return self.model(**inputs).last_hidden_state
+        output = self.model(**inputs, output_hidden_states=True)
+        hidden = [*output.hidden_states[:-1], output.last_hidden_state]
         chosen = torch.stack([hidden[layer] for layer in self.settings.layers])
         weights = self.settings.weights or (1 / len(self.settings.layers),) * len(self.settings.layers)
         return torch.einsum("l,lbtd->btd", torch.tensor(weights, dtype=chosen.dtype, device=chosen.device), chosen)
@@ -141,7 +142,7 @@ class SpeechStates(Extractor):
         return torch.autocast(kind, torch.bfloat16, enabled=self.settings.half and kind == "cuda")
 
     def _convolutional_states(self, pieces: list[np.ndarray]) -> list[np.ndarray]:
-        together = self.config.model_type in MASKED
+        together = self._last_alone and self.config.model_type in MASKED
         states: list[np.ndarray] = [self.absent] * len(pieces)
         lengths = [len(piece) // self._stride for piece in pieces]
         for group in by_length(lengths, self.budget if together else 1):
@@ -159,7 +160,7 @@ class SpeechStates(Extractor):
         return values.to(next(self.model.parameters()).device)
 
     def _alone(self, samples: np.ndarray) -> Float[Tensor, "frames dimension"]:
-        return self._summed(self.model, input_values=self._input(samples))[0]
+        return self._summed(input_values=self._input(samples))[0]
 
     def _projected(self, samples: np.ndarray) -> Float[Tensor, "frames dimension"]:
         features = self.model.feature_extractor(self._input(samples)).transpose(1, 2)
@@ -170,8 +171,8 @@ class SpeechStates(Extractor):
         padded = torch.nn.utils.rnn.pad_sequence(hidden, batch_first=True)
         lengths = torch.tensor([len(one) for one in hidden], device=padded.device)
         mask = torch.arange(padded.shape[1], device=padded.device)[None, :] < lengths[:, None]
-        summed = self._summed(self.model.encoder, hidden_states=padded, attention_mask=mask)
-        return [summed[n, : len(one)] for n, one in enumerate(hidden)]
+        states = self.model.encoder(hidden_states=padded, attention_mask=mask).last_hidden_state
+        return [states[n, : len(one)] for n, one in enumerate(hidden)]
 
     def _whisper_states(self, pieces: list[np.ndarray]) -> list[np.ndarray]:
         states = []
@@ -180,17 +181,10 @@ class SpeechStates(Extractor):
             group = pieces[start : start + 8]
             inputs = self.processor(group, sampling_rate=SAMPLE_RATE, return_tensors="pt")["input_features"]
             with torch.inference_mode(), self._autocast():
-                values = self._summed(self.model, input_features=inputs.to(device)).float().cpu().numpy()
+                values = self._summed(input_features=inputs.to(device)).float().cpu().numpy()
             # The rest of the thirty seconds is silence that was added.
             states += [value[: -(-len(piece) // self._stride)] for value, piece in zip(values, group, strict=True)]
         return states
 
     def cost(self, clip: Clip) -> float:
         return (clip.end or 0.0) - clip.start
-
-
-def _collector(hidden: list[Tensor]) -> Any:
-    def collect(module: Any, positional: tuple, named: dict) -> None:
-        hidden.append(positional[0] if positional else named["hidden_states"])
-
-    return collect

@@ -11,7 +11,7 @@ import io
 import pickle
 import tarfile
 from collections.abc import Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,6 +26,7 @@ from demeanor.data.errors import InputError
 from demeanor.data.files import sha256_of_file, write_atomically
 from demeanor.data.settings import Settings
 from demeanor.features.base import Clip, Extractor
+from demeanor.features.sharing import loaded_once
 from demeanor.features.vq_wav2vec import VqWav2vec, build, layout_of
 
 #: Ids of fairseq's dictionaries: <s>, <pad>, </s>, <unk>, then the lines of dict.txt.
@@ -224,6 +225,6 @@ class SpeechCodeIds(SpeechCodes):
         return self.dictionary.ids(codes, self.settings.longest).astype(np.int32)[:, None]
 
 
-@lru_cache(maxsize=1)
+@loaded_once(maxsize=1)
 def _loaded(checkpoint: str) -> VqWav2vec:
     return load_checkpoint(checkpoint).to(choose_device())

@@ -36,10 +36,6 @@ GROUPS = {"geometry": 6, "dct": 64, "brows": 32, "mouth": 32, "hog": 96, "flow":
 #: Frames that are held in memory at once.
 BLOCK = 128
 
-_HOG = cv2.HOGDescriptor((SIDE, SIDE), (32, 32), (32, 32), (16, 16), 6)
-_CLAHE = cv2.createCLAHE(clipLimit=2.0, tileGridSize=(4, 4))
-cv2.setNumThreads(1)  # one thread: the sums of the flow then have one order, and workers do not crowd each other
-
 
 class FaceSettings(Settings):
     """How often to look, and what to do where there is no face.
@@ -118,7 +114,10 @@ class _Describer:
         self.box: Box | None = None
         self.centre: np.ndarray | None = None
         self.crop: np.ndarray | None = None
+        # Each of them keeps something while it works, so that no two clips may share one.
         self.flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self.gradients = cv2.HOGDescriptor((SIDE, SIDE), (32, 32), (32, 32), (16, 16), 6)
+        self.equaliser = cv2.createCLAHE(clipLimit=2.0, tileGridSize=(4, 4))
 
     def describe(self, frames: list[np.ndarray]) -> tuple[Float32[np.ndarray, "frames columns"], int]:
         """Descriptors of some successive grey frames, and in how many of them the face was found."""
@@ -136,14 +135,14 @@ class _Describer:
         moved = 0.0 if self.centre is None else float(np.linalg.norm(centre - self.centre)) / side * self.settings.rate
         self.centre = centre
         geometry = [float(found), x / width, y / height, side / min(width, height), moved, width / height]
-        face = _CLAHE.apply(crop(frame, box, SIDE, self.settings.margin))
+        face = self.equaliser.apply(crop(frame, box, SIDE, self.settings.margin))
         scaled = face.astype(np.float32)
         scaled = (scaled - scaled.mean()) / max(float(scaled.std()), 1.0)
         whole = np.asarray(cv2.dct(scaled))[:8, :8].ravel() / SIDE
         whole[0] = 0.0
         parts: list[np.ndarray] = [
             np.asarray(geometry, np.float32), whole, _region(scaled, BROWS), _region(scaled, MOUTH),
-            np.asarray(_HOG.compute(face)).ravel(), self._motion(face),
+            np.asarray(self.gradients.compute(face)).ravel(), self._motion(face),
         ]  # fmt: skip
         self.crop = face
         return np.concatenate(parts).astype(np.float32)

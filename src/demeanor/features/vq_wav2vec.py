@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from threading import Lock
 
 import torch
 from jaxtyping import Float, Int
@@ -20,6 +21,8 @@ from demeanor.data.errors import InputError
 RELEASED_LAYERS = ((10, 5), (8, 4), (4, 2), (4, 2), (4, 2), (1, 1), (1, 1), (1, 1))
 #: Frames whose distances to all codewords are held at once.
 BLOCK = 64
+#: Held while the precision of a GPU's convolutions, which is the whole process', is another one.
+_PRECISION = Lock()
 
 
 @dataclass(frozen=True)
@@ -148,9 +151,14 @@ class VqWav2vec(nn.Module):
     def codes(self, samples: Float[Tensor, " samples"]) -> Int[Tensor, "frames groups"]:
         if len(samples) < self.layout.shortest:
             return torch.zeros((0, self.layout.groups), dtype=torch.long, device=samples.device)
+        if samples.device.type != "cuda":
+            return self._codes(samples)
         # TF32 would round the convolutions on a GPU and with them some codes.
-        with torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False):
-            return self.vector_quantizer(self.feature_extractor(samples[None]))[0]
+        with _PRECISION, torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False):
+            return self._codes(samples)
+
+    def _codes(self, samples: Float[Tensor, " samples"]) -> Int[Tensor, "frames groups"]:
+        return self.vector_quantizer(self.feature_extractor(samples[None]))[0]
 
 
 def layout_of(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ class TextEncoder(nn.Module):
             for name, child in module.named_children():
                 if type(child) is nn.Dropout:
                     setattr(module, name, QuickDropout(child.p))
+        _hooked(self.network)
 
     def train(self, mode: bool = True) -> TextEncoder:
         super().train(mode)
@@ -89,45 +91,23 @@ class TextEncoder(nn.Module):
         visible = mask.clone()
         visible[:, 0] = True
         trained = (self.finetune or adapt is not None) and torch.is_grad_enabled()
-        with torch.set_grad_enabled(trained), self.adapted(adapt), self.shortened(first):
+        with torch.set_grad_enabled(trained), self._during(adapt, first):
             states = self.network(
                 input_ids=ids.long().masked_fill(~mask, self.padding), attention_mask=visible.to(torch.long)
             ).last_hidden_state
         return states, mask
 
     @contextlib.contextmanager
-    def adapted(self, adapt: Callable[[Tensor], Tensor] | None) -> Iterator[None]:
-        """Let `adapt` stand between the embeddings and the first layer for one pass."""
-        if adapt is None:
-            yield
-            return
-        embeddings = getattr(self.network, "embeddings", None)
-        if not isinstance(embeddings, nn.Module):
+    def _during(self, adapt: Callable[[Tensor], Tensor] | None, first: bool) -> Iterator[None]:
+        """What the hooks of this encoder shall do in the pass of this thread, and of no other."""
+        if adapt is not None and not isinstance(getattr(self.network, "embeddings", None), nn.Module):
             kind = self.configuration.get("model_type")
             raise InputError("text encoder", [f"a {kind} has no `embeddings` to adapt"], "Use one of the BERT family.")
-        handle = embeddings.register_forward_hook(lambda module, given, found: adapt(found))
+        token = _PASS.set((adapt, first))
         try:
             yield
         finally:
-            handle.remove()
-
-    @contextlib.contextmanager
-    def shortened(self, first: bool) -> Iterator[None]:
-        """Let the last layer's feed-forward see the first position alone for one pass: a twentieth of a BERT."""
-        layers = getattr(getattr(self.network, "encoder", None), "layer", None)
-        last: Any = layers[-1] if isinstance(layers, nn.ModuleList) and len(layers) else None
-        if not first or not (hasattr(last, "attention") and hasattr(last, "intermediate")):
-            yield
-            return
-
-        def cut(module: nn.Module, given: Any, found: Any) -> Any:
-            return found[:, :1] if isinstance(found, Tensor) else (found[0][:, :1], *found[1:])
-
-        handle = last.attention.register_forward_hook(cut)
-        try:
-            yield
-        finally:
-            handle.remove()
+            _PASS.reset(token)
 
     def parameter_groups(self, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
         """Two groups: weights, and the biases and layer normalisations that are not decayed."""
@@ -184,3 +164,31 @@ def named_encoder(specification: InputSpecification) -> str:
         [f"its provenance names no encoder (looked for {', '.join(PROVENANCE_KEYS)})"],
         "Set `encoder` of the system to the encoder whose tokenizer made the ids.",
     )
+
+
+#: What the current pass of an encoder asks for: what stands between its embeddings and its first layer, and whether
+#: nobody looks beyond the first state. A context variable, because threads share an encoder and each has its own pass.
+_PASS: ContextVar[tuple[Callable[[Tensor], Tensor] | None, bool]] = ContextVar("_PASS", default=(None, False))
+
+
+def _hooked(network: nn.Module) -> None:
+    """Let an encoder of the BERT family listen to `_PASS`: put in once, for a shared model is not changed in a call."""
+    embeddings = getattr(network, "embeddings", None)
+    if isinstance(embeddings, nn.Module):
+        embeddings.register_forward_hook(_adapted)
+    layers = getattr(getattr(network, "encoder", None), "layer", None)
+    last: Any = layers[-1] if isinstance(layers, nn.ModuleList) and len(layers) else None
+    if hasattr(last, "attention") and hasattr(last, "intermediate"):
+        last.attention.register_forward_hook(_shortened)
+
+
+def _adapted(module: nn.Module, given: Any, found: Any) -> Any:
+    adapt = _PASS.get()[0]
+    return found if adapt is None else adapt(found)
+
+
+def _shortened(module: nn.Module, given: Any, found: Any) -> Any:
+    """The last layer's feed-forward sees the first position alone: a twentieth of a BERT is saved."""
+    if not _PASS.get()[1]:
+        return found
+    return found[:, :1] if isinstance(found, Tensor) else (found[0][:, :1], *found[1:])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from threading import Lock
 
 import numpy as np
 import pandas as pd
@@ -51,10 +51,19 @@ class Extraction:
 
     def __init__(self, card: BundleCard):
         self.inputs = card.raw_inputs
+        self._lock = Lock()
+        self._extractors: dict[str, Extractor] | None = None
 
-    @cached_property
+    @property
     def extractors(self) -> dict[str, Extractor]:
-        """Stream -> the extractor that training used; ProvenanceError lists every stream that cannot be made here."""
+        """Stream -> the extractor that training used, built when first asked for, once for all threads;
+        ProvenanceError lists every stream that cannot be made here."""
+        with self._lock:
+            if self._extractors is None:
+                self._extractors = self._build()
+            return self._extractors
+
+    def _build(self) -> dict[str, Extractor]:
         built, problems = {}, []
         for stream, specification in self.inputs.items():
             try:

@@ -100,6 +100,12 @@ def predict(
     return forward_all(system, batches_of(bundle, examples), bundle.card.task.outputs, without, device)
 
 
+def on_device(system: torch.nn.Module, device: torch.device) -> bool:
+    """Moving a system to where it is would exchange the memory under a call that another thread makes."""
+    here = next((value.device for value in (*system.parameters(), *system.buffers())), device)
+    return here.type == device.type and device.index in (None, here.index)
+
+
 @torch.inference_mode()
 def forward_all(
     system: System,
@@ -109,9 +115,15 @@ def forward_all(
     device: torch.device | str = "cpu",
     batch_size: int = EVALUATION_BATCH,
 ) -> np.ndarray:
-    """Predictions [N, outputs] of all rows; batches go in order of length, results back in order of rows."""
+    """Predictions [N, outputs] of all rows; batches go in order of length, results back in order of rows.
+
+    Threads may share a system that is in evaluation mode and on its device already: it is then left as it is.
+    """
     was_training = system.training
-    system.eval().to(device)
+    if was_training:
+        system.eval()
+    if not on_device(system, torch.device(device)):
+        system.to(device)
     predicted = np.full((len(batches), outputs), np.nan, dtype=np.float32)
     for batch in batches.iterate(batches.plan(batch_size)):
         output = system(batch.without(without).to(device))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from threading import Lock
 
 import torch
 from jaxtyping import Float
@@ -65,6 +66,7 @@ class FrontMemory:
     A frozen front without dropout gives the same for the same samples in every epoch. The key is the number of
     frames and two sums of products with fixed random odd 64-bit numbers, modulo 2^64: exact integer arithmetic, so it
     depends neither on padding nor on the other rows, and two different clips share a key with a chance below 2^-60.
+    Threads may share a memory.
     """
 
     def __init__(self, gigabytes: float):
@@ -73,35 +75,46 @@ class FrontMemory:
         self.hits = 0
         self._kept: OrderedDict[tuple[int, ...], Tensor] = OrderedDict()
         self._multipliers = torch.zeros((2, 0), dtype=torch.int64)
+        self._lock = Lock()
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__ |= state | {"_lock": Lock()}
 
     def keys(self, waveform: Float[Tensor, "batch samples"], counts: list[int], padded: int) -> list[tuple[int, ...]]:
         samples = waveform.shape[1]
-        if self._multipliers.shape[1] < samples:
-            generator = torch.Generator().manual_seed(977)
-            room = max(samples, padded)
-            self._multipliers = torch.randint(-(2**62), 2**62, (room, 2), generator=generator).T * 2 + 1
-        multipliers = self._multipliers[:, :samples].to(waveform.device)
+        with self._lock:
+            if self._multipliers.shape[1] < samples:
+                generator = torch.Generator().manual_seed(977)
+                room = max(samples, padded)
+                self._multipliers = torch.randint(-(2**62), 2**62, (room, 2), generator=generator).T * 2 + 1
+            multipliers = self._multipliers[:, :samples].to(waveform.device)
         bits = waveform.contiguous().view(torch.int32).long()
         sums = (bits[:, None, :] * multipliers[None]).sum(dim=2)
         return [(padded, count, *row) for count, row in zip(counts, sums.tolist(), strict=True)]
 
     def get(self, key: tuple[int, ...]) -> Tensor | None:
-        found = self._kept.get(key)
-        if found is not None:
-            self._kept.move_to_end(key)
-            self.hits += 1
-        return found
+        with self._lock:
+            found = self._kept.get(key)
+            if found is not None:
+                self._kept.move_to_end(key)
+                self.hits += 1
+            return found
 
     def put(self, key: tuple[int, ...], frames: Float[Tensor, "frames channels"]) -> None:
         size = frames.numel() * frames.element_size()
         if size > self.room:
             return
-        if key in self._kept:
-            self._forget(key)
-        while self.used + size > self.room:
-            self._forget(next(iter(self._kept)))
-        self._kept[key] = frames.detach().cpu().clone()
-        self.used += size
+        kept = frames.detach().cpu().clone()
+        with self._lock:
+            if key in self._kept:
+                self._forget(key)
+            while self.used + size > self.room:
+                self._forget(next(iter(self._kept)))
+            self._kept[key] = kept
+            self.used += size
 
     def _forget(self, key: tuple[int, ...]) -> None:
         old = self._kept.pop(key)

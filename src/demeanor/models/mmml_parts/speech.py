@@ -153,12 +153,13 @@ class SpeechEncoder(nn.Module):
                 return convolve(front, waveform, frames, self.convolutions, padded)
             keys = self.memory.keys(waveform, counts, padded)
             kept = {row: self.memory.get(key) for row, key in enumerate(keys)}
-            new = [row for row, value in kept.items() if value is None]
-            if new:
-                made = convolve(front, waveform[new], max(counts[row] for row in new), self.convolutions, padded)
-                for row, value in zip(new, made, strict=True):
-                    self.memory.put(keys[row], value[: counts[row]])
-                    kept[row] = value[: counts[row]]
+            for row in [row for row, value in kept.items() if value is None]:
+                # Alone: what is remembered must not depend on the company in which a sound was first heard.
+                heard = torch.nonzero(waveform[row])
+                samples = waveform[row : row + 1, : int(heard[-1]) + 1 if len(heard) else 1]
+                (made,) = convolve(front, samples, counts[row], self.convolutions, padded)
+                self.memory.put(keys[row], made)
+                kept[row] = made
             sequences = [value.to(waveform.device) for value in kept.values() if value is not None]
             return nn.utils.rnn.pad_sequence(sequences, batch_first=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 #: Share of <unk> among speech tokens above which the dictionary is not that of the codes.
 MOSTLY_UNKNOWN = 0.5
 SPEECH_IDS = "vq_wav2vec_ids"
+#: Held while a branch counts the utterances that it has cut.
+_COUNTING = Lock()
 
 
 class FeatureBranch(nn.Module):
@@ -114,12 +117,13 @@ class TokenBranch(nn.Module):
 
     @property
     def memory(self) -> VectorMemory:
-        if self._memory is None:
+        memory = self._memory
+        if memory is None:
             key = provenance_of(
                 self.encoder.network, self.encoder.pooling, self.longest, self.specification.provenance.fingerprint
             )
-            self._memory = memory_of(key, self.dimension, self.folder)
-        return self._memory
+            memory = self._memory = memory_of(key, self.dimension, self.folder)
+        return memory
 
     def forward(self, padded: Padded) -> Float[Tensor, "batch dimension"]:
         """Zero for a row without a token. InputError for an id that the encoder has no embedding for."""
@@ -150,10 +154,11 @@ class TokenBranch(nn.Module):
         found = self.memory.get(keys)
         missing = {key: row for row, key in enumerate(keys) if lengths[row] and key not in found}
         if missing:
-            rows = torch.tensor(list(missing.values()), device=ids.device)
             with torch.no_grad(), torch.autocast(ids.device.type, enabled=False):
-                made = self._encoded(ids[rows], mask[rows]).float().cpu().numpy()
-            found |= (fresh := dict(zip(missing, made.copy(), strict=True)))
+                # Each alone: what is remembered must not depend on the company in which it was first met.
+                made = [self._encoded(ids[row : row + 1], mask[row : row + 1])[0] for row in missing.values()]
+            fresh = {key: vector.float().cpu().numpy().copy() for key, vector in zip(missing, made, strict=True)}
+            found |= fresh
             self.memory.put(fresh)
         nothing = np.zeros(self.dimension, dtype=np.float32)
         return torch.from_numpy(np.stack([found.get(key, nothing) for key in keys])).to(ids.device)
@@ -193,12 +198,14 @@ class TokenBranch(nn.Module):
         if mask.shape[1] <= self.longest:
             return
         cut = int((mask.sum(dim=1) > self.longest).sum())
-        if cut and not self.cut and not self.training:
+        with _COUNTING:
+            first = not self.cut
+            self.cut += cut
+        if cut and first and not self.training:
             logger.warning(
                 "%d utterances of a batch have more than %d %s tokens and are cut; the last token is kept.",
                 cut, self.longest, self.role,
             )  # fmt: skip
-        self.cut += cut
 
 
 def check_vocabulary(specification: InputSpecification, configuration: dict[str, Any], role: str) -> None:

@@ -2,7 +2,8 @@
 
 Kept under the hash of all that decides a vector (the encoder's weights, the pooling, the stream's provenance) and, in
 it, of the utterance's own ids; so several seeds share it, and a changed transcript, encoder or vocabulary never meets
-an old vector. In a batch of other company the encoder rounds differently: vectors agree within 1e-5, not bit for bit.
+an old vector. In a batch of other company an encoder rounds differently, so each utterance is encoded alone: what is
+kept depends neither on the order of calls nor on the threads that make them. Threads may share a memory.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from threading import RLock
 
 import numpy as np
 from torch import nn
@@ -34,6 +36,7 @@ class VectorMemory:
         self._kept: OrderedDict[str, np.ndarray] = OrderedDict()
         self._stored = None if folder is None else ShardCache(folder, dimension, np.dtype(np.float32))
         self._waiting: dict[str, np.ndarray] = {}
+        self._lock = RLock()
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -41,29 +44,32 @@ class VectorMemory:
     def get(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
         """The vectors that are there."""
         found = {}
-        for key in keys:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                found[key] = self._kept[key]
-            elif self._stored is not None and key in self._stored:
-                found[key] = np.array(self._stored[key][0])
-                self._keep(key, found[key])
+        with self._lock:
+            for key in keys:
+                if key in self._kept:
+                    self._kept.move_to_end(key)
+                    found[key] = self._kept[key]
+                elif self._stored is not None and key in self._stored:
+                    found[key] = np.array(self._stored[key][0])
+                    self._keep(key, found[key])
         return found
 
     def put(self, vectors: Mapping[str, np.ndarray]) -> None:
-        self.made += len(vectors)
-        for key, vector in vectors.items():
-            self._keep(key, vector)
-        if self._stored is not None:
-            self._waiting.update(vectors)
-            if len(self._waiting) >= SHARD:
-                self.flush()
+        with self._lock:
+            self.made += len(vectors)
+            for key, vector in vectors.items():
+                self._keep(key, vector)
+            if self._stored is not None:
+                self._waiting.update(vectors)
+                if len(self._waiting) >= SHARD:
+                    self.flush()
 
     def flush(self) -> None:
         """Write what waits for it, where there is a folder."""
-        if self._stored is not None and self._waiting:
-            self._stored.add({key: vector[None] for key, vector in self._waiting.items()})
-            self._waiting = {}
+        with self._lock:
+            if self._stored is not None and self._waiting:
+                self._stored.add({key: vector[None] for key, vector in self._waiting.items()})
+                self._waiting = {}
 
     def _keep(self, key: str, vector: np.ndarray) -> None:
         self._kept[key] = vector
@@ -72,15 +78,17 @@ class VectorMemory:
 
 
 _MEMORIES: dict[tuple[str, str], VectorMemory] = {}
+_MEMORIES_LOCK = RLock()
 
 
 def memory_of(provenance: str, dimension: int, folder: str = "") -> VectorMemory:
     """The one memory of this process for vectors of this provenance (see `provenance_of`)."""
     key = (provenance, folder)
-    if key not in _MEMORIES:
-        place = Path(folder) / f"tab_fusion-{provenance[:16]}" if folder else None
-        _MEMORIES[key] = VectorMemory(dimension, place)
-    return _MEMORIES[key]
+    with _MEMORIES_LOCK:
+        if key not in _MEMORIES:
+            place = Path(folder) / f"tab_fusion-{provenance[:16]}" if folder else None
+            _MEMORIES[key] = VectorMemory(dimension, place)
+        return _MEMORIES[key]
 
 
 def forget() -> None:

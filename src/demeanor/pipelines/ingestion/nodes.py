@@ -12,7 +12,7 @@ import pandas as pd
 
 from demeanor.corpora.base import Corpus, CorpusSettings
 from demeanor.corpora.doctor import DoctorSettings, Report, examine, require_share
-from demeanor.data.errors import InputError
+from demeanor.data.errors import InputError, MissingExtraError
 from demeanor.data.media import MediaProbe
 from demeanor.data.settings import Settings
 from demeanor.data.stream import Stream
@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 WAVEFORM = "audio.waveform"
 FRAMES_LOOKED_AT = 4
+#: Recordings that are looked at together: as many results wait at once.
+WAITING = 512
 
 
 class SpeechRecognition(Settings):
@@ -37,13 +39,18 @@ def read_corpus(settings: CorpusSettings, folder: str) -> Corpus:
 
 def probe_media(corpus: Corpus) -> dict[str, MediaProbe]:
     """Open every recording once: utterance id -> what was found. Corpora without media give nothing."""
+    from demeanor.features.pools import available_cores, chunks
+
     table = corpus.utterances[corpus.utterances["media"].notna()]
     paths = {
         str(name): corpus.root / str(media) for name, media in table[["utterance_id", "media"]].itertuples(index=False)
     }
-    # Decoding releases the interpreter's lock, so threads are enough.
-    with ThreadPoolExecutor() as pool:
-        return dict(zip(paths, pool.map(probe_one, paths.values()), strict=True))
+    found: dict[str, MediaProbe] = {}
+    # Decoding releases the interpreter's lock, so threads are enough; a block of recordings waits for them at a time.
+    with ThreadPoolExecutor(available_cores() + 1) as pool:
+        for names in chunks(list(paths), WAITING):
+            found |= zip(names, pool.map(probe_one, [paths[name] for name in names]), strict=True)
+    return found
 
 
 def probe_one(path: Path) -> MediaProbe:
@@ -52,7 +59,7 @@ def probe_one(path: Path) -> MediaProbe:
     Sound and picture are tried each by itself: one that is broken leaves the other.
     """
     from demeanor.features.base import SILENCE
-    from demeanor.features.media import MediaError, probe
+    from demeanor.features.media import probe
     from demeanor.features.sound import survey
 
     broken: dict[str, str] = {}
@@ -60,19 +67,23 @@ def probe_one(path: Path) -> MediaProbe:
     silent = face = None
     try:
         info = probe(path)
-    except MediaError as error:
+    except MissingExtraError:
+        raise
+    except Exception as error:  # whatever one recording does to a decoder, the others are looked at
         return MediaProbe(error=_one_line(error))
     if info.has_audio:
         try:
             heard = survey(path)
-        except MediaError as error:
+        except Exception as error:
             broken["audio"] = _one_line(error)
         else:
             remarks, silent = heard.remarks, None if heard.peak is None else heard.peak < SILENCE
     if info.has_video:
         try:
             face = _shows_face(path, FRAMES_LOOKED_AT / info.duration if info.duration else None)
-        except MediaError as error:
+        except MissingExtraError:
+            raise
+        except Exception as error:
             broken["vision"] = _one_line(error)
     if broken and len(broken) == info.has_audio + info.has_video:
         return MediaProbe(error=next(iter(broken.values())))
@@ -99,7 +110,9 @@ def _shows_face(path: Path, rate: float | None) -> bool:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    from demeanor.features.pools import reason_of
+
+    return " ".join(reason_of(error).split())
 
 
 def examine_corpus(
