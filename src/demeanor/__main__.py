@@ -79,10 +79,9 @@ def rows_of(
     if rows is not None:
         if media or text:
             raise click.UsageError("Give either --rows or recordings and --text, not both.")
-        import pandas as pd
+        from demeanor.serving.tables import read_rows
 
-        records = pd.read_csv(rows).to_dict(orient="records")
-        return [{str(key): value for key, value in row.items()} for row in records]
+        return read_rows(rows)
     count = max(len(media), len(text))
     if count == 0:
         raise click.UsageError("Nothing to score: give a recording, --text, or --rows.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -134,14 +134,17 @@ class MediaFolder:
             ]  # fmt: skip
         return found
 
-    def hint(self, path: str) -> str:
-        """What lies where `path` was looked for: ' (1.foo lies there and is not looked at)', or nothing."""
+    def hint(self, path: str, taken: Set[str] = frozenset()) -> str:
+        """What lies where `path` was looked for: ' (1.foo lies there and is not looked at)', or nothing.
+
+        Files that are another utterance's (`taken`, relative to the root) are not what was meant.
+        """
         self._hints += 1
         parent, _, name = path.rpartition("/")
         places = self.folder(parent)
         if len(places) != 1 or self._hints > 200:  # the nearest name costs time, and nobody reads the thousandth
             return "" if places else f" (there is no folder {parent})"
-        files = self._names(places[0])[0]
+        files = [name for name in self._names(places[0])[0] if _joined(places[0], name) not in taken]
         stem = normal_form(PurePosixPath(name).stem)
         same = [file for file in files if normal_form(PurePosixPath(file).stem) == stem]
         if same:

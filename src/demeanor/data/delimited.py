@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-import io
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from demeanor.data.errors import InputError
@@ -43,17 +43,22 @@ class Delimited:
 
 
 def read_delimited(
-    path: Path, known: Iterable[str] = (), language: str = "en", most_bytes: int = MOST_BYTES
+    path: Path,
+    known: Iterable[str] = (),
+    language: str = "en",
+    most_bytes: int = MOST_BYTES,
+    only: Collection[str] | None = None,
 ) -> Delimited:
     """Read a csv, tsv or the like; the separator is the one that makes most `known` names out of the header.
 
-    Raises InputError for a file that is too large, empty, not text, or whose rows have more cells than its header.
+    `only` keeps columns of these names. Raises InputError for a file that is too large, empty, not text, or whose rows
+    have more cells than its header.
     """
     text = read_text(path, language, most_bytes)
-    declared, body = _declared(text.content)
-    _refuse_long_lines(body, str(path))
-    separator = sniff(body, known, declared)
-    rows = _rows(body, separator, str(path))
+    declared, start = _declared(text.content)
+    _refuse_long_lines(_lines(text.content, start), str(path))
+    separator = sniff(text.content, known, declared, start)
+    rows = _rows(_lines(text.content, start), separator, str(path))
     _, header = next(rows, (0, []))
     if not header:
         raise InputError(str(path), ["the file is empty"])
@@ -62,10 +67,11 @@ def read_delimited(
         names.pop()
     if len(names) > MOST_COLUMNS:
         raise InputError(str(path), [f"{len(names)} columns, more than the {MOST_COLUMNS} that are read"])
-    records, numbers, wide = _records(rows, len(names), str(path))
-    problems = [
-        f"column '{name}' appears twice" for name, count in sorted(Counter(names).items()) if name and count > 1
-    ]
+    counted = sorted(Counter(names).items())
+    problems = [f"column '{name}' appears twice" for name, count in counted if name and count > 1]
+    kept = [place for place, name in enumerate(names) if name and (only is None or name in only)]
+    nameless = [place for place, name in enumerate(names) if not name]
+    records, numbers, unnamed, wide = _records(rows, len(names), kept, nameless, str(path))
     if wide:
         problems.append(
             f"{len(wide)} rows have more cells than the header, the first is row {wide[0]}: "
@@ -73,49 +79,53 @@ def read_delimited(
         )
     if problems:
         raise InputError(str(path), problems)
-    nameless = [place for place, name in enumerate(names) if not name]
-    unnamed = sum(any(record[place].strip() for record in records) for place in nameless)
-    if nameless:
-        kept = [place for place, name in enumerate(names) if name]
-        names, records = [names[place] for place in kept], [[record[place] for place in kept] for record in records]
-    return Delimited(names, records, numbers, separator, text, unnamed)
+    return Delimited([names[place] for place in kept], records, numbers, separator, text, unnamed)
 
 
-def _declared(text: str) -> tuple[str | None, str]:
-    """The separator that a first line `sep=;` declares, and what follows it."""
+def _declared(text: str) -> tuple[str | None, int]:
+    """The separator that a first line `sep=;` declares, and where what follows it begins."""
     found = re.match(r'\n*[ ]*"?sep=(\\t|[^\n"])"?[,;\t| ]*(?:\n|$)', text, re.IGNORECASE)
     if found is None:
-        return None, text
+        return None, 0
     told = found.group(1)
-    return "\t" if told == "\\t" else told, text[found.end() :]
+    return "\t" if told == "\\t" else told, found.end()
 
 
-def _refuse_long_lines(text: str, where: str) -> None:
+def _lines(text: str, start: int) -> Iterator[str]:
+    """Lines with their ends, one at a time: nothing is copied as a whole."""
+    while start < len(text):
+        end = text.find("\n", start)
+        end = len(text) if end < 0 else end + 1
+        yield text[start:end]
+        start = end
+
+
+def _refuse_long_lines(lines: Iterable[str], where: str) -> None:
     """Before anything is taken apart: a line of a hundred million commas would be as many strings."""
-    for line in io.StringIO(text) if len(text) > MOST_COLUMNS else ():
+    for line in lines:
         cells = max(map(line.count, SEPARATORS)) if len(line) > MOST_COLUMNS else 0
         if cells > 2 * MOST_COLUMNS:
             raise InputError(where, [f"a line of {cells} separators: at most {MOST_COLUMNS} columns are read"])
 
 
-def sniff(text: str, known: Iterable[str] = (), declared: str | None = None) -> str:
+def sniff(text: str, known: Iterable[str] = (), declared: str | None = None, start: int = 0) -> str:
     """The separator under which the header has most known names, then the declared one, then most cells."""
     known = set(known)
-    start = re.match(r"\s*\n|", text)
-    header = text[start.end() if start else 0 :].split("\n", 1)[0]
+    header = next((line for line in _lines(text, start) if not line.isspace()), "").rstrip("\n")
     candidates = (*SEPARATORS, declared) if declared and declared not in SEPARATORS else SEPARATORS
 
     def score(separator: str) -> tuple[int, bool, int]:
         cells = [cell.strip() for cell in next(csv.reader([header], delimiter=separator), [])]
         return len(known & set(cells)), separator == declared, len(cells)
 
-    return max((name for name in candidates if name not in '"\n\r'), key=score)
+    return max(candidates, key=score)
 
 
-def _rows(text: str, separator: str, where: str) -> Iterator[tuple[int, list[str]]]:
+def _rows(lines: Iterable[str], separator: str, where: str) -> Iterator[tuple[int, list[str]]]:
     """(number, cells) of every row that holds something; InputError for a quotation mark that stays open."""
     csv.field_size_limit(LONGEST_CELL)
-    reader = csv.reader(io.StringIO(f"{text}\n{END}", newline=""), delimiter=separator)
+    # An empty line first: the last line of a file may lack its end.
+    reader = csv.reader(chain(lines, ["\n", END]), delimiter=separator)
     number = 0
     try:
         for number, row in enumerate(reader, start=1):
@@ -132,17 +142,21 @@ def _rows(text: str, separator: str, where: str) -> Iterator[tuple[int, list[str
 
 
 def _records(
-    rows: Iterator[tuple[int, list[str]]], width: int, where: str
-) -> tuple[list[list[str]], list[int], list[int]]:
-    """Records as wide as the header, their numbers, and the numbers of those that are wider."""
+    rows: Iterator[tuple[int, list[str]]], width: int, kept: list[int], nameless: list[int], where: str
+) -> tuple[list[list[str]], list[int], int, list[int]]:
+    """The `kept` cells of each row, the rows' numbers, how many `nameless` columns hold something, and the numbers of
+    rows that are wider than the header."""
     records: list[list[str]] = []
     numbers: list[int] = []
     wide: list[int] = []
+    filled: set[int] = set()
     for number, row in rows:
-        if (len(records) + 1) * max(width, 1) > MOST_CELLS:
+        if (len(records) + 1) * max(len(kept), 1) > MOST_CELLS:
             raise InputError(where, [f"more than {MOST_CELLS} cells, which is the most that are read"])
         if any(cell and not cell.isspace() for cell in row[width:]):
             wide.append(number)
-        records.append((row + [""] * (width - len(row)))[:width])
+        padded = row + [""] * (width - len(row)) if len(row) < width else row
+        filled.update(place for place in nameless if padded[place].strip())
+        records.append([padded[place] for place in kept])
         numbers.append(number)
-    return records, numbers, wide
+    return records, numbers, len(filled), wide

