@@ -1,4 +1,4 @@
-"""The command `demeanor`: predict, systems, doctor."""
+"""The command `demeanor`: predict, systems, doctor; and `run`, which is Kedro's, for the installed wheel."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from demeanor import __version__
+from demeanor import __version__, packaged
 
 # As in settings.py, for commands that do not go through Kedro.
 os.environ.setdefault("KEDRO_DISABLE_TELEMETRY", "1")
@@ -18,7 +18,16 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 
 class ReadableErrors(click.Group):
-    """Errors that Demeanor raises on purpose are shown as their message, without a traceback."""
+    """Errors that Demeanor raises on purpose are shown as their message, without a traceback.
+
+    `run` is Kedro's, and imported only when it is asked for.
+    """
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return sorted([*super().list_commands(context), packaged.RUN])
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        return packaged.run_command() if name == packaged.RUN else super().get_command(context, name)
 
     def invoke(self, context: click.Context) -> Any:
         from demeanor.data.errors import DemeanorError
@@ -242,4 +251,4 @@ def register_checkpoint(bundle: Any, file: Path) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    main(packaged.with_command(sys.argv[1:]), prog_name="python -m demeanor")

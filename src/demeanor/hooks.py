@@ -13,6 +13,8 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 
+from demeanor.data.places import anchored
+
 logger = logging.getLogger(__name__)
 
 TRACKED = "tracked"
@@ -35,6 +37,32 @@ class BranchHooks:
         parameters = context.config_loader["parameters"]
         if parameters.get("branches") is not None and branches.select(parameters):
             pipelines.configure(f"{PACKAGE_NAME or 'demeanor'}.pipeline_registry")
+
+
+class PathHooks:
+    """Relative paths among the parameters are meant from the project's root, as those of the catalog are."""
+
+    def __init__(self) -> None:
+        self._before: str | None = None
+
+    @hook_impl(tryfirst=True)
+    def after_context_created(self, context: KedroContext) -> None:
+        from demeanor.data.places import use_root
+
+        self._before = use_root(context.project_path)
+
+    @hook_impl(trylast=True)
+    def after_pipeline_run(self) -> None:
+        self._restore()
+
+    @hook_impl(trylast=True)
+    def on_pipeline_error(self) -> None:
+        self._restore()
+
+    def _restore(self) -> None:
+        from demeanor.data.places import use_root
+
+        use_root(self._before)
 
 
 class TrackingHooks:
@@ -127,6 +155,6 @@ class SummaryHooks:
             sys.stdout.flush()
 
     def _forget_checkpoints(self, catalog: DataCatalog) -> None:
-        folder = Path(catalog.load("params:checkpoints"))
+        folder = anchored(catalog.load("params:checkpoints"))
         if folder.is_dir():
             shutil.rmtree(folder)

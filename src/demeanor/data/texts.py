@@ -32,7 +32,7 @@ LEGACY: dict[str, tuple[tuple[str, ...], str]] = {
     "zh": (("gb18030", "big5"), r"[\u4e00-\u9fff]"),
     "ja": (("cp932", "euc_jp"), r"[\u3040-\u30ff\u4e00-\u9fff]"),
     "ko": (("cp949",), r"[\uac00-\ud7a3]"),
-    **dict.fromkeys(("ru", "uk", "bg", "be", "sr", "mk"), (("cp1251", "koi8_r"), r"[\u0400-\u04ff]")),
+    **dict.fromkeys(("ru", "uk", "bg", "be", "sr", "mk"), (("cp1251",), r"[\u0400-\u04ff]")),
     **dict.fromkeys(("pl", "cs", "sk", "hu", "ro", "hr", "sl", "sq"), (("cp1250",), r"[^\W\d_]")),
     "el": (("cp1253",), r"[\u0370-\u03ff]"),
     "tr": (("cp1254",), r"[^\W\d_]"),
