@@ -146,7 +146,9 @@ def test_a_manifest_path_is_found_by_its_normal_form_or_nobody_guesses(tmp_path:
 
 def test_sound_apart_in_a_manifest(tmp_path: Path):
     text = "id,video,audio,text\na,a.mp4,a.wav,x\nb,b.mp4,,x\nc,,c.wav,x\nd,d.mp4,d.mp4,x\n"
-    table = manifest(tmp_path, text, "a.mp4", "a.wav", "b.mp4", "c.wav", "d.mp4").utterances
+    corpus = manifest(tmp_path, text, "a.mp4", "a.wav", "b.mp4", "c.wav", "d.mp4")
+    assert {finding.kind: finding.count for finding in corpus.findings}["sound_apart"] == 1
+    table = corpus.utterances
     assert table["media"].tolist() == ["a.mp4", "b.mp4", "c.wav", "d.mp4"]
     assert table["audio"].fillna("").tolist() == ["a.wav", "", "", ""]
     report = examine(manifest(tmp_path / "gone", text, "a.mp4", "b.mp4", "c.wav", "d.mp4"))

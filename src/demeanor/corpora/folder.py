@@ -83,7 +83,7 @@ class FolderReader(Reader):
             raise InputError(where, problems)
         for row, split in zip(rows, splits, strict=True):
             row["split"] = split
-        rows, set_aside = find_recordings(rows, root, where, findings)
+        rows, set_aside = find_recordings(rows, root, where, findings, manifest is not None)
         checked = make_table(rows, where)
         card = Card(settings.name, "that of your own recordings")
         return Corpus(settings.name, checked, root, card, findings=tuple(findings), set_aside=set_aside)

@@ -95,9 +95,12 @@ class _Transcripts:
 
 
 def find_recordings(
-    rows: list[dict[str, Any]], root: Path, where: str, findings: list[Finding]
+    rows: list[dict[str, Any]], root: Path, where: str, findings: list[Finding], manifest: bool = True
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """The rows with paths of files that are there, as far as what they say means one; utterance -> why it does not."""
+    """The rows with paths of files that are there, as far as what they say means one; utterance -> why it does not.
+
+    Where there is no `manifest`, `scan` has told which utterances have their sound apart.
+    """
     finder = MediaFolder(root)
     unclear: dict[str, str] = {}
     for column in ("media", "audio"):
@@ -108,7 +111,8 @@ def find_recordings(
                 found[row["utterance_id"]] = one = finder.file(path)
                 row[column] = one.media or path
         unclear |= unsettled(found)
-    findings += recording_findings({}, unclear)
+    apart = {row["utterance_id"]: Recording(row["media"], row["audio"]) for row in rows if row.get("audio")}
+    findings += recording_findings(apart if manifest else {}, unclear)
     kept = [row for row in rows if row["utterance_id"] not in unclear]
     if rows and not kept:
         raise InputError(where, [f"{name}: {reason}" for name, reason in unclear.items()], "Name each file in full.")

@@ -53,7 +53,7 @@ def recording_findings(found: Mapping[str, Recording], reasons: Mapping[str, str
         )  # fmt: skip
     if pairs:
         findings.append(
-            Finding("sound_apart", "note", "pictures and sound lie in two files of one name", len(pairs),
+            Finding("sound_apart", "note", "pictures and sound lie in two files", len(pairs),
                     tuple(pairs[:3]), "The pictures of the video and the sound of the audio file are read.")
         )  # fmt: skip
     if others:

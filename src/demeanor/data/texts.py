@@ -92,9 +92,9 @@ def decode(content: bytes, where: str, language: str = "en") -> Text:
     tried = _candidates(language)
     decoded = {encoding: text for encoding in tried if (text := _decoded(content, encoding)) is not None}
     for encoding, plain in (("cp932", _plainly_japanese), ("gb18030", _plainly_chinese)):
-        text = decoded.get(encoding) or _decoded(content, encoding)
-        if language not in LEGACY and text is not None and plain(text):
-            return Text(text, encoding, guessed=True)
+        asian = None if language in LEGACY else _decoded(content, encoding)
+        if asian is not None and plain(asian):
+            return Text(asian, encoding, guessed=True)
     if not decoded:
         raise InputError(where, [f"the text is in none of utf-8, {', '.join(tried)}"], "Save it as UTF-8.")
     letters = re.compile(LEGACY[language][1] if language in LEGACY else r"[^\W\d_]")
