@@ -87,7 +87,7 @@ class CmuSdkReader(Reader):
                 str(settings.path), ["no label segment is left"], "Look whether `folds` names videos of these files."
             )
         table = make_table(content.rows, str(settings.path))
-        known = settings.corpus or f"{settings.folds}_sdk"
+        known = settings.corpus or (f"{settings.folds}_sdk" if isinstance(settings.folds, str) else settings.name)
         return Corpus(
             name=settings.name, utterances=table, root=settings.path, card=card_for(known),
             streams=content.folder.streams, findings=tuple(content.findings(len(files["labels"].videos))),

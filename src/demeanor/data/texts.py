@@ -82,13 +82,13 @@ def decode(content: bytes, where: str, language: str = "en") -> Text:
                 raise InputError(where, [f"begins with the mark of {encoding}, but is damaged"], "Save it as UTF-8.")
             return Text(found, encoding)
     if b"\0" in content:
-        encoding = _unmarked_utf_16(content)
-        if encoding is None:
+        unmarked = _unmarked_utf_16(content)
+        if unmarked is None:
             raise InputError(where, ["this is not a text file"])
-        return Text(_decoded(content, encoding) or "", encoding, guessed=True)
-    found = _decoded(content, "utf-8")
-    if found is not None:
-        return Text(found, "utf-8")
+        return Text(_decoded(content, unmarked) or "", unmarked, guessed=True)
+    plain_text = _decoded(content, "utf-8")
+    if plain_text is not None:
+        return Text(plain_text, "utf-8")
     tried = _candidates(language)
     decoded = {encoding: text for encoding in tried if (text := _decoded(content, encoding)) is not None}
     for encoding, plain in (("cp932", _plainly_japanese), ("gb18030", _plainly_chinese)):
