@@ -37,9 +37,8 @@ def scan(root: Path, language: str, follow_links: bool, findings: list[Finding])
             text = transcripts.read([folder / file for file in texts])
             rows.append({"id": name, "media": one.media, "audio": one.sound or "", "text": text})
     findings += [*recording_findings(found, {}), *transcripts.findings()]
-    return pd.DataFrame(
-        sorted(rows, key=lambda row: row["media"]), columns=["id", "media", "audio", "text"], dtype=object
-    )
+    rows.sort(key=lambda row: row["media"])
+    return pd.DataFrame(rows, columns=["id", "media", "audio", "text"], dtype=object)
 
 
 class _Transcripts:
