@@ -1,4 +1,4 @@
-"""The command `demeanor`: predict, systems, doctor, import-checkpoint, send-tracking."""
+"""The command `demeanor`: predict, systems, doctor, ...; and `run`, which is Kedro's, for the installed wheel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from demeanor import __version__
+from demeanor import __version__, packaged
 
 if TYPE_CHECKING:
     from demeanor.corpora.base import CorpusSettings
@@ -22,7 +22,16 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 
 class ReadableErrors(click.Group):
-    """Errors that Demeanor raises on purpose are shown as their message, without a traceback."""
+    """Errors that Demeanor raises on purpose are shown as their message, without a traceback.
+
+    `run` is Kedro's, and imported only when it is asked for.
+    """
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return sorted([*super().list_commands(context), packaged.RUN])
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        return packaged.run_command() if name == packaged.RUN else super().get_command(context, name)
 
     def invoke(self, context: click.Context) -> Any:
         from demeanor.data.errors import DemeanorError
@@ -89,10 +98,9 @@ def rows_of(
     if rows is not None:
         if media or text:
             raise click.UsageError("Give either --rows or recordings and --text, not both.")
-        import pandas as pd
+        from demeanor.serving.tables import read_rows
 
-        records = pd.read_csv(rows).to_dict(orient="records")
-        return [{str(key): value for key, value in row.items()} for row in records]
+        return read_rows(rows)
     count = max(len(media), len(text))
     if count == 0:
         raise click.UsageError("Nothing to score: give a recording, --text, or --rows.")
@@ -325,4 +333,4 @@ def send_tracking(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(packaged.with_command(sys.argv[1:]), prog_name="python -m demeanor")

@@ -13,6 +13,8 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 
+from demeanor.data.places import anchored
+
 logger = logging.getLogger(__name__)
 
 TRACKED = "tracked"
@@ -37,6 +39,32 @@ class BranchHooks:
         parameters = context.config_loader["parameters"]
         if parameters.get("branches") is not None and branches.select(parameters):
             pipelines.configure(f"{PACKAGE_NAME or 'demeanor'}.pipeline_registry")
+
+
+class PathHooks:
+    """Relative paths among the parameters are meant from the project's root, as those of the catalog are."""
+
+    def __init__(self) -> None:
+        self._before: str | None = None
+
+    @hook_impl(tryfirst=True)
+    def after_context_created(self, context: KedroContext) -> None:
+        from demeanor.data.places import use_root
+
+        self._before = use_root(context.project_path)
+
+    @hook_impl(trylast=True)
+    def after_pipeline_run(self) -> None:
+        self._restore()
+
+    @hook_impl(trylast=True)
+    def on_pipeline_error(self) -> None:
+        self._restore()
+
+    def _restore(self) -> None:
+        from demeanor.data.places import use_root
+
+        use_root(self._before)
 
 
 class TrackingHooks:
@@ -137,7 +165,7 @@ class CheckpointHooks:
     def after_pipeline_run(self, catalog: DataCatalog) -> None:
         if not self._saved:
             return
-        folder = Path(catalog.load("params:checkpoints"))
+        folder = anchored(catalog.load("params:checkpoints"))
         for branch in sorted(self._saved):
             # By seed, not the branch's folder as a whole: a branch may be called as the folder of the tuning is.
             for seed in (folder / branch).glob("seed_*"):

@@ -12,9 +12,9 @@ warnings.filterwarnings("ignore", message="register_new_resolver", category=User
 
 from kedro.config import OmegaConfigLoader  # noqa: E402
 
-from demeanor.hooks import BranchHooks, CheckpointHooks, SummaryHooks, TrackingHooks  # noqa: E402
+from demeanor.hooks import BranchHooks, CheckpointHooks, PathHooks, SummaryHooks, TrackingHooks  # noqa: E402
 
-HOOKS = (BranchHooks(), TrackingHooks(), SummaryHooks(), CheckpointHooks())
+HOOKS = (PathHooks(), BranchHooks(), TrackingHooks(), SummaryHooks(), CheckpointHooks())
 
 CONFIG_LOADER_CLASS = OmegaConfigLoader
 CONFIG_LOADER_ARGS = {

@@ -158,3 +158,30 @@ def test_wrong_content(toy):
         handle["x"] = [1]
     with pytest.raises(InputError, match="not a computational sequence"):
         read(toy)
+
+
+def of_widths(folder: Path, widths: dict[str, int]) -> Path:
+    """A folder whose COVAREP has so many columns for each video, all else alike."""
+    folder.mkdir()
+    one = [[0.0, 1.0]]
+    csd(folder / "a.csd", "glove_vectors", {video: (one, np.ones((1, 3), np.float32)) for video in widths})
+    csd(folder / "b.csd", "COVAREP", {video: (one, np.ones((1, w), np.float32)) for video, w in widths.items()})
+    csd(folder / "e.csd", "All Labels", {video: (one, np.zeros((1, 7))) for video in widths})
+    folds = {"train": sorted(widths), "valid": [], "test": []}
+    (folder.parent / "folds.json").write_bytes(json.dumps(folds).encode("utf-16"))
+    return folder
+
+
+@pytest.mark.parametrize("alignment", ["average", "reference"])
+def test_videos_of_a_rarer_width_are_left_out_and_counted(tmp_path, alignment):
+    corpus = read(of_widths(tmp_path / "csd", {"a": 43, "b": 74, "c": 74, "d": 43, "e": 74}), alignment=alignment)
+    assert corpus.utterances["dialogue"].tolist() == ["b", "c", "e"]
+    assert corpus.streams["audio.frames"].dimension == 74
+    (finding,) = [found for found in corpus.findings if found.kind == "other_width"]
+    assert (finding.count, finding.examples) == (2, ("a", "d"))
+    assert "COVAREP: 2 with 43 columns instead of 74" in finding.message
+
+
+def test_a_width_that_is_none_of_most_videos_is_an_error(tmp_path):
+    with pytest.raises(InputError, match="1 videos have 43 columns, 1 videos have 74 columns"):
+        read(of_widths(tmp_path / "csd", {"a": 43, "b": 74}))

@@ -133,3 +133,24 @@ def test_real_ravdess(shared_data, tmp_path):
     assert table.groupby("speaker")["split"].nunique().max() == 1
     assert table.groupby("split")["gender"].nunique().tolist() == [2, 2, 2]
     assert all((corpus.root / media).is_file() for media in table["media"])
+
+
+def test_ravdess_three_times_is_one_utterance(tmp_path):
+    folder = tmp_path / "r"
+    kinds = {1: ("01.mp4", "02.mp4", "03.wav"), 2: ("02.mp4", "03.wav"), 3: ("03.wav", "03.flac"), 4: ("02.mp4",)}
+    for actor in range(1, 7):
+        for name in kinds.get(actor, ("01.mp4",)):
+            kind, suffix = name.split(".")
+            path = folder / f"Actor_{actor:02d}" / f"{kind}-01-03-01-01-01-{actor:02d}.{suffix}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"x")
+    corpus = RavdessReader().read(RavdessSettings(path=folder, held_out=1), tmp_path / "out")
+    table = corpus.utterances.set_index("speaker")
+    assert len(table) == 6
+    assert table.loc["Actor_01", "media"] == "Actor_01/01-01-03-01-01-01-01.mp4"
+    assert table.loc["Actor_02", ["media", "audio"]].tolist() == [
+        "Actor_02/02-01-03-01-01-01-02.mp4", "Actor_02/03-01-03-01-01-01-02.wav"
+    ]  # fmt: skip
+    assert table["audio"].notna().sum() == 1
+    found = {finding.kind: finding for finding in corpus.findings}
+    assert found["several_files"].count == 3

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import pandas as pd
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from demeanor.corpora.paths import why_unsafe_name
 from demeanor.data.errors import InputError
+from demeanor.data.places import ProjectPath
 from demeanor.data.settings import Settings
 from demeanor.data.stream import Stream
+from demeanor.data.texts import has_content
 
 Severity = Literal["error", "warning", "note"]
 
@@ -77,14 +80,26 @@ class Corpus:
 class ReaderSettings(Settings):
     """What every reader is told.
 
-    path      folder or file of the corpus
-    name      how the corpus is called in tables and tags
-    language  ISO 639-1 code of its transcripts
+    path          folder or file of the corpus; a relative one is meant from the project's root
+    name          how the corpus is called in tables and tags; a plain name, because it becomes part of folders' names
+    language      ISO 639-1 code of its transcripts; it also tells which encoding is likely where they are not Unicode
+    follow_links  read what links within the folder lead to where that lies outside; only for links of your own making
     """
 
-    path: Path
+    path: ProjectPath
     name: str = "corpus"
     language: str = "en"
+    follow_links: bool = False
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, name: str) -> str:
+        reason = why_unsafe_name(name) if has_content(name) else "is empty"
+        if reason is None and not name.isprintable():
+            reason = "holds characters that nobody sees"
+        if reason is not None:
+            raise ValueError(f"the name of a corpus {reason}: use letters, digits and - or _")
+        return name.strip()
 
 
 class Reader:
@@ -141,7 +156,12 @@ class CorpusSettings(Settings):
         from demeanor.corpora import find_reader
 
         reader = find_reader(self.reader)
-        corpus = reader().read(reader.settings_type.model_validate(self.options), output)
+        settings = reader.settings_type.model_validate(self.options)
+        corpus = reader().read(settings, output)
+        if not settings.follow_links:
+            from demeanor.corpora.recordings import without_links
+
+            corpus = without_links(corpus)
         if self.split is not None:
             corpus = self._split(corpus)
         if self.weaken_valid:

@@ -20,13 +20,15 @@ from tqdm import tqdm
 
 from demeanor.corpora.base import Corpus, Finding, Reader, ReaderSettings, require_path
 from demeanor.corpora.cards import card_for
-from demeanor.corpora.csd_file import SUFFIX, CsdFile, files_by_name
+from demeanor.corpora.csd_file import SUFFIX, CsdFile, files_by_name, rarer_widths
 from demeanor.corpora.imported import StreamFolder
 from demeanor.corpora.paths import as_identifier
 from demeanor.corpora.sdk_segments import Segment, segments_of
 from demeanor.data.errors import InputError, nearest
+from demeanor.data.places import ProjectPath
 from demeanor.data.provenance import Provenance
 from demeanor.data.ragged import RaggedWriter
+from demeanor.data.texts import read_text, spoken
 from demeanor.data.utterances import make_table
 
 #: Modality -> (stream, names under which the SDK publishes its sequence, in order of preference).
@@ -55,7 +57,7 @@ class CmuSdkSettings(ReaderSettings):
     low, high   range of the sentiment labels
     """
 
-    folds: Literal["mosei", "mosi", "pom"] | Path = "mosei"
+    folds: Literal["mosei", "mosi", "pom"] | ProjectPath = "mosei"
     alignment: Literal["average", "reference"] = "average"
     text: str | None = None
     audio: str | None = None
@@ -91,7 +93,7 @@ class CmuSdkReader(Reader):
                 str(settings.path), ["no label segment is left"], "Look whether `folds` names videos of these files."
             )
         table = make_table(content.rows, str(settings.path))
-        known = settings.corpus or f"{settings.folds}_sdk"
+        known = settings.corpus or (f"{settings.folds}_sdk" if isinstance(settings.folds, str) else settings.name)
         return Corpus(
             name=settings.name, utterances=table, root=settings.path, card=card_for(known),
             streams=content.folder.streams, findings=tuple(content.findings(len(files["labels"].videos))),
@@ -109,9 +111,9 @@ def load_folds(folds: str | Path) -> dict[str, list[str]]:
         return _standard_folds()[STANDARD_FOLDS[str(folds)]]
     path = require_path(Path(folds), "file")
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = json.loads(read_text(path).content)
         found = {name: [str(video) for video in content[name]] for name in ("train", "valid", "test")}
-    except (UnicodeError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(str(path), [f"needs lists train, valid and test of video ids ({error})"]) from None
     shared = [
         video for name in found for other in found if name < other for video in set(found[name]) & set(found[other])
@@ -145,6 +147,8 @@ class _Content:
     folder: StreamFolder
     rows: list[dict[str, Any]] = field(default_factory=list)
     incomplete: list[str] = field(default_factory=list)
+    other_width: list[str] = field(default_factory=list)
+    widths: list[str] = field(default_factory=list)
     unfolded: list[str] = field(default_factory=list)
     wordless: list[str] = field(default_factory=list)
     out_of_range: list[str] = field(default_factory=list)
@@ -156,6 +160,12 @@ class _Content:
                 self.incomplete,
                 "videos that a sequence lacks",
                 "They are left out, as the SDK does.",
+            ),
+            (
+                "other_width",
+                self.other_width,
+                f"videos of another width than most ({'; '.join(self.widths)})",
+                "They are left out, as the SDK's authors advise; download the sequence again if they are many.",
             ),
             ("no_fold", self.unfolded, "videos in no fold", "They are left out; the standard folds do not name them."),
             ("no_words", self.wordless, "label segments without a word", "They are left out, as the SDK does."),
@@ -177,11 +187,14 @@ def _write(
         held = [set(files[role].videos) for role in [*modalities, "labels"]]
         lacking = set().union(*held) - held[0].intersection(*held)
         prefixes = tuple(lacking)
+        rare, content.widths = rarer_widths({role: files[role] for role in modalities}, lacking)
         writers: dict[str, RaggedWriter] = {}
         for video in tqdm(videos, desc=f"aligning {settings.name}", unit="video", disable=None):
             gone = video.startswith(prefixes) if settings.prefix_bug and prefixes else video in lacking
             if gone:
                 content.incomplete.append(video)
+            elif video in rare:
+                content.other_width.append(video)
             elif video not in member:
                 content.unfolded.append(video)
             else:
@@ -213,7 +226,7 @@ def _store(
         content.out_of_range.append(name)
     content.rows.append({
         "utterance_id": name, "corpus": settings.name, "split": split, "dialogue": as_identifier(video),
-        "turn": segment.number, "start": max(0.0, segment.start), "end": segment.end, "text": segment.text,
+        "turn": segment.number, "start": max(0.0, segment.start), "end": segment.end, "text": spoken(segment.text),
         "language": settings.language, **dict(zip(LABEL_COLUMNS, map(float, labels), strict=False)),
     })  # fmt: skip
     for role, values in segment.features.items():

@@ -7,7 +7,9 @@ ConvAE, section 3.1 of the system's specification: `/<root name>/data/<video id>
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,14 @@ class CsdFile:
 
     def __contains__(self, video: str) -> bool:
         return video in self._known
+
+    def width(self, video: str) -> int | None:
+        """Columns of a video's features, without reading them; None where they are none (`read` says why)."""
+        try:
+            shape = self._data[video]["features"].shape
+        except HDF5_ERRORS:
+            return None
+        return math.prod(shape[1:]) if len(shape) > 1 else None
 
     def read(self, video: str, numbers: bool = False) -> Entry:
         """Intervals and features of a video, checked (`numbers`: no text); InputError names the video."""
@@ -120,6 +130,30 @@ def files_by_name(folder: Path) -> dict[str, Path]:
     if problems:
         raise InputError(str(folder), problems)
     return names
+
+
+def rarer_widths(files: Mapping[str, CsdFile], lacking: set[str]) -> tuple[set[str], list[str]]:
+    """Videos whose features have another number of columns than most, and a line for each sequence that has some.
+
+    InputError where no width is that of most videos: which of them is meant nobody can tell.
+    """
+    rare: set[str] = set()
+    told: list[str] = []
+    problems: list[str] = []
+    for file in files.values():
+        found = {video: width for video in file.videos if video not in lacking and (width := file.width(video))}
+        counts = Counter(found.values()).most_common()
+        if len(counts) > 1 and counts[0][1] == counts[1][1]:
+            listed = ", ".join(f"{count} videos have {width} columns" for width, count in counts[:4])
+            problems.append(f"{file.path.name}: {listed}: none of them is usual")
+        elif len(counts) > 1:
+            usual = counts[0][0]
+            rare |= {video for video, width in found.items() if width != usual}
+            others = ", ".join(f"{count} with {width}" for width, count in counts[1:])
+            told.append(f"{file.name}: {others} columns instead of {usual}")
+    if problems:
+        raise InputError(str(next(iter(files.values())).path.parent), problems, "Take the files of one release.")
+    return rare, told
 
 
 def write_sequence(path: Path, name: str, sequence: ComputationalSequence, metadata: Sequence[tuple[str, Any]] = ()):

@@ -107,8 +107,13 @@ def examine(
 def require_share(report: Report, limit: float) -> None:
     """Raise InputError if more than `limit` of the utterances had to be set aside."""
     if report.bad_share > limit:
-        reasons = Counter(report.set_aside.values()).most_common()
-        examples = {reason: key for key, reason in reversed(list(report.set_aside.items()))}
+        # What stands in brackets is one utterance's own: the file that lies there instead, the decoder's words.
+        kinds = {key: reason.partition(" (")[0] for key, reason in report.set_aside.items()}
+        reasons = Counter(kinds.values()).most_common()
+        examples = {
+            kinds[key]: key + reason.removeprefix(kinds[key])
+            for key, reason in reversed(list(report.set_aside.items()))
+        }
         raise InputError(
             f"corpus '{report.corpus}'",
             [f"{count} utterances: {reason}, for example {examples[reason]}" for reason, count in reasons],

@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 
 from demeanor.corpora.base import Corpus, Finding
+from demeanor.corpora.paths import VIDEO_SUFFIXES, MediaFolder
 from demeanor.data.files import sha256_of_file
 from demeanor.data.media import MediaProbe
 from demeanor.data.ragged import Ragged
 from demeanor.data.stream import Stream
+from demeanor.data.utterances import has_text
 
 CHUNK_BYTES = 1 << 26
 #: Characters per second of speech: (slowest, fastest) that still look like the transcript of the recording.
@@ -47,17 +49,26 @@ def media(corpus: Corpus, probes: Mapping[str, MediaProbe] | None) -> tuple[list
     """Findings about recordings, and the utterances that cannot be used because of theirs."""
     table = corpus.utterances[corpus.utterances["media"].notna()]
     unusable: dict[str, str] = {}
+    finder = MediaFolder(corpus.root)
+    taken = frozenset(table["media"])
+    sounds: dict[str, str] = {}
+    if "audio" in table:
+        apart = table[table["audio"].notna()]
+        sounds = dict(zip(apart["utterance_id"], apart["audio"], strict=True))
     silent, faceless, short, without_audio, without_video = [], [], [], [], []
     for name, path in zip(table["utterance_id"], table["media"], strict=True):
         probe = probes.get(name) if probes is not None else None
         place = corpus.root / path
         try:
             size = place.stat().st_size if place.is_file() else None
+            heard = (corpus.root / sounds.get(name, path)).is_file()
         except OSError as error:  # its folder is closed to this user, or the disk has a fault
             unusable[name] = f"recording cannot be opened ({error.strerror})"
             continue
         if size is None:
-            unusable[name] = "recording is missing"
+            unusable[name] = f"recording is missing{finder.hint(str(path), taken)}"
+        elif not heard:
+            unusable[name] = f"recording is missing{finder.hint(sounds[name], taken)}"
         elif size == 0:
             unusable[name] = "recording is an empty file"
         elif probe is not None and probe.error:
@@ -65,7 +76,7 @@ def media(corpus: Corpus, probes: Mapping[str, MediaProbe] | None) -> tuple[list
         elif probe is not None and not (probe.has_audio or probe.has_video):
             unusable[name] = "recording has neither sound nor picture"
         elif probe is not None:
-            video = place.suffix.lower() in (".mp4", ".mkv", ".avi", ".mov", ".webm")
+            video = place.suffix.lower() in VIDEO_SUFFIXES
             silent += [name] if probe.silent and probe.has_audio else []
             faceless += [name] if probe.face is False and probe.has_video else []
             without_audio += [name] if not probe.has_audio and "audio" not in probe.broken else []
@@ -78,7 +89,8 @@ def media(corpus: Corpus, probes: Mapping[str, MediaProbe] | None) -> tuple[list
     advice = "They are left out; put the files back or make them again from the source."
     for reason, names in reasons.items():
         kind = {"recording is missing": "missing_media"}.get(reason, "undecodable_media")
-        findings.append(Finding(kind, "error", reason, len(names), _three(names), advice))
+        told = [name + unusable[name].removeprefix(reason) for name in names] if kind == "missing_media" else names
+        findings.append(Finding(kind, "error", reason, len(names), _three(told), advice))
     for kind, names, message, hint in (
         ("silent_audio", silent, "the audio is silent", "Audio counts as absent there."),
         ("no_face", faceless, "no face was found", "Vision counts as absent there."),
@@ -121,8 +133,9 @@ def transcripts(
 ) -> list[Finding]:
     """Empty transcripts, and recordings far too short or long for what is said in them."""
     findings = []
-    text = table["text"].fillna("").str.strip()
-    empty = list(table.loc[text == "", "utterance_id"])
+    said = has_text(table)
+    text = table["text"].fillna("").str.strip().where(said, "")
+    empty = list(table.loc[~said, "utterance_id"])
     if empty:
         findings.append(
             Finding("no_text", "note" if len(empty) == len(table) else "warning", "there is no transcript",

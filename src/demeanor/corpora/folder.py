@@ -2,26 +2,33 @@
 
 A manifest needs `id` and one of `text`, `audio`, `video` (or `media`). Everything else has a default: one dialogue per
 row, an unknown speaker, no labels. Numeric columns and short text columns that are none of the known ones are labels.
+Of a row with `video` and `audio` the pictures of the one and the sound of the other are read, as in serving.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import pandas as pd
 
 from demeanor.corpora.base import Card, Corpus, Finding, Reader, ReaderSettings, require_path
+from demeanor.corpora.folder_media import find_recordings, scan
 from demeanor.corpora.label_csv import SPLIT_NAMES
-from demeanor.corpora.paths import MEDIA_SUFFIXES, as_identifier, why_unsafe, why_unsafe_name
+from demeanor.corpora.paths import as_identifier, why_unsafe, why_unsafe_name, with_slashes
+from demeanor.corpora.recordings import require_inside
 from demeanor.corpora.splits import random_split
 from demeanor.corpora.tables import listed, numbers, read_table
 from demeanor.data.errors import InputError, nearest
+from demeanor.data.names import MEDIA_SUFFIXES, Index
+from demeanor.data.texts import has_content, spoken
 from demeanor.data.utterances import make_table
 
 MANIFESTS = ("manifest.csv", "manifest.tsv", "manifest.parquet")
 SOURCES = ("video", "audio", "media", "text")
+#: What stands in a column of numbers where there is none.
+NO_NUMBER = ("nan", "none", "null", "na", "n/a", "-")
 KNOWN = ("id", *SOURCES, "split", "dialogue", "turn", "speaker", "start", "end", "language")
 
 
@@ -64,14 +71,23 @@ class FolderReader(Reader):
         return {"path": path} if _is_recording(path) else None
 
     def read(self, settings: FolderSettings, output: Path) -> Corpus:
-        alone = require_path(settings.path, "any").is_file() and _is_recording(settings.path)
-        root = settings.path.parent if alone else require_path(settings.path, "folder")
+        alone = settings.path if require_path(settings.path, "any").is_file() and _is_recording(settings.path) else None
+        root = alone.parent if alone else require_path(settings.path, "folder")
         names = () if alone else (settings.manifest,) if settings.manifest else MANIFESTS
-        manifest = next((root / name for name in names if (root / name).is_file()), None)
+        there = Index(sorted(path.name for path in root.iterdir() if path.is_file()))
+        manifest = next((root / found[0] for name in names if (found := there.matching(name))), None)
+        if manifest is None and not alone and settings.manifest and (root / settings.manifest).is_file():
+            manifest = root / settings.manifest
         if manifest is None and settings.manifest:
             raise InputError(str(root), [f"there is no manifest '{settings.manifest}'"])
         findings: list[Finding] = []
-        table, line, separator = _manifest(manifest, findings) if manifest else (_scan(settings.path, root), None, ",")
+        if manifest:
+            place = require_inside(manifest, root, settings.follow_links)
+            table, line, separator = _manifest(place, settings.language, findings)
+        else:
+            table, line, separator = scan(root, settings.language, settings.follow_links, findings, alone), None, ","
+            if table.empty:
+                raise InputError(str(root), [f"holds neither a manifest ({', '.join(MANIFESTS)}) nor a recording"])
         where = str(manifest or root)
         problems: list[str] = []
         rows, labels = _rows(table, line, separator, settings, problems)
@@ -82,13 +98,14 @@ class FolderReader(Reader):
             raise InputError(where, problems)
         for row, split in zip(rows, splits, strict=True):
             row["split"] = split
+        rows, set_aside = find_recordings(rows, root, where, findings, manifest is not None)
         checked = make_table(rows, where)
         card = Card(settings.name, "that of your own recordings")
-        return Corpus(settings.name, checked, root, card, findings=tuple(findings))
+        return Corpus(settings.name, checked, root, card, findings=tuple(findings), set_aside=set_aside)
 
 
-def _manifest(path: Path, findings: list[Finding]) -> tuple[pd.DataFrame, pd.Series, str]:
-    if path.suffix == ".parquet":
+def _manifest(path: Path, language: str, findings: list[Finding]) -> tuple[pd.DataFrame, pd.Series, str]:
+    if path.suffix.lower() == ".parquet":
         try:
             table = pd.read_parquet(path)
         except (OSError, ValueError, TypeError, KeyError) as error:
@@ -96,27 +113,13 @@ def _manifest(path: Path, findings: list[Finding]) -> tuple[pd.DataFrame, pd.Ser
         table.columns = [str(name).strip() for name in table.columns]
         strings = table.astype(object).where(table.notna(), "").map(str)
         return strings.astype(object), pd.Series(range(1, len(table) + 1), index=table.index), ","
-    found = read_table(path, KNOWN)
+    found = read_table(path, KNOWN, language)
     findings += found.findings
     return found.rows, found.numbers, found.separator
 
 
 def _is_recording(path: Path) -> bool:
     return path.suffix.lower() in MEDIA_SUFFIXES and not path.name.startswith(".")
-
-
-def _scan(place: Path, root: Path) -> pd.DataFrame:
-    """The recording at `place`, or every one below that folder; a .txt beside it is its transcript."""
-    rows = []
-    for path in [place] if place.is_file() else sorted(root.rglob("*")):
-        if _is_recording(path):
-            relative = path.relative_to(root)
-            spoken = path.with_suffix(".txt")
-            text = spoken.read_text(encoding="utf-8", errors="replace").strip() if spoken.is_file() else ""
-            rows.append({"id": relative.with_suffix("").as_posix(), "media": relative.as_posix(), "text": text})
-    if not rows:
-        raise InputError(str(root), [f"holds neither a manifest ({', '.join(MANIFESTS)}) nor a recording"])
-    return pd.DataFrame(rows, dtype=object)
 
 
 def _rows(
@@ -137,10 +140,12 @@ def _rows(
         if wrong.any():
             problems.append(f"{what} in {listed(places[wrong])}")
     turn = _turns(clean)
+    apart = clean["audio"].ne("").any()
     return [
         {"utterance_id": row["id"], "corpus": settings.name, "dialogue": row["dialogue"], "turn": turn[n],
          "speaker": row["speaker"] or None, "start": 0.0 if pd.isna(row["start"]) else row["start"], "end": row["end"],
-         "text": row["text"] or None, "language": row["language"] or settings.language, "media": row["media"] or None,
+         "text": spoken(row["text"]), "language": row["language"] or settings.language, "media": row["media"] or None,
+         **({"audio": row["audio"] or None} if apart else {}),
          **{name: value.iloc[n] for name, value in values.items()}}
         for n, row in enumerate(clean.to_dict("records"))
     ], labels  # fmt: skip
@@ -154,9 +159,11 @@ def _clean(table: pd.DataFrame, separator: str) -> pd.DataFrame:
     clean["id"] = told["id"].map(as_identifier)
     dialogue = told["dialogue"].map(as_identifier)
     clean["dialogue"] = dialogue.where(dialogue != "", clean["id"])
-    clean["media"] = nothing
-    for name in ("media", "audio", "video"):  # the last one that is given counts: a video has sound as well
-        clean["media"] = clean["media"].where(told[name] == "", told[name])
+    media, sound, video = (told[name].map(with_slashes) for name in ("media", "audio", "video"))
+    picture = media.where(video == "", video)
+    # Sound beside a picture takes the place of the picture's own; sound alone is the recording.
+    clean["media"] = picture.where(picture != "", sound)
+    clean["audio"] = sound.where((picture != "") & (sound != picture), "")
     for name in ("start", "end", "turn"):
         clean[name] = numbers(told[name], separator)
         clean[f"{name} as written"] = told[name]
@@ -169,11 +176,12 @@ def _checks(
     """(rows, what is wrong with them)."""
     yield clean["id"].map(why_unsafe_name).notna(), "no usable id"
     yield clean["id"].duplicated(), "an id that stands once more"
-    yield (
-        clean["media"].map(lambda path: bool(path) and why_unsafe(path) is not None),
-        "a path that leads out of the folder",
-    )
-    yield (clean["media"] == "") & (clean["text"] == ""), "neither text nor a recording"
+    for column in ("media", "audio"):
+        drive = _where(clean[column], lambda path: bool(PureWindowsPath(path).drive))
+        yield drive, "a path with a drive or a network share, which leads out of the folder (give the path within it)"
+        outside = _where(clean[column], lambda path: bool(path) and why_unsafe(path) is not None)
+        yield outside & ~drive, "a path that leads out of the folder"
+    yield (clean["media"] == "") & ~_where(clean["text"], has_content), "neither text nor a recording"
     for name in ("start", "end", "turn"):
         yield clean[name].isna() & (clean[f"{name} as written"] != ""), f"no number for {name}"
     yield clean["start"].lt(0), "a start before 0"
@@ -182,6 +190,11 @@ def _checks(
         if value.dtype == float and settings.low is not None and settings.high is not None:
             outside = value.notna() & ~value.between(settings.low, settings.high)
             yield outside, f"{name} outside [{settings.low:g}, {settings.high:g}]"
+
+
+def _where(column: pd.Series, holds: Callable[[str], bool]) -> pd.Series:
+    """Where something holds of a cell; booleans even if there is no row."""
+    return pd.Series([bool(holds(cell)) for cell in column], index=column.index, dtype=bool)
 
 
 def _turns(clean: pd.DataFrame) -> list[int]:
@@ -202,9 +215,11 @@ def _label_columns(table: pd.DataFrame, settings: FolderSettings, problems: list
 
 
 def _label(column: pd.Series, separator: str) -> pd.Series:
-    """Numbers if every cell that is not empty is one, else names."""
+    """Numbers if every cell that is not empty, and does not say that there is none, is one; else names."""
     values = numbers(column, separator)
-    if values.notna().sum() == (column != "").sum():
+    if values.notna().any() and (values.notna() | column.str.lower().isin(("", *NO_NUMBER))).all():
+        return values
+    if (column == "").all():
         return values
     return column.where(column != "", None)
 

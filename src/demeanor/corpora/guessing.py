@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +48,8 @@ def guess_reader(path: Path) -> tuple[str, dict[str, Any]]:
 
 def columns_of(path: Path, known: tuple[str, ...] = ()) -> tuple[str, ...]:
     """Names in the header of a text table or parquet file; none where there is no such header."""
-    from demeanor.corpora.tables import sniff
+    from demeanor.data.delimited import header_of
+    from demeanor.data.texts import decode
 
     if path.suffix.lower() not in TABLE_SUFFIXES or not path.is_file():
         return ()
@@ -57,10 +57,12 @@ def columns_of(path: Path, known: tuple[str, ...] = ()) -> tuple[str, ...]:
         return _parquet_columns(path)
     with open(path, "rb") as file:
         start = file.read(HEADER_BYTES)
-    utf16 = start[:2] in (b"\xff\xfe", b"\xfe\xff")
-    text = start.decode("utf-16" if utf16 else "utf-8-sig", errors="replace").lstrip()
-    header = text.splitlines()[0] if text else ""
-    return tuple(cell.strip() for cell in next(csv.reader([header], delimiter=sniff(header, known)), []))
+    whole = start[: start.rfind(b"\n") + 1] or start  # a character must not be cut in two
+    try:
+        text = decode(whole if b"\0" not in start else start, str(path)).content
+    except InputError:
+        return ()
+    return tuple(header_of(text, known))
 
 
 def _parquet_columns(path: Path) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from demeanor.corpora.cards import card_for
 from demeanor.corpora.iemocap_files import EMOTIONS, parse_evaluation, parse_transcription, read_text, real_files
 from demeanor.corpora.splits import Split, leave_one_out
 from demeanor.data.errors import InputError
+from demeanor.data.texts import spoken
 from demeanor.data.utterances import make_table
 
 SESSIONS = (1, 2, 3, 4, 5)
@@ -106,10 +107,15 @@ def _session(
     for path in evaluations:
         dialogue = path.stem
         transcription = folder / "dialog" / "transcriptions" / path.name
-        said = parse_transcription(read_text(transcription)) if transcription.is_file() else {}
+        said = (
+            parse_transcription(read_text(transcription, root, settings.follow_links))
+            if transcription.is_file()
+            else {}
+        )
         if not said:
             problems.append(f"{folder.name}/dialog/transcriptions/{path.name} is missing or holds no turn")
-        turns = sorted(parse_evaluation(read_text(path)), key=lambda turn: (turn.start, turn.end, turn.name))
+        evaluated = parse_evaluation(read_text(path, root, settings.follow_links))
+        turns = sorted(evaluated, key=lambda turn: (turn.start, turn.end, turn.name))
         repeated = [name for name, count in Counter(turn.name for turn in turns).items() if count > 1]
         problems += [f"{folder.name}: turn {name} is evaluated twice" for name in repeated]
         for number, turn in enumerate(turns):
@@ -121,7 +127,7 @@ def _session(
             rows.append({
                 "utterance_id": turn.name, "corpus": settings.name, "dialogue": dialogue, "turn": number,
                 "speaker": f"Ses{session:02d}_{match.group(4)}", "start": start, "end": end,
-                "text": said.get(turn.name) or None, "language": settings.language, "media": media,
+                "text": spoken(said.get(turn.name)), "language": settings.language, "media": media,
                 "emotion": EMOTIONS.get(turn.emotion), "valence": turn.valence, "activation": turn.activation,
                 "dominance": turn.dominance, "session": f"Session{session}",
                 "scenario": "improvised" if "impro" in turn.name else "scripted",

@@ -9,6 +9,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from demeanor.corpora.recordings import require_inside
+from demeanor.data import texts
+from demeanor.data.errors import InputError
+
 #: Labels of the evaluators' agreement -> names; `xxx` is no agreement.
 EMOTIONS = {
     "ang": "anger", "hap": "happiness", "exc": "excitement", "sad": "sadness", "neu": "neutral", "fru": "frustration",
@@ -72,13 +76,15 @@ def parse_transcription(text: str) -> dict[str, str]:
     return found
 
 
-def read_text(path: Path) -> str:
-    """The release is latin-1 where it is not ASCII."""
-    content = path.read_bytes()
+def read_text(path: Path, root: Path, follow_links: bool = False) -> str:
+    """The text of a file of the release at `root`, which is latin-1 where it is not ASCII."""
+    require_inside(path, root, follow_links)
     try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError:
-        return content.decode("latin-1")
+        return texts.read_text(path, most_bytes=texts.MOST_TRANSCRIPT_BYTES).content
+    except InputError:
+        if path.stat().st_size > texts.MOST_TRANSCRIPT_BYTES:
+            raise
+        return path.read_bytes().decode("latin-1")
 
 
 def real_files(folder: Path, suffix: str) -> list[Path]:

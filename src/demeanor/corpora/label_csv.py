@@ -1,14 +1,13 @@
 """The layout in which the field keeps raw recordings: `label.csv` beside `Raw/<video_id>/<clip_id>.mp4`.
 
 MMSA-FET and MMML read it (section 2 of either system's specification), MOSI, MOSEI, CH-SIMS and the demo corpus
-are handed around in it. Variants that are accepted: `raw/` and `wav/`, clip ids padded with zeros, one `id` column in
-place of two, labels of single modalities or none, `dev` for `valid`, any separator, a byte order mark.
+are handed around in it. Variants that are accepted: `raw/` and `wav/`, clip ids padded with zeros or made floats, one
+`id` column in place of two, labels of single modalities or none, `dev` for `valid`, any separator, a byte order mark.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,11 +17,15 @@ from pydantic import Field
 
 from demeanor.corpora.base import Card, Corpus, Finding, Reader, ReaderSettings, require_path
 from demeanor.corpora.cards import card_for
-from demeanor.corpora.paths import MediaFolder, as_identifier, why_unsafe_name
+from demeanor.corpora.label_media import with_media
+from demeanor.corpora.paths import as_identifier, why_unsafe_name
+from demeanor.corpora.recordings import require_inside
 from demeanor.corpora.sidecar import Sidecar, read_sidecar, word_times
 from demeanor.corpora.tables import Table, listed, missing_columns, numbers, read_table
 from demeanor.data.errors import InputError, nearest
+from demeanor.data.names import normal_form
 from demeanor.data.stream import Stream
+from demeanor.data.texts import spoken
 from demeanor.data.utterances import make_table
 
 LABELS = {
@@ -43,7 +46,6 @@ SPLIT_NAMES = {
 }  # fmt: skip
 #: Columns that are taken over as they are, where a table has them.
 EXTRA = ("annotation", "speaker", "emotion")
-MEDIA_FOLDERS = ("Raw", "raw", "wav", "Wav", "media")
 #: MMML drops these six clips of MOSEI (section 2 of the system's specification).
 MMML_DROPS = frozenset({
     ("3aIQUQgawaI", "12"), ("94ULum9MYX0", "2"), ("mRnEJOLkhp8", "24"),
@@ -97,10 +99,9 @@ class LabelCsvReader(Reader):
 
     def read(self, settings: LabelCsvSettings, output: Path) -> Corpus:
         root = require_path(settings.path, "folder")
-        encodings = ("gb18030",) if settings.language == "zh" else ("cp1252",)
         known = [*REQUIRED, *LABELS, "id", "annotation"]
-        table = read_table(root / settings.table, known, encodings)
-        where = str(root / settings.table)
+        place = require_inside(root / settings.table, root, settings.follow_links)
+        table, where = read_table(place, known, settings.language), str(place)
         clips = _clips(table, where, settings)
         problems, bad = _row_problems(clips, settings)
         if problems and settings.bad_rows == "error":
@@ -113,12 +114,13 @@ class LabelCsvReader(Reader):
             findings.append(Finding("bad_rows", "error", message, len(bad), names, advice))
         clips = clips[~clips["number"].isin(bad)]
         if settings.drop_mmml:
-            dropped = [key in MMML_DROPS for key in zip(clips["video_id"], clips["clip_id"], strict=True)]
+            numbered = clips["clip_id"].map(normal_form)
+            dropped = [key in MMML_DROPS for key in zip(clips["video_id"], numbered, strict=True)]
             clips = clips[~np.array(dropped, dtype=bool)]
         if clips.empty:
             raise InputError(where, ["no row is left that could be used"])
         card = card_for(settings.corpus or settings.name)
-        return _corpus(clips, settings, root, findings, bad, card)
+        return _corpus(clips, settings, root, findings, dict(bad.values()), card)
 
 
 def _clips(table: Table, where: str, settings: LabelCsvSettings) -> pd.DataFrame:
@@ -196,46 +198,45 @@ def _corpus(
     settings: LabelCsvSettings,
     root: Path,
     findings: list[Finding],
-    bad: BadRows,
+    set_aside: dict[str, str],
     card: Card,
 ) -> Corpus:
     clips = clips.assign(
         utterance_id=[as_identifier(f"{v}_{c}") for v, c in zip(clips["video_id"], clips["clip_id"], strict=True)],
         dialogue=clips["video_id"].map(as_identifier),
     )
-    sidecar = read_sidecar(root / settings.sidecar, clips, settings.name)
-    media_root = root
-    media = find_media(root, settings.media, clips["video_id"], clips["clip_id"])
-    if not any(media):
-        findings.append(
-            Finding("no_media", "note", "there are no recordings beside the table: text alone can be used", len(clips))
-        )
-    clips["media"] = pd.Series(media, index=clips.index, dtype=object)
+    where = str(root / settings.table)
+    clips, found, told, unclear = with_media(clips, root, settings.media, where)
+    findings += told
+    set_aside = set_aside | unclear
+    sidecar = read_sidecar(require_inside(root / settings.sidecar, root, settings.follow_links), clips, settings.name)
     clips["order"] = clips["clip_id"].map(clip_order)
     clips = clips.sort_values(["dialogue", "order"], kind="stable")
     turn = clips.groupby("dialogue").cumcount()
+    apart = any(one.sound for one in found.values())
     rows = []
     for n, clip in enumerate(clips.to_dict("records")):
         row = {
             "utterance_id": clip["utterance_id"], "corpus": settings.name,
             "split": SPLIT_NAMES[clip["mode"].lower()], "dialogue": clip["dialogue"], "turn": int(turn.iloc[n]),
-            "speaker": None, "start": 0.0, "end": np.nan, "text": clip["text"] or None,
-            "language": settings.language, "media": clip["media"],
+            "speaker": None, "start": 0.0, "end": np.nan, "text": spoken(clip["text"]),
+            "language": settings.language, "media": found[clip["utterance_id"]].media,
         }  # fmt: skip
+        row |= {"audio": found[clip["utterance_id"]].sound} if apart else {}
         row |= {LABELS[name]: clip[name] for name in LABELS if name in clip}
         row |= {name: clip[name] for name in EXTRA if clip.get(name)}
         rows.append(row | sidecar.columns(clip["utterance_id"]))
-    table = make_table(rows, str(root / settings.table))
+    table = make_table(rows, where)
     # A label column that is empty throughout says nothing, and a task on it could only fail later.
     empty = [name for name in LABELS.values() if name in table and table[name].isna().all()]
     return Corpus(
         name=settings.name,
         utterances=table.drop(columns=empty),
-        root=media_root,
+        root=root,
         card=card,
         streams=_streams(table, sidecar),
         findings=tuple(findings),
-        set_aside=dict(bad.values()),
+        set_aside=set_aside,
     )
 
 
@@ -256,25 +257,3 @@ def clip_order(clip: str) -> tuple[int, float, str]:
         return 0, float(clip.replace("_", ".")), clip
     found = re.search(r"(\d+)\D*$", clip)
     return 1, float(found.group(1)) if found else 0.0, clip
-
-
-def find_media(root: Path, folder: str | None, videos: Iterable[str], clips: Iterable[str]) -> list[str | None]:
-    """Path of each clip's recording relative to `root`.
-
-    Where the media folder exists but a clip is not in it, the path where it was expected is given, so that the doctor
-    reports a missing file; None for all where there is no media folder.
-    """
-    names = (folder,) if folder else MEDIA_FOLDERS
-    present = next((name for name in names if (root / name).is_dir()), None)
-    if present is None:
-        if folder:
-            raise InputError(str(root), [f"there is no folder '{folder}' for the recordings"])
-        return [None for _ in videos]
-    finder = MediaFolder(root)
-    found: list[str | None] = []
-    for video, clip in zip(videos, clips, strict=True):
-        stems = [clip] + ([f"{int(clip):04d}"] if clip.isdecimal() else [])
-        path = finder.find(f"{present}/{video}", stems)
-        path = path or finder.find(present, [f"{video}_{clip}", f"{video}$_${clip}"])
-        found.append(path or f"{present}/{video}/{clip}.mp4")
-    return found

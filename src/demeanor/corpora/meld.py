@@ -15,9 +15,11 @@ import pandas as pd
 
 from demeanor.corpora.base import Corpus, Finding, Reader, ReaderSettings, require_path
 from demeanor.corpora.cards import card_for
-from demeanor.corpora.paths import MediaFolder
+from demeanor.corpora.paths import MediaFolder, Recording
+from demeanor.corpora.recordings import recording_findings, require_inside, unsettled
 from demeanor.corpora.tables import listed, missing_columns, numbers, read_table
 from demeanor.data.errors import InputError
+from demeanor.data.texts import spoken
 from demeanor.data.utterances import make_table
 
 COLUMNS = {
@@ -58,12 +60,15 @@ class MeldReader(Reader):
         problems: list[str] = []
         rows: list[dict[str, Any]] = []
         repaired = 0
+        notes: list[Finding] = []
         for split, name in FILES.items():
             try:
-                table = read_table(root / name, COLUMNS)
+                place = require_inside(root / name, root, settings.follow_links)
+                table = read_table(place, COLUMNS, settings.language)
             except InputError as error:
                 problems += [f"{name}: {problem}" for problem in error.problems]
                 continue
+            notes += table.findings
             missing = missing_columns(table.rows.columns, COLUMNS)
             if missing:
                 problems += [f"{name}: {problem}" for problem in missing]
@@ -73,7 +78,7 @@ class MeldReader(Reader):
             repaired += changed
         if problems:
             raise InputError(str(root), problems, "The three csv files of MELD's release belong into this folder.")
-        findings = []
+        rows, findings, unclear = _settled(rows, notes)
         if repaired:
             findings.append(
                 Finding("repaired_text", "note", "transcripts with remains of Windows-1252 were repaired", repaired)
@@ -81,13 +86,28 @@ class MeldReader(Reader):
         if not any(row["media"] for row in rows):
             findings.append(Finding("no_media", "note", "there are no clips: text alone can be used", len(rows)))
         utterances = make_table(rows, str(root))
-        return Corpus(settings.name, utterances, root, card_for("meld"), findings=tuple(findings))
+        return Corpus(settings.name, utterances, root, card_for("meld"), findings=tuple(findings), set_aside=unclear)
+
+
+def _settled(
+    rows: list[dict[str, Any]], notes: list[Finding]
+) -> tuple[list[dict[str, Any]], list[Finding], dict[str, str]]:
+    """The rows with their recordings as paths, findings, and utterance -> why its recording cannot be told."""
+    found: dict[str, Recording] = {row["utterance_id"]: row["media"] for row in rows}
+    unclear = unsettled(found)
+    apart = any(one.sound for one in found.values())
+    kept = [
+        row | {"media": row["media"].media} | ({"audio": row["media"].sound} if apart else {})
+        for row in rows
+        if row["utterance_id"] not in unclear
+    ]
+    return kept, [*notes, *recording_findings(found, unclear)], unclear
 
 
 def _rows(
     rows: pd.DataFrame, line: pd.Series, split: str, root: Path, settings: MeldSettings, problems: list[str]
 ) -> tuple[list[dict[str, Any]], int]:
-    """Utterances of one file, and how many transcripts were repaired."""
+    """Utterances of one file, `media` still a Recording, and how many transcripts were repaired."""
     name = FILES[split]
     dialogue, turn = numbers(rows["Dialogue_ID"]), numbers(rows["Utterance_ID"])
     emotion, sentiment = rows["Emotion"].str.strip().str.lower(), rows["Sentiment"].str.strip().str.lower()
@@ -98,7 +118,10 @@ def _rows(
         ),
         (~emotion.isin(EMOTIONS), "an emotion that is none of the seven"),
         (~sentiment.isin(SENTIMENTS), "a sentiment that is none of the three"),
-        (rows.duplicated(["Dialogue_ID", "Utterance_ID"]), "a dialogue and utterance that stand once more"),
+        (
+            pd.DataFrame({"dialogue": dialogue, "turn": turn}).duplicated(),
+            "a dialogue and utterance that stand once more",
+        ),
     ):
         if wrong.any():
             problems.append(f"{name}: {what} in {listed(line[wrong])}")
@@ -112,14 +135,16 @@ def _rows(
     found = []
     for n in rows.index:
         key = f"dia{int(dialogue[n])}_utt{int(turn[n])}"
-        media = None
+        recording = Recording()
         if folder is not None:
-            media = finder.find(folder, [key]) or f"{folder}/{key}.mp4"
+            recording = finder.find(folder, [key])
+            if not recording.media and not recording.ambiguous:
+                recording = Recording(media=f"{folder}/{key}.mp4")
         found.append({
             "utterance_id": f"{split}_{key}", "corpus": settings.name, "split": split,
             "dialogue": f"{split}_dia{int(dialogue[n])}", "turn": int(order[n]),
-            "speaker": repair_text(rows["Speaker"][n].strip()) or None, "start": 0.0, "text": text[n].strip() or None,
-            "language": settings.language, "media": media, "emotion": emotion[n], "polarity": sentiment[n],
+            "speaker": repair_text(rows["Speaker"][n].strip()) or None, "start": 0.0, "text": spoken(text[n]),
+            "language": settings.language, "media": recording, "emotion": emotion[n], "polarity": sentiment[n],
         })  # fmt: skip
     return found, changed
 

@@ -18,9 +18,11 @@ from demeanor.corpora.base import Corpus, Finding, Reader, ReaderSettings, requi
 from demeanor.corpora.cards import card_for
 from demeanor.corpora.imported import StreamFolder, to_float32
 from demeanor.corpora.label_csv import clip_order
+from demeanor.corpora.recordings import require_inside
 from demeanor.corpora.tables import missing_columns, numbers, read_table
 from demeanor.data.errors import InputError
 from demeanor.data.provenance import Provenance
+from demeanor.data.texts import spoken
 from demeanor.data.utterances import make_table
 
 COLUMNS = {
@@ -51,7 +53,7 @@ class MosiUtterancesReader(Reader):
 
     def read(self, settings: MosiUtterancesSettings, output: Path) -> Corpus:
         root = require_path(settings.path, "folder")
-        table = read_table(root / "mosi_utt.csv", COLUMNS)
+        table = read_table(require_inside(root / "mosi_utt.csv", root, settings.follow_links), COLUMNS)
         problems = missing_columns(table.rows.columns, COLUMNS)
         if problems:
             raise InputError(str(root / "mosi_utt.csv"), problems)
@@ -63,7 +65,7 @@ class MosiUtterancesReader(Reader):
             raise InputError(str(root / "mosi_utt.csv"), [f"'{value}' is no split or polarity" for value in unknown])
         utterances = pd.DataFrame({
             "utterance_id": rows["id"], "corpus": settings.name, "split": rows["split_bclstm"],
-            "dialogue": rows["video_id"], "text": rows["text"].where(rows["text"] != ""),
+            "dialogue": rows["video_id"], "text": rows["text"].map(spoken),
             # A speaker talks to a camera: the recording is the person.
             "speaker": rows["video_id"], "language": settings.language,
             "sentiment": label, "polarity": rows["label_bin"].map(POLARITY),

@@ -1,20 +1,23 @@
-"""Paths that come out of files: they may not lead out of the corpus folder."""
+"""Paths that come out of files: they may not lead out of the corpus folder, and they find what is meant by them."""
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".mpg", ".mpeg", ".m4v", ".flv")
-AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".ogg", ".opus", ".aac")
-MEDIA_SUFFIXES = VIDEO_SUFFIXES + AUDIO_SUFFIXES
+from demeanor.data.names import AUDIO_SUFFIXES, MEDIA_SUFFIXES, VIDEO_SUFFIXES, Index, leads_out, normal_form
+
+__all__ = ["AUDIO_SUFFIXES", "MEDIA_SUFFIXES", "VIDEO_SUFFIXES", "MediaFolder", "Recording", "leads_out"]
 
 
 def why_unsafe(relative: str) -> str | None:
     """Why a path from a manifest, table or archive is refused; None if it stays inside its folder.
 
-    The check is on the text alone, for both kinds of separators, so that it holds on every system. A folder that is
-    itself a symbolic link, put there by the owner of the corpus, is allowed.
+    The check is on the text alone, for both kinds of separators, so that it holds on every system. Whether a link on
+    the disk leads out is looked at where files are read.
     """
     if not relative or not relative.strip():
         return "is empty"
@@ -43,38 +46,158 @@ def as_identifier(text: str) -> str:
     return re.sub(r"[\s/\\]+", "_", text.strip())
 
 
-class MediaFolder:
-    """Finds recordings by their stem, whatever the suffix; each folder is listed once, not probed per clip.
+def with_slashes(path: str) -> str:
+    """A path as Windows writes it, with the separators that every system reads."""
+    return path.strip().replace("\\", "/")
 
-    Of several files with one stem the video wins over the audio; `X-edited.mp4`, which MMML's preparation writes
-    beside a damaged `X.mp4`, wins over it (MMML, section 2.1 of the system's specification).
+
+@dataclass(frozen=True)
+class Recording:
+    """What was found for one utterance, as paths relative to the corpus folder.
+
+    media      the recording; None where there is none
+    sound      a file of the same name with sound alone, which takes the place of the video's
+    unused     other files of the same name
+    ambiguous  files of which each might be meant; then `media` is None
+    """
+
+    media: str | None = None
+    sound: str | None = None
+    unused: tuple[str, ...] = ()
+    ambiguous: tuple[str, ...] = ()
+
+
+class MediaFolder:
+    """Finds recordings by what tables call them, whatever the suffix; each folder is listed once, not probed per clip.
+
+    A name that is there is taken; else files of the same normal form (demeanor.data.names), if they all have one stem.
+    Of several files with one stem the picture comes from the video and the sound from the audio file;
+    `X-edited.mp4`, which MMML's preparation writes beside a damaged `X.mp4`, wins over it (MMML, section 2.1 of the
+    system's specification).
     """
 
     def __init__(self, root: Path):
         self.root = root
-        self._listed: dict[str, dict[str, str]] = {}
+        self._listed: dict[str, tuple[list[str], list[str]]] = {}
+        self._folders: dict[str, Index] = {}
+        self._stems: dict[str, tuple[Index, dict[str, list[str]]]] = {}
+        self._hints = 0
 
-    def find(self, folder: str, stems: list[str]) -> str | None:
-        """Path relative to the root of the first stem that has a recording in `folder`; None if none has."""
-        names = self._names(folder)
-        for stem in stems:
-            if stem in names:
-                return f"{folder}/{names[stem]}" if folder else names[stem]
-        return None
+    def find(self, folder: str, stems: Sequence[str]) -> Recording:
+        """The recording in `folder` of the first of `stems` that has one."""
+        places = self.folder(folder)
+        if len(places) > 1:
+            return Recording(ambiguous=tuple(places))
+        for stem in stems if places else ():
+            index, files = self._recordings(places[0])
+            found = index.matching(stem)
+            if len(found) > 1:
+                return Recording(ambiguous=tuple(_joined(places[0], files[name][0]) for name in found))
+            if found:
+                return self._chosen(places[0], files[found[0]])
+        return Recording()
 
-    def _names(self, folder: str) -> dict[str, str]:
+    def all(self, folder: str) -> dict[str, Recording]:
+        """Every recording in `folder` by its stem."""
+        return {stem: self._chosen(folder, names) for stem, names in self._recordings(folder)[1].items()}
+
+    def beside(self, folder: str, stem: str, suffix: str) -> list[str]:
+        """Files in `folder` with `suffix`, in any case, that belong to a recording called `stem`."""
+        names = {name[: -len(suffix)]: name for name in self._names(folder)[0] if name.lower().endswith(suffix)}
+        return [names[found] for found in Index(names).matching(stem)]
+
+    def file(self, path: str) -> Recording:
+        """The file that a manifest's `path` (with slashes) means: itself, or the one of the same normal form.
+
+        A path without a suffix, or whose file is not there, finds a recording of another suffix as well only where
+        it has none of its own.
+        """
+        if (self.root / path).is_file():
+            return Recording(media=path)
+        parent, _, name = path.rpartition("/")
+        places = self.folder(parent)
+        if len(places) != 1:
+            return Recording(ambiguous=tuple(places))
+        if PurePosixPath(name).suffix.lower() not in MEDIA_SUFFIXES:
+            return self.find(parent, [name])
+        found = Index(self._names(places[0])[0]).matching(name)
+        if len(found) > 1:
+            return Recording(ambiguous=tuple(_joined(places[0], one) for one in found))
+        return Recording(media=_joined(places[0], found[0])) if found else Recording()
+
+    def folder(self, folder: str) -> list[str]:
+        """Folders that `folder` means, each part by its normal form; usually one."""
+        found = [""]
+        for part in PurePosixPath(folder).parts:
+            found = [
+                _joined(place, name) for place in found for name in self._subfolders(place).matching(part)
+            ]  # fmt: skip
+        return found
+
+    def hint(self, path: str, taken: Set[str] = frozenset()) -> str:
+        """What lies where `path` was looked for: ' (1.foo lies there and is not looked at)', or nothing.
+
+        Files that are another utterance's (`taken`, relative to the root) are not what was meant.
+        """
+        self._hints += 1
+        parent, _, name = path.rpartition("/")
+        places = self.folder(parent)
+        if len(places) != 1 or self._hints > 200:  # the nearest name costs time, and nobody reads the thousandth
+            return "" if places else f" (there is no folder {parent})"
+        files = [name for name in self._names(places[0])[0] if _joined(places[0], name) not in taken]
+        stem = normal_form(PurePosixPath(name).stem)
+        same = [file for file in files if normal_form(PurePosixPath(file).stem) == stem]
+        if same:
+            known = PurePosixPath(same[0]).suffix.lower() in MEDIA_SUFFIXES
+            return f" ({same[0]} lies there{'' if known else ' and is not looked at'})"
+        close = difflib.get_close_matches(name, files[:2000], n=1)
+        return f" (nearest is {close[0]})" if close else ""
+
+    def _chosen(self, folder: str, names: Sequence[str]) -> Recording:
+        videos = [name for name in names if PurePosixPath(name).suffix.lower() in VIDEO_SUFFIXES]
+        sounds = [name for name in names if name not in videos]
+        media, sound = (videos[0], sounds[0] if sounds else None) if videos else (sounds[0], None)
+        # A file that was repaired stands for the one beside it.
+        unused = [name for name in names if name not in (media, sound) and not _edited(media)]
+        return Recording(
+            _joined(folder, media), _joined(folder, sound) if sound else None,
+            tuple(_joined(folder, name) for name in unused),
+        )  # fmt: skip
+
+    def _recordings(self, folder: str) -> tuple[Index, dict[str, list[str]]]:
+        """Stems, and the files of each, the one to take first."""
+        if folder not in self._stems:
+            files: dict[str, list[str]] = {}
+            for name in self._names(folder)[0]:
+                # macOS leaves "._name" files with the attributes of "name" in archives; they are not recordings.
+                if PurePosixPath(name).suffix.lower() in MEDIA_SUFFIXES and not name.startswith("._"):
+                    files.setdefault(PurePosixPath(name).stem.removesuffix("-edited"), []).append(name)
+            for names in files.values():
+                names.sort(
+                    key=lambda name: (MEDIA_SUFFIXES.index(PurePosixPath(name).suffix.lower()), not _edited(name))
+                )
+            self._stems[folder] = Index(files), files
+        return self._stems[folder]
+
+    def _subfolders(self, folder: str) -> Index:
+        if folder not in self._folders:
+            self._folders[folder] = Index(self._names(folder)[1])
+        return self._folders[folder]
+
+    def _names(self, folder: str) -> tuple[list[str], list[str]]:
+        """Names of the files and of the folders in `folder`, in order."""
         if folder not in self._listed:
             place = self.root / folder
-            found: dict[str, tuple[int, str]] = {}
-            for path in sorted(place.iterdir()) if place.is_dir() else []:
-                suffix = path.suffix.lower()
-                # macOS leaves "._name" files with the attributes of "name" in archives; they are not recordings.
-                if suffix not in MEDIA_SUFFIXES or path.name.startswith("._"):
-                    continue
-                edited = path.stem.endswith("-edited")
-                stem = path.stem.removesuffix("-edited")
-                rank = MEDIA_SUFFIXES.index(suffix) * 2 - edited
-                if stem not in found or rank < found[stem][0]:
-                    found[stem] = (rank, path.name)
-            self._listed[folder] = {stem: name for stem, (_, name) in found.items()}
+            entries = sorted(place.iterdir()) if place.is_dir() else []
+            folders = [entry.name for entry in entries if entry.is_dir()]
+            known = set(folders)
+            self._listed[folder] = ([entry.name for entry in entries if entry.name not in known], folders)
         return self._listed[folder]
+
+
+def _edited(name: str) -> bool:
+    return PurePosixPath(name).stem.endswith("-edited")
+
+
+def _joined(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name

@@ -1,7 +1,8 @@
-"""RAVDESS speech: acted sentences of two wordings, eight emotions, no dialogue; audio alone.
+"""RAVDESS speech: acted sentences of two wordings, eight emotions, no dialogue; audio alone, or with the film.
 
 A folder of `Actor_NN/<seven numbers>.wav` (or flac), with or without a `manifest.csv`. The numbers of a file name are
-modality, channel, emotion, intensity, statement, repetition and actor.
+modality, channel, emotion, intensity, statement, repetition and actor. The release has each performance up to three
+times, as sound and picture (01), picture (02) and sound (03): that is one utterance here.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from pydantic import Field
 
 from demeanor.corpora.base import Corpus, Finding, Reader, ReaderSettings, require_path
 from demeanor.corpora.cards import card_for
-from demeanor.corpora.paths import AUDIO_SUFFIXES, VIDEO_SUFFIXES, why_unsafe
+from demeanor.corpora.paths import MEDIA_SUFFIXES, why_unsafe, with_slashes
+from demeanor.corpora.recordings import require_inside
 from demeanor.corpora.tables import listed, missing_columns, read_table
 from demeanor.data.errors import InputError
+from demeanor.data.texts import spoken
 from demeanor.data.utterances import make_table
 
 EMOTIONS = ("neutral", "calm", "happiness", "sadness", "anger", "fear", "disgust", "surprise")
@@ -60,7 +63,12 @@ class RavdessReader(Reader):
     def read(self, settings: RavdessSettings, output: Path) -> Corpus:
         root = require_path(settings.path, "folder")
         manifest = root / "manifest.csv"
-        rows = _from_manifest(manifest, root) if manifest.is_file() else _from_names(root)
+        notes: tuple[Finding, ...] = ()
+        if manifest.is_file():
+            rows, notes = _from_manifest(require_inside(manifest, root, settings.follow_links), settings.language)
+        else:
+            rows = _from_names(root)
+        rows, repeated = one_each(rows)
         speakers = sorted({row["speaker"] for row in rows})
         count = settings.held_out or 2 * max(1, round(len(speakers) / 12))
         if len(speakers) < 3 or 2 * count >= len(speakers):
@@ -71,20 +79,51 @@ class RavdessReader(Reader):
         table = make_table([row | common | {"split": place[row["speaker"]]} for row in rows], str(root))
         found = table["speaker"].value_counts()
         short = [f"{name}: {number}" for name, number in found.items() if number != 60]
-        findings = [] if not short else [
-            Finding("expected_counts", "warning", "actors with another number of recordings than 60", len(short),
-                    tuple(short[:3]))
-        ]  # fmt: skip
+        findings = [*notes, *repeated]
+        if short:
+            message = "actors with another number of recordings than 60"
+            findings.append(Finding("expected_counts", "warning", message, len(short), tuple(short[:3])))
         return Corpus(settings.name, table, root, card_for("ravdess"), findings=tuple(findings))
 
 
-def _from_manifest(path: Path, root: Path) -> list[dict[str, Any]]:
-    table = read_table(path, COLUMNS)
+def one_each(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[Finding]]:
+    """One row per performance: sound and picture where a file has both, else the film with the sound apart."""
+    performances: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        match = NAME.fullmatch(row["utterance_id"])
+        performances.setdefault(row["utterance_id"][3:] if match else row["media"], []).append(row)
+    kept: list[dict[str, Any]] = []
+    for members in performances.values():
+        # Of several files of one kind (wav and flac, or two folders) the first.
+        kinds = {row["utterance_id"][:2]: row for row in reversed(members)}
+        both, film, sound = (kinds.get(kind) for kind in ("01", "02", "03"))
+        if both is None and film is not None and sound is not None:
+            kept.append(film | {"audio": sound["media"]})
+        else:
+            kept.append(both or film or sound or members[0])
+    if any("audio" in row for row in kept):
+        kept = [{"audio": None} | row for row in kept]
+    several = [
+        row["utterance_id"] for row, members in zip(kept, performances.values(), strict=True) if len(members) > 1
+    ]
+    if not several:
+        return kept, []
+    finding = Finding(
+        "several_files", "note", f"performances that lie there more than once ({len(rows)} files)", len(several),
+        tuple(several[:3]),
+        "Each is one utterance: the file with sound and picture, else the film with the sound apart.",
+    )  # fmt: skip
+    return kept, [finding]
+
+
+def _from_manifest(path: Path, language: str) -> tuple[list[dict[str, Any]], tuple[Finding, ...]]:
+    table = read_table(path, COLUMNS, language)
     rows = table.rows
     problems = missing_columns(rows.columns, COLUMNS)
     if problems:
         raise InputError(str(path), problems)
     emotion = rows["emotion"].str.strip().str.lower().replace(SPELLINGS)
+    rows["path"] = rows["path"].map(with_slashes)
     unsafe = rows["path"].map(why_unsafe)
     for wrong, what in (
         (~emotion.isin(EMOTIONS), "an emotion that is none of the eight"),
@@ -102,17 +141,18 @@ def _from_manifest(path: Path, root: Path) -> list[dict[str, Any]]:
         found.append({
             "utterance_id": name, "dialogue": name, "speaker": f"Actor_{int(row['speaker']):02d}"
             if row["speaker"].strip().isdecimal() else row["speaker"].strip(),
-            "text": row.get("text") or None, "media": row["path"], "emotion": emotion.iloc[n],
+            "text": spoken(row.get("text")), "media": row["path"], "emotion": emotion.iloc[n],
             **{key: row[key] for key in ("intensity", "gender") if row.get(key)},
         })  # fmt: skip
-    return found
+    return found, table.findings
 
 
 def _from_names(root: Path) -> list[dict[str, Any]]:
     found = []
-    for path in sorted(root.glob("Actor_*/*")):
+    # The release's archives unpack to Actor_NN, or to one folder per archive with Actor_NN inside.
+    for path in sorted([*root.glob("Actor_*/*"), *root.glob("*Speech*/Actor_*/*")]):
         match = NAME.fullmatch(path.stem)
-        if match is None or path.suffix.lower() not in AUDIO_SUFFIXES + VIDEO_SUFFIXES:
+        if match is None or path.suffix.lower() not in MEDIA_SUFFIXES:
             continue
         _, channel, emotion, intensity, statement, _, actor = match.groups()
         if channel != "01":  # sung, not spoken

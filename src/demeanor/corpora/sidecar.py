@@ -22,9 +22,11 @@ import pandas as pd
 
 from demeanor.corpora.paths import as_identifier
 from demeanor.data.errors import InputError
+from demeanor.data.names import Index
 from demeanor.data.provenance import Provenance
 from demeanor.data.ragged import Ragged
 from demeanor.data.stream import Stream
+from demeanor.data.texts import read_text
 
 COLUMNS = ("speaker", "turn", "emotion", "dialogue", "start", "end")
 CELLS = 3
@@ -46,19 +48,21 @@ def read_sidecar(path: Path, clips: pd.DataFrame, corpus: str) -> Sidecar:
     if not path.exists():
         return Sidecar()
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (UnicodeError, ValueError) as error:
+        content = json.loads(read_text(path).content)
+    except (ValueError, RecursionError) as error:
         raise InputError(str(path), [f"not readable as JSON ({error})"]) from None
     entries: dict[str, dict[str, Any]] = {}
     words: dict[str, np.ndarray] = {}
     problems: list[str] = []
-    known = set(clips["utterance_id"])
+    known = Index(clips["utterance_id"])
     for name, entry in _entries(content):
         if not isinstance(entry, dict):
             problems.append(f"'{name}': expected an object, found {type(entry).__name__}")
             continue
-        if name not in known:
+        meant = known.matching(name)
+        if len(meant) != 1:
             continue
+        name = meant[0]  # noqa: PLW2901 - by the table's spelling from here on
         entries[name] = {key: entry[key] for key in COLUMNS if entry.get(key) is not None}
         if "words" in entry:
             times, problem = _times(entry["words"])
@@ -67,8 +71,8 @@ def read_sidecar(path: Path, clips: pd.DataFrame, corpus: str) -> Sidecar:
             else:
                 words[name] = times
     turns = sum("turn" in entry for entry in entries.values())
-    if 0 < turns < len(known):
-        problems.append(f"a turn is given for {turns} of {len(known)} utterances: give it for all or for none")
+    if 0 < turns < len(known.names):
+        problems.append(f"a turn is given for {turns} of {len(known.names)} utterances: give it for all or for none")
     if problems:
         raise InputError(str(path), problems)
     return Sidecar(entries, words)

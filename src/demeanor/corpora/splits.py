@@ -6,6 +6,7 @@ the training set. There is no such option.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,10 @@ from pydantic import Field, model_validator
 
 from demeanor.corpora.base import require_path
 from demeanor.data.errors import InputError, nearest
-from demeanor.data.files import read_json, sha256_of, write_json
+from demeanor.data.files import sha256_of, write_json
+from demeanor.data.places import ProjectPath
 from demeanor.data.settings import Settings
+from demeanor.data.texts import read_text
 from demeanor.data.utterances import SPLITS, validate
 
 FORMAT = "demeanor.split"
@@ -74,13 +77,13 @@ class Split:
         """Read a split, and refuse one whose ids no longer fit its hash, or that names an id twice."""
         path = require_path(Path(path), "file")
         try:
-            content = read_json(path)
+            content = json.loads(read_text(path).content)
             if content.get("format") != FORMAT:
                 raise ValueError(f"its format is not {FORMAT}")
             parts = {part: tuple(map(str, content["parts"].get(part, ()))) for part in SPLITS}
             split = cls(str(content["name"]), parts, content.get("made_by", {}))
             told = content["sha256"]
-        except (UnicodeError, ValueError, KeyError, AttributeError, TypeError) as error:
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             raise InputError(str(path), [f"not a file with a split ({error})"]) from None
         ids = [name for part in parts.values() for name in part]
         problems = []
@@ -103,7 +106,7 @@ class SplitSettings(Settings):
     shares  train, valid, test of "random"; for the other schemes the second is the share of train that becomes valid
     """
 
-    file: Path | None = None
+    file: ProjectPath | None = None
     scheme: Literal["random", "hold_out", "k_fold", "leave_one_out"] = "hold_out"
     by: str = "dialogue"
     shares: tuple[float, float, float] = (0.7, 0.1, 0.2)

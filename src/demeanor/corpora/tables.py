@@ -2,101 +2,58 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from demeanor.corpora.base import Finding, require_path
-from demeanor.data.errors import InputError, nearest
-
-SEPARATORS = (",", ";", "\t", "|")
+from demeanor.data.delimited import read_delimited
+from demeanor.data.errors import nearest
+from demeanor.data.texts import Text
 
 
 @dataclass(frozen=True)
 class Table:
     """A table of strings as it stands in the file.
 
-    rows      one row per record, every cell a string, empty where the cell is
-    numbers   the row of each record as a spreadsheet counts it: the header is row 1
+    rows      one row per record, every cell a string, empty where the cell is; "NA", "None" and "null" are words
+    numbers   the row of each record as a spreadsheet counts it: the first row of the file is 1, empty ones count
     findings  what was unusual about the file
     """
 
     rows: pd.DataFrame
+    numbers: pd.Series
     separator: str
     findings: tuple[Finding, ...]
 
-    @property
-    def numbers(self) -> pd.Series:
-        return pd.Series(range(2, len(self.rows) + 2), index=self.rows.index)
 
-
-def read_table(path: Path, known: Iterable[str] = (), encodings: Sequence[str] = ("cp1252",)) -> Table:
+def read_table(path: Path, known: Iterable[str] = (), language: str = "en") -> Table:
     """Read a csv, tsv or the like; the separator is the one that makes most `known` names out of the header.
 
-    Raises InputError for a file that is missing, empty, not text, or whose rows have more cells than its header.
+    `language` of the texts tells which encoding is likely where they are not Unicode. Raises InputError for a file that
+    is missing, empty, too large, not text, or whose rows have more cells than its header.
     """
-    text, findings = decode(require_path(path, "file"), encodings)
-    if not text.strip():
-        raise InputError(str(path), ["the file is empty"])
-    header = text.lstrip("\n").split("\n", 1)[0].rstrip("\r")
-    separator = sniff(header, known)
-    csv.field_size_limit(1 << 24)
-    try:
-        records = [row for row in csv.reader(io.StringIO(text.lstrip("\n"), newline=""), delimiter=separator) if row]
-    except csv.Error as error:
-        raise InputError(str(path), [f"not a readable table ({error})"]) from None
-    names = [name.strip() for name in records[0]]
-    problems = [f"column '{name}' appears twice" for name in sorted({n for n in names if n and names.count(n) > 1})]
-    wide = [n for n, record in enumerate(records[1:], start=2) if len(record) > len(names)]
-    if wide:
-        problems.append(
-            f"{len(wide)} rows have more cells than the header, the first is row {wide[0]}: "
-            "a text with separators must stand in double quotes"
-        )
-    if problems:
-        raise InputError(str(path), problems)
-    padded = [record + [""] * (len(names) - len(record)) for record in records[1:]]
-    rows = pd.DataFrame(padded, columns=names, dtype=object)
-    return Table(rows, separator, findings)
-
-
-def decode(path: Path, encodings: Sequence[str]) -> tuple[str, tuple[Finding, ...]]:
-    """The text of a file: UTF-8 (with or without mark), UTF-16 with mark, else the first of `encodings` that fits."""
-    content = path.read_bytes()
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        candidates: tuple[str, ...] = ("utf-16",)
-    else:
-        candidates = ("utf-8-sig", *encodings)
-    if b"\0" in content[:4096] and candidates != ("utf-16",):
-        raise InputError(str(path), ["this is not a text file"])
-    for encoding in candidates:
-        try:
-            text = content.decode(encoding)
-        except UnicodeError:
-            continue
-        text = text.replace("\r\n", "\n").replace("\r", "\n")
-        if encoding == candidates[0]:
-            return text, ()
-        return text, (
-            Finding("encoding", "note", f"{path.name} is not UTF-8; it was read as {encoding}",
-                    advice="Look at a few transcripts; save the table as UTF-8 if they look wrong."),
+    found = read_delimited(require_path(path, "file"), known, language)
+    rows = pd.DataFrame(found.records, columns=found.names, dtype=object)
+    findings = encoding_findings(path.name, found.text)
+    if found.unnamed:
+        findings.append(
+            Finding("unnamed_columns", "note", f"columns of {path.name} that have no name", found.unnamed,
+                    advice="They are not read; give them a name if they should be.")
         )  # fmt: skip
-    raise InputError(str(path), [f"the text is in none of {', '.join(candidates)}"], "Save the table as UTF-8.")
+    return Table(rows, pd.Series(found.numbers, index=rows.index, dtype="int64"), found.separator, tuple(findings))
 
 
-def sniff(header: str, known: Iterable[str]) -> str:
-    """The separator under which the header has most known names, then most cells."""
-    known = set(known)
-
-    def score(separator: str) -> tuple[int, int]:
-        cells = [cell.strip() for cell in next(csv.reader([header], delimiter=separator), [])]
-        return len(known & set(cells)), len(cells)
-
-    return max(SEPARATORS, key=score)
+def encoding_findings(name: str, text: Text) -> list[Finding]:
+    """A note where the encoding of a file had to be guessed."""
+    if not text.guessed:
+        return []
+    return [
+        Finding("encoding", "note", f"{name} is not UTF-8; it was read as {text.encoding}",
+                advice="Look at a few transcripts; save the table as UTF-8 if they look wrong."),
+    ]  # fmt: skip
 
 
 def missing_columns(table: Iterable[str], wanted: Mapping[str, str]) -> list[str]:
@@ -111,7 +68,8 @@ def missing_columns(table: Iterable[str], wanted: Mapping[str, str]) -> list[str
 
 def numbers(column: pd.Series, separator: str = ",") -> pd.Series:
     """Strings to float, NaN where the cell is empty or no number; a decimal comma is read in `;` and tab tables."""
-    text = column.astype(str).str.strip()
+    # A spreadsheet's true minus sign is one.
+    text = column.astype(str).str.strip().str.replace("\u2212", "-", regex=False)
     if separator != ",":
         text = text.str.replace(r"^([+-]?\d+),(\d+)$", r"\1.\2", regex=True)
     return pd.to_numeric(text.where(text != ""), errors="coerce").astype(float)

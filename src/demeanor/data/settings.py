@@ -11,10 +11,13 @@ class Settings(BaseModel):
     """Base of all parameter classes.
 
     Kedro validates parameters against the type at a node's signature before the first node runs, so a
-    misspelt or impossible value fails within seconds instead of after the features are made.
+    misspelt or impossible value fails within seconds instead of after the features are made. A number where a name is
+    meant is its text: YAML and `--params` make a number of the corpus called 2024.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=False, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, arbitrary_types_allowed=False, protected_namespaces=(), coerce_numbers_to_str=True
+    )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values only, ready for JSON and for MLflow."""

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from demeanor.data.errors import InputError
+from demeanor.data.texts import has_content
 
 if TYPE_CHECKING:
     import pandera.pandas as pa
@@ -28,6 +29,7 @@ COLUMNS: dict[str, str] = {
     "text": "transcript; missing where there is none",
     "language": "ISO 639-1 code",
     "media": "path of the recording relative to the corpus folder; missing where there is none",
+    "audio": "path of a recording whose sound takes the place of that of `media`; the column may be missing",
 }
 #: Numeric label columns by modality of the annotation (MMSA's label, label_T, label_A, label_V).
 SENTIMENT_COLUMNS = {
@@ -56,6 +58,7 @@ def schema() -> pa.DataFrameSchema:
             "text": pa.Column(str, nullable=True, **text),
             "language": pa.Column(str, **text),
             "media": pa.Column(str, nullable=True, **text),
+            "audio": pa.Column(str, nullable=True, required=False, **text),
         },
         strict=False,
         unique=["dialogue", "turn"],
@@ -107,4 +110,4 @@ def make_table(rows: list[dict[str, Any]], where: str = "utterances") -> pd.Data
 
 def has_text(table: pd.DataFrame) -> pd.Series:
     """True where there is a transcript with at least one visible character."""
-    return table["text"].fillna("").str.strip().ne("")
+    return table["text"].map(has_content).astype(bool)

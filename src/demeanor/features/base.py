@@ -17,6 +17,7 @@ from demeanor.data.files import sha256_of, sha256_of_file
 from demeanor.data.provenance import Provenance
 from demeanor.data.ragged import Ragged
 from demeanor.data.settings import Settings
+from demeanor.data.texts import has_content
 
 #: Samples per second of every waveform inside Demeanor.
 SAMPLE_RATE = 16_000
@@ -50,6 +51,7 @@ class Clip:
     text       transcript, None where there is none
     words      times of `text.split()`, None where unknown
     media      path or content of a recording; the utterance is its seconds `start` to `end` (None: to its end)
+    sound      path of a recording whose sound takes the place of that of `media`, over the same seconds
     recorded   [T] int16 or float samples at 16 kHz, used instead of the audio of `media`
     stored     file of the stream `audio.waveform`, which holds the samples under `utterance_id`
     alignment  where word times came from: corpus, ctc, uniform
@@ -68,11 +70,12 @@ class Clip:
     alignment: str = ""
     dialogue: tuple[str | None, ...] = field(default=(), repr=False)
     turn: int = 0
+    sound: Path | None = None
 
     @property
     def spoken(self) -> str | None:
         """The transcript, or None where it has no visible character."""
-        return self.text if isinstance(self.text, str) and self.text.strip() else None
+        return self.text if has_content(self.text) else None
 
     @cached_property
     def waveform(self) -> Float32[np.ndarray, " samples"] | None:
@@ -100,11 +103,12 @@ class Clip:
             return to_int16(self.recorded.reshape(-1))
         if self.stored is not None:
             return np.asarray(_stored(str(self.stored), self.stored.stat().st_mtime_ns)[self.utterance_id]).reshape(-1)
-        if self.media is None:
+        source = self.media if self.sound is None else self.sound
+        if source is None:
             return None
         from demeanor.features.sound import decode_audio
 
-        samples = decode_audio(self.media, self.start, self.end, SAMPLE_RATE)
+        samples = decode_audio(source, self.start, self.end, SAMPLE_RATE)
         return None if samples is None else to_int16(samples)
 
     def frames(self, rate: float | None = None, longest_side: int | None = None) -> Iterator[tuple[float, np.ndarray]]:
@@ -139,24 +143,24 @@ class Clip:
         if "audio" in reads and (self.recorded is not None or self.stored is not None):
             parts += ["samples", _digest(np.ascontiguousarray(self._samples()))]
         elif "audio" in reads:
-            parts += ["audio", *self._media_content()]
+            parts += ["audio", *self._content_of(self.media if self.sound is None else self.sound)]
         if "video" in reads:
-            parts += ["video", *self._media_content()]
+            parts += ["video", *self._content_of(self.media)]
         return sha256_of(parts)
 
-    def _media_content(self) -> list[Any]:
-        if self.media is None:
+    def _content_of(self, recording: Path | bytes | None) -> list[Any]:
+        if recording is None:
             return [None]
-        if isinstance(self.media, bytes):
-            return [_digest(self.media), self.start, self.end, DECODING]
+        if isinstance(recording, bytes):
+            return [_digest(recording), self.start, self.end, DECODING]
         try:
-            if not self.media.is_file():
-                return ["missing", str(self.media)]
-            status = self.media.stat()
-            digest = _file_digest(str(self.media), status.st_size, status.st_mtime_ns)
+            if not recording.is_file():
+                return ["missing", str(recording)]
+            status = recording.stat()
+            digest = _file_digest(str(recording), status.st_size, status.st_mtime_ns)
         except OSError as error:
             # This clip is set aside when it is opened; the others have nothing to do with it.
-            return ["unreadable", error.errno, str(self.media)]
+            return ["unreadable", error.errno, str(recording)]
         return [digest, self.start, self.end, DECODING]
 
 

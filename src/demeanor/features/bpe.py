@@ -15,6 +15,7 @@ from pydantic import Field
 
 from demeanor.data.errors import InputError
 from demeanor.data.files import sha256_of, sha256_of_file
+from demeanor.data.places import anchored
 from demeanor.data.settings import Settings
 from demeanor.features.base import Clip, Extractor
 from demeanor.features.speech_codes import END, FIRST, START, UNKNOWN
@@ -28,7 +29,7 @@ class ByteLevelPieces:
     def __init__(self, folder: Path | str):
         from tokenizers import ByteLevelBPETokenizer
 
-        self.folder = Path(folder)
+        self.folder = anchored(folder)
         missing = [name for name in FILES if not (self.folder / name).is_file()]
         if missing:
             raise InputError(str(folder), [f"holds no {name}" for name in missing])

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from demeanor.data.places import anchored
 from demeanor.data.stream import Stream
 from demeanor.features.base import Clip, Word
 
@@ -26,7 +27,7 @@ def clips_of(utterances: pd.DataFrame, root: Path | str, streams: Mapping[str, S
     waveform, times = streams.get(WAVEFORM), streams.get(WORD_TIMES)
     rows = utterances.to_dict(orient="records")
     dialogues = {name: _Dialogue.of(turns) for name, turns in _turns(rows).items()}
-    return [_clip(row, Path(root), waveform, times, dialogues[row["dialogue"]]) for row in rows]
+    return [_clip(row, anchored(root), waveform, times, dialogues[row["dialogue"]]) for row in rows]
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,9 @@ def _turns(rows: list[dict[Any, Any]]) -> dict[str, dict[int, str | None]]:
 
 def _clip(row: dict[Any, Any], root: Path, waveform: Stream | None, times: Stream | None, dialogue: _Dialogue) -> Clip:
     identity = row["utterance_id"]
-    text, media, end = (None if pd.isna(row[name]) else row[name] for name in ("text", "media", "end"))
+    text, media, end, sound = (
+        None if pd.isna(row.get(name)) else row[name] for name in ("text", "media", "end", "audio")
+    )
     held = waveform is not None and identity in waveform.ragged
     in_file = held and waveform is not None and waveform.path is not None
     words = _words(text, times, identity)
@@ -61,6 +64,7 @@ def _clip(row: dict[Any, Any], root: Path, waveform: Stream | None, times: Strea
         language=row["language"],
         words=words,
         media=None if media is None else root / media,
+        sound=None if sound is None else root / sound,
         start=float(row["start"]),
         end=end,
         recorded=waveform.ragged[identity] if waveform is not None and held and not in_file else None,

@@ -19,6 +19,7 @@ from jaxtyping import Float32
 
 from demeanor.data.errors import InputError
 from demeanor.data.files import read_json, sha256_of_file, write_atomically, write_json
+from demeanor.data.places import anchored
 from demeanor.data.ragged import Ragged
 from demeanor.data.settings import Settings
 from demeanor.features.base import Clip, Extractor
@@ -59,7 +60,7 @@ def cache_folder() -> Path:
 
 def load_vectors(path: Path | str) -> WordVectors:
     """The vectors of a text file, converted when first asked for. InputError where it is none."""
-    path = Path(path).expanduser()
+    path = anchored(path)
     if not path.is_file():
         raise InputError(str(path), ["there is no such file"], "Give the path of a file such as glove.840B.300d.txt.")
     status = path.stat()

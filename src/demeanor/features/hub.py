@@ -9,6 +9,7 @@ from typing import Any
 
 from demeanor.data.errors import DemeanorError
 from demeanor.data.files import sha256_of, sha256_of_file
+from demeanor.data.places import anchored, expanded
 from demeanor.features.sharing import loaded_once
 
 MINILM = "minilm"
@@ -45,10 +46,10 @@ def bundled_minilm() -> Path:
 def _place(model: str) -> tuple[str, bool]:
     if model == MINILM:
         return str(bundled_minilm()), True
-    folder = Path(model).expanduser()
+    folder = anchored(model)
     if folder.is_dir():
         return str(folder), True
-    if folder.is_absolute() or model.startswith((".", "~")):
+    if expanded(model).is_absolute() or model.startswith((".", "~")):
         raise EncoderError(f"encoder '{model}': there is no such folder")
     return model, False
 

@@ -24,6 +24,7 @@ from torch import Tensor
 from demeanor.data.device import choose_device
 from demeanor.data.errors import InputError
 from demeanor.data.files import sha256_of_file, write_atomically
+from demeanor.data.places import anchored
 from demeanor.data.settings import Settings
 from demeanor.features.base import Clip, Extractor
 from demeanor.features.sharing import loaded_once
@@ -39,7 +40,7 @@ def load_checkpoint(path: Path | str) -> VqWav2vec:
     The pickle inside a `.pt` may hold tensors, plain values and argparse.Namespace, and nothing else is ever run.
     InputError lists what is missing, misshapen or unknown.
     """
-    path = Path(path)
+    path = anchored(path)
     if not path.is_file():
         raise InputError(str(path), ["there is no such file"], "Give the path of vq-wav2vec_kmeans.pt.")
     if path.suffix == ".safetensors":
@@ -105,7 +106,7 @@ class PairDictionary:
     """dict.txt of the speech-BERT: one `g0-g1 count` a line; the id of a pair is its line number (from 0) + 4."""
 
     def __init__(self, path: Path | str):
-        self.path = Path(path)
+        self.path = anchored(path)
         if not self.path.is_file():
             raise InputError(str(path), ["there is no such file"], "Give the path of dict.txt of bert_kmeans.tar.")
         pairs = []
@@ -171,7 +172,8 @@ class SpeechCodes(Extractor):
 
     @property
     def weights_sha256(self) -> str | None:
-        return sha256_of_file(self.settings.checkpoint) if Path(self.settings.checkpoint).is_file() else None
+        path = anchored(self.settings.checkpoint)
+        return sha256_of_file(path) if path.is_file() else None
 
     @cached_property
     def model(self) -> VqWav2vec:

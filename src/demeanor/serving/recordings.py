@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 
 from demeanor.data.errors import DemeanorError, InputError, nearest
+from demeanor.data.places import anchored, expanded
+from demeanor.data.texts import has_content
 from demeanor.data.utterances import make_table
 from demeanor.features.base import SAMPLE_RATE, Clip
 from demeanor.features.sound import decode_audio
@@ -60,7 +62,7 @@ def utterances_of(table: pd.DataFrame) -> pd.DataFrame:
                 "speaker": str(row["speaker"]) if given(row["speaker"]) else None,
                 "start": float(row["start"]) if given(row["start"]) else 0.0,
                 "end": float(row["end"]) if given(row["end"]) else None,
-                "text": str(row["text"]) if given(row["text"]) else None,
+                "text": str(row["text"]) if given(row["text"]) and has_content(str(row["text"])) else None,
                 "language": str(row["language"]) if given(row["language"]) else "en",
             }
         )
@@ -109,7 +111,7 @@ def media_of(row: Any, name: str) -> Path | bytes | None:
         if isinstance(value, bytes | bytearray):
             return bytes(value)
         if given(value):
-            path = Path(str(value))
+            path = expanded(str(value))
             if not path.is_file():
                 raise DemeanorError(f"there is no file {path}")
             return path
@@ -128,5 +130,7 @@ def example_row(utterances: pd.DataFrame, root: str) -> dict[str, Any]:
     first = utterances[utterances["split"] != "test"].iloc[0]
     row: dict[str, Any] = {"text": first["text"] if isinstance(first["text"], str) else "I really like it."}
     if isinstance(first["media"], str):
-        row["video"] = str((Path(root) / first["media"]).resolve())
+        row["video"] = str((anchored(root) / first["media"]).resolve())
+    if isinstance(first.get("audio"), str):
+        row["audio"] = str((anchored(root) / first["audio"]).resolve())
     return row

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pandas as pd
 
 from demeanor.data.errors import InputError
 from demeanor.data.files import read_json
+from demeanor.data.places import anchored
 from demeanor.data.settings import Settings
 from demeanor.data.task import Task
 
@@ -32,9 +31,10 @@ def ceiling_of(settings: EvaluationSettings, task: str, all_rows: bool = True) -
     """The best achievable scores of a task, row -> metric -> value: of all subsets of modalities, or the planted."""
     if settings.ceiling is None:
         return None
-    if not Path(settings.ceiling).is_file():
+    path = anchored(settings.ceiling)
+    if not path.is_file():
         raise InputError("parameter 'evaluation.ceiling'", [f"there is no file {settings.ceiling}"], "Set it to null.")
-    found = read_json(settings.ceiling)["rows"].get(task, {})
+    found = read_json(path)["rows"].get(task, {})
     return {name: found[name] for name in found if all_rows or name == PLANTED} or None
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
 from typing import Literal
 
 import pandas as pd
 
 from demeanor.data.examples import Examples
+from demeanor.data.places import anchored
 from demeanor.data.settings import Settings
 from demeanor.data.stream import Stream
 from demeanor.features.engine import StreamRequest
@@ -51,8 +51,8 @@ def extract(
     streams, set_aside = extract_streams(
         clips_of(utterances, root, given),
         wanted,
-        Path(cache),
-        Path(folder) / modality,
+        anchored(cache),
+        anchored(folder) / modality,
         settings.workers,
         cluster=settings.cluster,
     )

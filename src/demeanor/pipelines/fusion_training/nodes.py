@@ -13,6 +13,7 @@ import pandas as pd
 from demeanor.data.bundle import Bundle
 from demeanor.data.errors import InputError, nearest
 from demeanor.data.examples import Examples
+from demeanor.data.places import anchored
 from demeanor.data.task import Task, Tasks
 from demeanor.training.settings import BranchSettings
 
@@ -49,7 +50,7 @@ def train_branch(
         with tracking.current().child(f"{branch} seed {seed}", parameters, tags) as run:
             trained = train(
                 branch, settings, task, development, seed, validation_score, run.log_metrics,
-                Path(checkpoints) / branch / f"seed_{seed}", code_revision=code_revision(Path.cwd()),
+                anchored(checkpoints) / branch / f"seed_{seed}", code_revision=code_revision(Path.cwd()),
             )  # fmt: skip
             run.log_metrics({f"best_{name}": value for name, value in trained.bundle.card.metrics.items()})
             with tempfile.TemporaryDirectory() as place:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from demeanor.corpora.base import Corpus, CorpusSettings
 from demeanor.corpora.doctor import DoctorSettings, Report, examine, require_share
 from demeanor.data.errors import InputError, MissingExtraError
 from demeanor.data.media import MediaProbe
+from demeanor.data.places import anchored, from_root
 from demeanor.data.settings import Settings
 from demeanor.data.stream import Stream
 from demeanor.features.recognition import RecognitionSettings
@@ -34,23 +36,44 @@ class SpeechRecognition(Settings):
 
 def read_corpus(settings: CorpusSettings, folder: str) -> Corpus:
     """Read what is on disk; streams that come with the corpus are written to `folder`."""
-    return settings.read(Path(folder))
+    return settings.read(anchored(folder))
 
 
 def probe_media(corpus: Corpus) -> dict[str, MediaProbe]:
     """Open every recording once: utterance id -> what was found. Corpora without media give nothing."""
+    table = corpus.utterances
+    columns = {
+        name: table.loc[table[name].notna(), ["utterance_id", name]] for name in ("media", "audio") if name in table
+    }
+    paths = {
+        name: {str(key): corpus.root / str(path) for key, path in found.itertuples(index=False)}
+        for name, found in columns.items()
+    }
+    probes = _probed(paths["media"])
+    for name, sound in _probed(paths.get("audio", {})).items():
+        probes[name] = with_sound(probes[name], sound) if name in probes else sound
+    return probes
+
+
+def _probed(paths: Mapping[str, Path]) -> dict[str, MediaProbe]:
+    """Decoding releases the interpreter's lock, so threads are enough; a block of recordings waits for them at a time."""
     from demeanor.features.pools import available_cores, chunks
 
-    table = corpus.utterances[corpus.utterances["media"].notna()]
-    paths = {
-        str(name): corpus.root / str(media) for name, media in table[["utterance_id", "media"]].itertuples(index=False)
-    }
     found: dict[str, MediaProbe] = {}
-    # Decoding releases the interpreter's lock, so threads are enough; a block of recordings waits for them at a time.
     with ThreadPoolExecutor(available_cores() + 1) as pool:
         for names in chunks(list(paths), WAITING):
             found |= zip(names, pool.map(probe_one, [paths[name] for name in names]), strict=True)
     return found
+
+
+def with_sound(picture: MediaProbe, sound: MediaProbe) -> MediaProbe:
+    """What a film is whose sound lies in another file: the one's picture and length, the other's sound."""
+    broken = {name: why for name, why in picture.broken.items() if name != "audio"}
+    broken |= {name: why for name, why in sound.broken.items() if name == "audio"}
+    return replace(
+        picture, has_audio=sound.has_audio, silent=sound.silent, error=picture.error or sound.error,
+        broken=broken, remarks=sound.remarks, tracks=picture.tracks + sound.tracks,
+    )  # fmt: skip
 
 
 def probe_one(path: Path) -> MediaProbe:
@@ -158,7 +181,7 @@ def decode_audio_tracks(
     streams: dict[str, Stream] = dict(corpus.streams)
     if utterances["media"].notna().any():
         streams |= waveforms(corpus, utterances, folder, cache, workers)
-    return streams, str(corpus.root)
+    return streams, from_root(corpus.root)
 
 
 def worker_count(workers: str) -> int | Literal["auto"]:
@@ -177,5 +200,5 @@ def waveforms(corpus: Corpus, utterances: pd.DataFrame, folder: str, cache: str,
 
     clips = clips_of(utterances, corpus.root)
     request = {WAVEFORM: StreamRequest(extractor="waveform")}
-    made, _ = extract_streams(clips, request, Path(cache), Path(folder), worker_count(workers))
+    made, _ = extract_streams(clips, request, anchored(cache), anchored(folder), worker_count(workers))
     return made

@@ -12,6 +12,7 @@ from pydantic import ConfigDict, RootModel
 from demeanor.data.bundle import Bundle
 from demeanor.data.errors import InputError, nearest
 from demeanor.data.examples import Examples
+from demeanor.data.places import anchored
 from demeanor.data.stream import Stream
 from demeanor.data.task import Tasks
 from demeanor.training.representation_settings import RepresentationSettings
@@ -47,7 +48,7 @@ def pretrain_representations(
                 chosen,
                 development,
                 on_epoch=lambda epoch, metrics, run=run: run.log_metrics(metrics, epoch),  # type: ignore[misc]
-                checkpoints=Path(checkpoints) / "representation" / name,
+                checkpoints=anchored(checkpoints) / "representation" / name,
                 name=name,
             )
             with tempfile.TemporaryDirectory() as place:
@@ -152,7 +153,7 @@ def sweep_representations(
         found = nearest(settings.representation, representations.root)
         raise InputError("sweep", [f"there is no representation '{settings.representation}'.{found}"])
     target = "+".join(sorted(development.utterances["corpus"].unique()))
-    corpora = {target: development, **{name: Examples.load(path) for name, path in settings.corpora.items()}}
+    corpora = {target: development, **{name: Examples.load(anchored(path)) for name, path in settings.corpora.items()}}
 
     def scores(bundle: Bundle, examples: Examples) -> dict[str, float]:
         stream = embed(bundle, examples)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -11,6 +10,7 @@ from pydantic import BaseModel
 
 from demeanor.data.errors import InputError, nearest
 from demeanor.data.examples import Examples
+from demeanor.data.places import anchored
 from demeanor.data.task import Tasks
 from demeanor.pipelines.fusion_training.nodes import validation_score
 from demeanor.training.tuning_settings import TuningSettings
@@ -39,7 +39,7 @@ def tune_branches(
     for branch in tuning.branches:
         search = Search(
             branch, found[branch], tuning, development, tasks, validation_score,
-            Path(tuning.folder) / f"{branch}.db", checkpoints,
+            anchored(tuning.folder) / f"{branch}.db", anchored(checkpoints),
         )  # fmt: skip
         tuned = search.run()
         found[branch] = tuned.block

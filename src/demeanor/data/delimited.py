@@ -1,0 +1,170 @@
+"""Tables of delimited text: records with the row number that a spreadsheet shows, whatever program wrote them."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from demeanor.data.errors import InputError
+from demeanor.data.texts import MOST_BYTES, Text, read_text
+
+SEPARATORS = (",", ";", "\t", "|")
+MOST_COLUMNS = 10_000
+"""columns of a table: OpenFace's widest has 714"""
+MOST_CELLS = 20_000_000
+"""cells of a table, empty ones counted: a thousand times a corpus of this field"""
+LONGEST_CELL = 1 << 24
+#: What stands after the last line to see that no quotation mark is left open.
+END = "\x1aend of table\x1a"
+
+
+@dataclass(frozen=True)
+class Delimited:
+    """Cells as they stand in the file, all strings.
+
+    names      of the columns, without white space around them; columns without a name are not among them
+    records    one list per row, as long as `names`; rows without any content are left out
+    numbers    of each record, as a spreadsheet shows it: the first row of the file is 1, empty rows count, a cell of
+               several lines is one row, and the line `sep=;`, which a spreadsheet takes for itself, is none
+    unnamed    columns that hold something but have no name
+    """
+
+    names: list[str]
+    records: list[list[str]]
+    numbers: list[int]
+    separator: str
+    text: Text
+    unnamed: int = 0
+
+
+def read_delimited(
+    path: Path,
+    known: Iterable[str] = (),
+    language: str = "en",
+    most_bytes: int = MOST_BYTES,
+    only: Collection[str] | None = None,
+) -> Delimited:
+    """Read a csv, tsv or the like; the separator is the one that makes most `known` names out of the header.
+
+    `only` keeps columns of these names. Raises InputError for a file that is too large, empty, not text, or whose rows
+    have more cells than its header.
+    """
+    text = read_text(path, language, most_bytes)
+    declared, start = _declared(text.content)
+    _refuse_long_lines(_lines(text.content, start), str(path))
+    separator = sniff(text.content, known, declared, start)
+    rows = _rows(_lines(text.content, start), separator, str(path))
+    _, header = next(rows, (0, []))
+    if not header:
+        raise InputError(str(path), ["the file is empty"])
+    names = [name.strip() for name in header]
+    while names and not names[-1]:
+        names.pop()
+    if len(names) > MOST_COLUMNS:
+        raise InputError(str(path), [f"{len(names)} columns, more than the {MOST_COLUMNS} that are read"])
+    counted = sorted(Counter(names).items())
+    problems = [f"column '{name}' appears twice" for name, count in counted if name and count > 1]
+    kept = [place for place, name in enumerate(names) if name and (only is None or name in only)]
+    nameless = [place for place, name in enumerate(names) if not name]
+    records, numbers, unnamed, wide = _records(rows, len(names), kept, nameless, str(path))
+    if wide:
+        problems.append(
+            f"{len(wide)} rows have more cells than the header, the first is row {wide[0]}: "
+            "a text with separators must stand in double quotes"
+        )
+    if problems:
+        raise InputError(str(path), problems)
+    return Delimited([names[place] for place in kept], records, numbers, separator, text, unnamed)
+
+
+def header_of(text: str, known: Iterable[str] = ()) -> list[str]:
+    """Names in the first row of a table that begins with `text`."""
+    declared, start = _declared(text)
+    header = next((line for line in _lines(text, start) if not line.isspace()), "").rstrip("\n")
+    separator = sniff(header, known, declared)
+    return [cell.strip() for cell in next(csv.reader([header], delimiter=separator), [])]
+
+
+def _declared(text: str) -> tuple[str | None, int]:
+    """The separator that a first line `sep=;` declares, and where what follows it begins."""
+    found = re.match(r'\n*[ ]*"?sep=(\\t|[^\n"])"?[,;\t| ]*(?:\n|$)', text, re.IGNORECASE)
+    if found is None:
+        return None, 0
+    told = found.group(1)
+    return "\t" if told == "\\t" else told, found.end()
+
+
+def _lines(text: str, start: int) -> Iterator[str]:
+    """Lines with their ends, one at a time: nothing is copied as a whole."""
+    while start < len(text):
+        end = text.find("\n", start)
+        end = len(text) if end < 0 else end + 1
+        yield text[start:end]
+        start = end
+
+
+def _refuse_long_lines(lines: Iterable[str], where: str) -> None:
+    """Before anything is taken apart: a line of a hundred million commas would be as many strings."""
+    for line in lines:
+        cells = max(map(line.count, SEPARATORS)) if len(line) > MOST_COLUMNS else 0
+        if cells > 2 * MOST_COLUMNS:
+            raise InputError(where, [f"a line of {cells} separators: at most {MOST_COLUMNS} columns are read"])
+
+
+def sniff(text: str, known: Iterable[str] = (), declared: str | None = None, start: int = 0) -> str:
+    """The separator under which the header has most known names, then the declared one, then most cells."""
+    known = set(known)
+    header = next((line for line in _lines(text, start) if not line.isspace()), "").rstrip("\n")
+    candidates = (*SEPARATORS, declared) if declared and declared not in SEPARATORS else SEPARATORS
+
+    def score(separator: str) -> tuple[int, bool, int]:
+        cells = [cell.strip() for cell in next(csv.reader([header], delimiter=separator), [])]
+        return len(known & set(cells)), separator == declared, len(cells)
+
+    return max(candidates, key=score)
+
+
+def _rows(lines: Iterable[str], separator: str, where: str) -> Iterator[tuple[int, list[str]]]:
+    """(number, cells) of every row that holds something; InputError for a quotation mark that stays open."""
+    csv.field_size_limit(LONGEST_CELL)
+    # An empty line first: the last line of a file may lack its end.
+    reader = csv.reader(chain(lines, ["\n", END]), delimiter=separator)
+    number = 0
+    try:
+        for number, row in enumerate(reader, start=1):
+            if row == [END]:
+                return
+            if any(cell and not cell.isspace() for cell in row):
+                yield number, row
+    except csv.Error as error:
+        raise InputError(where, [f"not a readable table ({error}) in row {number + 1}"]) from None
+    raise InputError(
+        where, [f"a quotation mark is opened in row {number} and never closed: all after it would be one cell"],
+        "Close it, or write it twice where it belongs to the text.",
+    )  # fmt: skip
+
+
+def _records(
+    rows: Iterator[tuple[int, list[str]]], width: int, kept: list[int], nameless: list[int], where: str
+) -> tuple[list[list[str]], list[int], int, list[int]]:
+    """The `kept` cells of each row, the rows' numbers, how many `nameless` columns hold something, and the numbers of
+    rows that are wider than the header."""
+    records: list[list[str]] = []
+    numbers: list[int] = []
+    wide: list[int] = []
+    filled: set[int] = set()
+    for number, row in rows:
+        if (len(records) + 1) * max(len(kept), 1) > MOST_CELLS:
+            raise InputError(where, [f"more than {MOST_CELLS} cells, which is the most that are read"])
+        if any(cell and not cell.isspace() for cell in row[width:]):
+            wide.append(number)
+        padded = row + [""] * (width - len(row)) if len(row) < width else row
+        filled.update(place for place in nameless if padded[place].strip())
+        records.append([padded[place] for place in kept])
+        numbers.append(number)
+    return records, numbers, len(filled), wide

@@ -1,0 +1,53 @@
+"""Where relative paths are meant from: the project's root, whatever folder a command was typed in.
+
+Kedro anchors the paths of its catalog there. Those among the parameters (a corpus, caches, folders) are anchored here,
+by a hook that names the root (demeanor.hooks.PathHooks) and a type that asks for it. Nobody's working folder changes.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+ROOT = "DEMEANOR_PROJECT_ROOT"
+"""Environment variable with the root: worker processes, however they are started, inherit it."""
+
+
+def use_root(folder: Path | str | None) -> str | None:
+    """Relative paths are meant from `folder` from now on (None: from the working folder); what it was before."""
+    before = os.environ.get(ROOT)
+    if folder is None:
+        os.environ.pop(ROOT, None)
+    else:
+        os.environ[ROOT] = str(Path(folder).resolve())
+    return before
+
+
+def anchored(path: Path | str) -> Path:
+    """`path` with `~` replaced and, if it is relative, joined to the project's root where one is known."""
+    path = expanded(path)
+    root = os.environ.get(ROOT)
+    return Path(root) / path if root and not path.is_absolute() else path
+
+
+def expanded(path: Path | str) -> Path:
+    """`path` with a leading `~` replaced; as it is where nobody of that name has a home folder."""
+    path = Path(path)
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
+def from_root(path: Path | str) -> str:
+    """The inverse of `anchored`, for what is stored: a project that is moved keeps working."""
+    path, root = Path(path), os.environ.get(ROOT)
+    inside = root and path.is_absolute() and path.is_relative_to(root)
+    return path.relative_to(root).as_posix() if root and inside else str(path)
+
+
+#: A path among the parameters.
+ProjectPath = Annotated[Path, AfterValidator(anchored)]

@@ -1,0 +1,31 @@
+"""Rows to score as a table on disk."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from demeanor.corpora.tables import numbers, read_table
+from demeanor.serving.recordings import COLUMNS
+
+NUMBERS = ("start", "end", "turn")
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """One dict per row of a csv, tsv or the like, read as every other table is; empty cells are missing.
+
+    Words stay words ("None", "NA"); start, end and turn become numbers where they are, and stay as they stand where
+    they are none, so that only their own row has a problem. Raises InputError for what is no table.
+    """
+    found = read_table(path, COLUMNS)
+    columns: dict[str, list[Any]] = {}
+    for name in map(str, found.rows):
+        cells = [cell if cell.strip() else None for cell in found.rows[name]]
+        if name in NUMBERS:
+            read = numbers(found.rows[name], found.separator)
+            cells = [cell if math.isnan(value) else value for value, cell in zip(read.tolist(), cells, strict=True)]
+        if name == "turn":
+            cells = [int(cell) if isinstance(cell, float) and cell.is_integer() else cell for cell in cells]
+        columns[name] = cells
+    return [{name: cells[row] for name, cells in columns.items()} for row in range(len(found.rows))]

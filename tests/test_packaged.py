@@ -1,0 +1,41 @@
+"""`python -m demeanor` in an installed wheel: Kedro's `run`, beside the commands of `demeanor`."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+
+from demeanor.__main__ import main
+from demeanor.packaged import with_command
+from demeanor.pipelines import branches
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ([], ["run"]),
+        (
+            ["--conf-source=conf.tar.gz", "--pipelines=ingestion"],
+            ["run", "--conf-source=conf.tar.gz", "--pipelines=ingestion"],
+        ),
+        (["-e", "mosi"], ["run", "-e", "mosi"]),
+        (["run", "--env", "mosi"], ["run", "--env", "mosi"]),
+        (["predict", "--text", "x"], ["predict", "--text", "x"]),
+        (["--help"], ["--help"]),
+        (["--version"], ["--version"]),
+    ],
+)
+def test_without_a_command_the_pipelines_run(given: list[str], meant: list[str]):
+    assert with_command(given) == meant
+
+
+def test_run_is_a_command_with_kedros_options():
+    assert "run" in CliRunner().invoke(main, ["--help"]).output
+    told = CliRunner().invoke(main, ["run", "--help"])
+    assert told.exit_code == 0
+    assert "--conf-source" in told.output
+
+
+def test_branches_outside_a_session_are_those_that_a_session_reads(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(branches, "_selection", None)
+    assert "late_fusion" in branches.selected()
