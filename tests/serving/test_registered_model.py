@@ -15,6 +15,7 @@ import pytest
 from tests.project import command, environment
 
 pytestmark = pytest.mark.slow
+RECORDINGS = "data/01_raw/demo/Raw"
 MODEL = "models:/demeanor-demo-synthetic-sentiment@champion"
 
 
@@ -43,7 +44,7 @@ def test_mlflow_models_predict(finished_project: Path, row: dict[str, str], expe
     (tmp_path / "in.json").write_text(json.dumps({"dataframe_records": [row]}), encoding="utf-8")
     command(
         finished_project, "mlflow", "models", "predict", "-m", MODEL, "-i", str(tmp_path / "in.json"), "-t", "json",
-        "-o", str(tmp_path / "out.json"), "--env-manager", "local",
+        "-o", str(tmp_path / "out.json"), "--env-manager", "local", media=RECORDINGS,
     )  # fmt: skip
     answer = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["predictions"][0]
     assert answer["sentiment"] == pytest.approx(expected["sentiment"], abs=1e-6)
@@ -57,14 +58,14 @@ def test_a_registered_representation_embeds_a_recording(finished_project: Path, 
     (tmp_path / "in.json").write_text(json.dumps({"dataframe_records": rows}), encoding="utf-8")
     command(
         finished_project, "mlflow", "models", "predict", "-m", model, "-i", str(tmp_path / "in.json"), "-t", "json",
-        "-o", str(tmp_path / "out.json"), "--env-manager", "local",
+        "-o", str(tmp_path / "out.json"), "--env-manager", "local", media=RECORDINGS,
     )  # fmt: skip
     answer, missing = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["predictions"]
     assert len(answer["embedding"]) == 210
     assert any(answer["embedding"])
     assert answer["modalities"] == "audio+text+vision"
     assert missing["embedding"] is None
-    assert "there is no file" in missing["problem"]
+    assert "outside the folder of recordings" in missing["problem"]
 
 
 def test_mlflow_models_serve(finished_project: Path, row: dict[str, str], expected: dict):
@@ -73,7 +74,7 @@ def test_mlflow_models_serve(finished_project: Path, row: dict[str, str], expect
         port = free.getsockname()[1]
     arguments = ["-m", "mlflow", "models", "serve", "-m", MODEL, "-p", str(port), "--env-manager", "local"]
     server = subprocess.Popen(
-        [sys.executable, *arguments], cwd=finished_project, env=environment(finished_project),
+        [sys.executable, *arguments], cwd=finished_project, env=environment(finished_project, RECORDINGS),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     try:

@@ -67,8 +67,12 @@ def as_text(value: Any, column: str, longest: int = LONGEST_TEXT) -> str:
     text = str(value)
     if len(text) > longest:
         raise CellError(f"`{column}` has {len(text)} characters, more than {longest}")
-    # Half of a character of two UTF-16 units, which cut texts end in, can be neither tokenised nor sent back.
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return whole(text)
+
+
+def whole(text: str) -> str:
+    """Text without half characters (of two UTF-16 units), which cut texts end in: no tokeniser and no table takes them."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def as_language(value: Any, column: str) -> str:

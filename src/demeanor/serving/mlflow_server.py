@@ -21,6 +21,7 @@ import pandas as pd
 from demeanor.data.budget import values_in
 from demeanor.data.errors import DemeanorError, InputError
 from demeanor.serving.answers import records_of
+from demeanor.serving.cells import whole
 from demeanor.serving.recordings import COLUMNS
 
 logger = logging.getLogger(__name__)
@@ -164,7 +165,10 @@ def _from_split(given: Any) -> pd.DataFrame:
 
 def _from_columns(given: dict[Any, Any]) -> pd.DataFrame:
     """Column -> list of cells, or one cell for a single row."""
-    lists = {name: value if isinstance(value, list) else _listed(value) for name, value in given.items()}
+    lists = {
+        name: [_sendable(cell) for cell in (value if isinstance(value, list) else _listed(value))]
+        for name, value in given.items()
+    }
     if len({len(value) for value in lists.values()}) > 1:
         raise RequestError("the columns have different numbers of rows")
     return pd.DataFrame({name: pd.Series(value, dtype=object) for name, value in lists.items()})
@@ -174,11 +178,16 @@ def _listed(value: Any) -> list[Any]:
     return list(value) if getattr(value, "ndim", 0) == 1 else [value]
 
 
+def _sendable(cell: Any) -> Any:
+    """Text as a table of pandas can hold it."""
+    return whole(cell) if isinstance(cell, str) else cell
+
+
 def _from_records(given: list[Any]) -> pd.DataFrame:
     """A record that is no object is a row without anything."""
     return pd.DataFrame(
         [
-            {name: record[name] for name in COLUMNS if name in record} if isinstance(record, dict) else {}
+            {name: _sendable(record[name]) for name in COLUMNS if name in record} if isinstance(record, dict) else {}
             for record in given
         ],
         columns=list(COLUMNS),
