@@ -56,7 +56,7 @@ HOSTILE = (
     b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n",
     b"ffconcat version 1.0\nfile '/etc/passwd'\n",
     b"[playlist]\nFile1=http://127.0.0.1:1/\n",
-    b"RIFF\xff\xff\xff\xffWAVEfmt \x10\0\0\0\x01\0\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x20\0data\xff\xff\xff\xff",
+    b"RIFF\xff\xff\xff\xffWAVEfmt \x10\0\0\0\x01\0" + b"\xff" * 12 + b"\x20\0data\xff\xff\xff\xff",
 )
 
 
@@ -110,12 +110,14 @@ def table(number: int) -> Case:
 # pickles ------------------------------------------------------------------------------------------------------------
 
 PIECES = (
-    b"(", b")", b"]", b"}", b"\x8f", b"N", b"K\x01", b"J\xff\xff\xff\x7f", b"q\x00", b"q\x01", b"h\x00", b"h\x01", b"2", b"0",
-    b"1", b"a", b"e", b"s", b"u", b"t", b"\x85", b"\x86", b"\x87", b"R", b"b", b"\x94", b"\x90", b"\x91", b"l", b"d", b"\x81",
-    b"U\x02f8", b"U\x02S0", b"U\x01O", b"X\x04\0\0\0long", b"C\x08\0\0\0\0\0\0\0\0", b"cnumpy\ndtype\n", b"G?\xf0\0\0\0\0\0\0",
-    b"cnumpy.core.multiarray\n_reconstruct\n", b"cnumpy\nndarray\n", b"cnumpy.core.multiarray\nscalar\n", b"c__builtin__\nlist\n",
-    b"c__builtin__\nset\n", b"c__builtin__\ndict\n", b"c_codecs\nencode\n", b"ccollections\nOrderedDict\n", b"cos\nsystem\n",
-    b"(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb", b"I01\n", b"L99999999999999999999L\n", b"F1e400\n", b"S'ab'\n",
+    b"(", b")", b"]", b"}", b"\x8f", b"N", b"K\x01", b"J\xff\xff\xff\x7f", b"q\x00", b"q\x01", b"h\x00", b"h\x01",
+    b"2", b"0", b"1", b"a", b"e", b"s", b"u", b"t", b"\x85", b"\x86", b"\x87", b"R", b"b", b"\x94", b"\x90",
+    b"\x91", b"l", b"d", b"\x81", b"U\x02f8", b"U\x02S0", b"U\x01O", b"X\x04\0\0\0long", b"C\x08\0\0\0\0\0\0\0\0",
+    b"cnumpy\ndtype\n", b"G?\xf0\0\0\0\0\0\0", b"cnumpy.core.multiarray\n_reconstruct\n", b"cnumpy\nndarray\n",
+    b"cnumpy.core.multiarray\nscalar\n", b"c__builtin__\nlist\n", b"c__builtin__\nset\n", b"c__builtin__\ndict\n",
+    b"c_codecs\nencode\n", b"ccollections\nOrderedDict\n", b"cos\nsystem\n",
+    b"(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb", b"I01\n", b"L99999999999999999999L\n", b"F1e400\n",
+    b"S'ab'\n",
 )  # fmt: skip
 
 
