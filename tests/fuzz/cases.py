@@ -252,6 +252,12 @@ def mutated(value: Any, seed: int) -> Any:
     value = json.loads(json.dumps(value))
     for _ in range(generator.randint(1, 3)):
         places = [place for place in _places(value) if place[1] != "weights_sha256"]
+        numeric = [(holder, key) for holder, key in places if type(holder[key]) in (int, float)]
+        if numeric and generator.random() < 0.4:
+            # What has the right type and is no less absurd gets furthest.
+            holder, key = generator.choice(numeric)
+            holder[key] = generator.choice((type(holder[key])(7), 10**9, 3 * holder[key] + 1, -1, 0))
+            continue
         if not places:
             return value
         holder, key = generator.choice(places)

@@ -14,6 +14,7 @@ import pandas as pd
 
 from demeanor.corpora.base import Card, Corpus, Finding, Reader, ReaderSettings, require_path
 from demeanor.corpora.label_csv import SPLIT_NAMES
+from demeanor.corpora.packed_tables import check_parquet
 from demeanor.corpora.paths import MEDIA_SUFFIXES, as_identifier, why_unsafe, why_unsafe_name
 from demeanor.corpora.splits import random_split
 from demeanor.corpora.tables import listed, numbers, read_table
@@ -74,6 +75,7 @@ class FolderReader(Reader):
 
 def _manifest(path: Path, findings: list[Finding]) -> tuple[pd.DataFrame, pd.Series, str]:
     if path.suffix == ".parquet":
+        check_parquet(path)
         try:
             table = pd.read_parquet(path)
         except (OSError, ValueError, TypeError, KeyError) as error:

@@ -71,7 +71,7 @@ def as_text(value: Any, column: str, longest: int = LONGEST_TEXT) -> str:
 
 
 def whole(text: str) -> str:
-    """Text without half characters (of two UTF-16 units), which cut texts end in: no tokeniser and no table takes them."""
+    """Text without half characters (of two UTF-16 units), which cut texts end in: no tokeniser has them."""
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 

@@ -85,7 +85,8 @@ def fill(
     problems = [
         f"'{name}' is {_sides(loaded[name].shape)} in the weights, {_sides(sides[name])} by the card"
         for name in sides.keys() & loaded.keys()
-        if tuple(loaded[name].shape) != sides[name] and not (optional and optional(name))
+        # A single number is stored as a list of one, which torch takes for the same.
+        if tuple(loaded[name].shape) not in (sides[name], sides[name] or (1,)) and not (optional and optional(name))
     ]
     if problems:
         raise InputError(where, sorted(problems), "Card and weights are not of one model.")
