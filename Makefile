@@ -11,7 +11,7 @@ export HF_HUB_OFFLINE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check lint viz mlflow clean
+.PHONY: help install run test check fuzz lint viz mlflow clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -38,6 +38,10 @@ check: install ## style, types and the direction of imports
 	$(BIN)/ruff format --check src tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+FUZZ ?= 2000
+fuzz: install ## feed hostile inputs to every reader: FUZZ=2000 of them
+	OMP_NUM_THREADS=1 DEMEANOR_FUZZ=$(FUZZ) $(BIN)/python -m pytest -s tests/fuzz
 
 lint: install ## repair style where that can be done by itself
 	$(BIN)/ruff check --fix src tests
