@@ -65,7 +65,7 @@ def predict(
         bundle = load_bundle(uri)
         # Whoever types the command may read these files anyway.
         answers[uri] = records_of(Predictor(bundle, EVERYWHERE).predict(table))
-        failed = failed or any(row["problem"] for row in answers[uri])
+        failed = failed or any(row["problem"] and not row["modalities"] for row in answers[uri])
         if not as_json:
             click.echo("\n".join(as_text(row, bundle.card.task) for row in answers[uri]))
             click.echo(f"  by {uri} ({bundle.card.branch}, trained on {bundle.card.protocol.get('corpus', 'unknown')})")

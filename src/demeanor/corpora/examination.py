@@ -22,6 +22,25 @@ SPEEDS = {"zh": (0.5, 15.0), "ja": (0.5, 15.0), "ko": (0.5, 15.0)}
 ALPHABET_SPEED = (1.0, 35.0)
 SHORTEST_SECONDS = 0.1
 UNIQUE_WORDS = 4
+#: Remark of a probe (features/sound.py) -> what the report says of it, and what to do.
+REMARKS = {
+    "cancelling_channels": (
+        "the channels of the sound cancel each other; the louder one is taken",
+        "One of them was recorded with the wrong polarity; nothing is lost.",
+    ),
+    "sound_gaps": (
+        "parts of the sound are missing, by its own timestamps",
+        "They are silent here, so that what follows stays in its place.",
+    ),
+    "mixed_sound_formats": (
+        "the sample rate or the number of channels changes within the sound",
+        "Each part is converted by itself; listen whether they belong together.",
+    ),
+    "sound_ends_early": (
+        "the sound ends before half of the recording",
+        "What there is of it is used; look whether the microphone was switched off.",
+    ),
+}
 
 
 def media(corpus: Corpus, probes: Mapping[str, MediaProbe] | None) -> tuple[list[Finding], dict[str, str]]:
@@ -44,8 +63,8 @@ def media(corpus: Corpus, probes: Mapping[str, MediaProbe] | None) -> tuple[list
             video = place.suffix.lower() in (".mp4", ".mkv", ".avi", ".mov", ".webm")
             silent += [name] if probe.silent and probe.has_audio else []
             faceless += [name] if probe.face is False and probe.has_video else []
-            without_audio += [name] if not probe.has_audio else []
-            without_video += [name] if video and not probe.has_video else []
+            without_audio += [name] if not probe.has_audio and "audio" not in probe.broken else []
+            without_video += [name] if video and not probe.has_video and "vision" not in probe.broken else []
             short += [name] if probe.duration is not None and probe.duration < SHORTEST_SECONDS else []
     findings = []
     reasons: dict[str, list[str]] = defaultdict(list)
@@ -64,7 +83,32 @@ def media(corpus: Corpus, probes: Mapping[str, MediaProbe] | None) -> tuple[list
     ):
         if names:
             findings.append(Finding(kind, "warning", message, len(names), _three(names), hint))
-    return findings, unusable
+    return findings + _remarked(table, probes or {}), unusable
+
+
+def _remarked(table: pd.DataFrame, probes: Mapping[str, MediaProbe]) -> list[Finding]:
+    """What probing remarked: modalities that are broken, tracks that are not read, how the sound was put together."""
+    concerned: dict[tuple[str, str, str, str], list[str]] = defaultdict(list)
+    for name in table["utterance_id"]:
+        probe = probes.get(name, MediaProbe())
+        for modality, reason in probe.broken.items():
+            what = "sound" if modality == "audio" else "picture"
+            advice = f"{modality} counts as absent there; the rest is used."
+            concerned[f"broken_{modality}", "warning", f"the {what} cannot be decoded", advice].append(
+                f"{name} ({reason})"
+            )
+        if probe.tracks:
+            advice = "The default one is read, as players do; set the disposition of the others if it is the wrong one."
+            concerned["several_tracks", "note", "there are further tracks, which are not read", advice].append(
+                f"{name} ({', '.join(probe.tracks)})"
+            )
+        for remark in probe.remarks:
+            message, advice = REMARKS[remark]
+            concerned[remark, "note" if remark == "mixed_sound_formats" else "warning", message, advice].append(name)
+    return [
+        Finding(kind, "note" if severity == "note" else "warning", message, len(names), _three(names), advice)
+        for (kind, severity, message, advice), names in concerned.items()
+    ]
 
 
 def transcripts(

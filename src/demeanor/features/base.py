@@ -22,6 +22,11 @@ from demeanor.data.settings import Settings
 SAMPLE_RATE = 16_000
 #: A recording whose loudest sample stays below this holds no voice: the audio modality is absent.
 SILENCE = 1e-4
+#: Samples that are converted at once.
+CONVERTED = 1 << 20
+#: How recordings are decoded; counts up when the same file gives other samples or pictures than before, so that what
+#: was extracted from them is made again.
+DECODING = 2
 READS = frozenset({"text", "audio", "video", "words", "dialogue"})
 
 
@@ -79,7 +84,9 @@ class Clip:
         samples = self._samples()
         if samples is None or len(samples) == 0:
             return None
-        return samples.astype(np.float32) / 32768.0
+        values = samples.astype(np.float32)
+        values /= 32768.0
+        return values
 
     @property
     def audible(self) -> Float32[np.ndarray, " samples"] | None:
@@ -141,19 +148,23 @@ class Clip:
         if self.media is None:
             return [None]
         if isinstance(self.media, bytes):
-            return [_digest(self.media), self.start, self.end]
+            return [_digest(self.media), self.start, self.end, DECODING]
         if not self.media.is_file():
             return ["missing", str(self.media)]
         status = self.media.stat()
         digest = _file_digest(str(self.media), status.st_size, status.st_mtime_ns)
-        return [digest, self.start, self.end]
+        return [digest, self.start, self.end, DECODING]
 
 
 def to_int16(samples: np.ndarray) -> np.ndarray:
     """Float samples in [-1, 1] to the nearest 16-bit values; 16-bit samples pass unchanged."""
     if samples.dtype == np.int16:
         return samples
-    return np.clip(np.rint(samples.astype(np.float64) * 32768.0), -32768, 32767).astype(np.int16)
+    values = np.empty(samples.shape, np.int16)
+    for start in range(0, len(samples), CONVERTED):  # a long recording's copy as doubles would be twice its size
+        part = samples[start : start + CONVERTED].astype(np.float64) * 32768.0
+        values[start : start + CONVERTED] = np.clip(np.rint(part), -32768, 32767)
+    return values
 
 
 def _digest(content: bytes | np.ndarray) -> str:

@@ -1,27 +1,46 @@
 """Recordings: what is in them, and their frames as RGB (their sound: sound.py). PyAV reads every container and codec.
 
-Decoding is a stream: a two-hour file takes no more memory than its longest utterance.
+Decoding is a stream: a two-hour file takes no more memory than its longest utterance. What may be opened, and how much
+of it is read, stands in limits.py.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import av
 import av.container
 import numpy as np
-from av.video.reformatter import VideoReformatter
 
 from demeanor.data.errors import DemeanorError
+from demeanor.features.limits import FORMAT_LIST, LIMITS
+from demeanor.features.painting import Painter
+from demeanor.features.structure import why_refused
 
 Source = Path | str | bytes
 #: Decoding starts this much before a span: a codec needs some packets before its output is right.
 PREROLL = 0.5
+#: A time this much earlier than the one before it is a clock that was set anew, not a frame out of order.
+SET_BACK = 10.0
+#: Damaged packets after which a track is given up.
+HOPELESS = 10_000
+#: Seconds that a picture stands for where nothing says how long.
+USUAL_STEP = 0.04
+#: First bytes of what is no recording but points to others.
+POINTERS = {
+    b"#EXTM3U": "a playlist",
+    b"[playlist]": "a playlist",
+    b"<MPD": "a playlist",
+    b"<?xml": "a text in XML, such as a playlist",
+    b"v=0": "a description of a session (SDP)",
+    b"ffconcat": "a list of other files",
+}
 
 
 class MediaError(DemeanorError):
@@ -30,7 +49,12 @@ class MediaError(DemeanorError):
 
 @dataclass(frozen=True)
 class MediaInfo:
-    """What a recording holds; durations in seconds, None where the container does not say."""
+    """What a recording holds; durations in seconds, None where the container does not say.
+
+    width, height  of the pictures as they are stored, before they are turned
+    passed_over    names of the sound and picture tracks beside the ones that are read
+    container      FFmpeg's name of the format
+    """
 
     duration: float | None
     has_audio: bool
@@ -42,6 +66,8 @@ class MediaInfo:
     channels: int | None = None
     audio_codec: str | None = None
     video_codec: str | None = None
+    passed_over: tuple[str, ...] = ()
+    container: str = ""
 
 
 def name_of(source: Source) -> str:
@@ -50,6 +76,7 @@ def name_of(source: Source) -> str:
 
 @contextmanager
 def opened(source: Source) -> Iterator[av.container.InputContainer]:
+    """The container, closed afterwards. MediaError for what is no recording, is refused, or exceeds a limit."""
     label = name_of(source)
     if isinstance(source, bytes):
         size = len(source)
@@ -63,13 +90,60 @@ def opened(source: Source) -> Iterator[av.container.InputContainer]:
     if size == 0:
         raise MediaError(f"{label}: the file is empty")
     try:
-        container = av.open(io.BytesIO(source) if isinstance(source, bytes) else str(source), mode="r")
-    except (av.FFmpegError, OSError, ValueError) as error:
-        raise MediaError(
-            f"{label}: not a readable recording ({_reason(error)}); is it really audio or video?"
-        ) from None
+        refused = why_refused(source)
+        if refused:
+            raise MediaError(f"{label}: refused: {refused}")
+        # The name of a file is never read as an address: what follows "file:" is a path, whatever it looks like.
+        container = av.open(
+            io.BytesIO(source) if isinstance(source, bytes) else f"file:{source}",
+            mode="r",
+            metadata_errors="replace",
+            container_options={
+                "format_whitelist": FORMAT_LIST,
+                "protocol_whitelist": "none" if isinstance(source, bytes) else "file",
+            },
+            options={"max_pixels": str(LIMITS.pixels)},
+            timeout=(LIMITS.opening, None),
+        )
+    except (av.FFmpegError, OSError, ValueError, RuntimeError) as error:
+        raise MediaError(f"{label}: {_why_closed(source, error)}") from None
     with container:
+        _require_limits(container, label)
         yield container
+
+
+def _why_closed(source: Source, error: Exception) -> str:
+    if isinstance(error, av.ExitError):
+        return f"finding out what it holds took longer than {LIMITS.opening:g} s; it is not read"
+    start = source[:16] if isinstance(source, bytes) else _start_of(Path(source))
+    kind = next((what for mark, what in POINTERS.items() if start.lstrip(b"\xef\xbb\xbf \r\n").startswith(mark)), None)
+    if kind is not None:
+        return f"not a readable recording: it is {kind}; only files that hold sound or picture themselves are opened"
+    if isinstance(error, av.ArgumentError):
+        return "not a readable recording (its format is none of those that are opened); is it really audio or video?"
+    return f"not a readable recording ({_reason(error)}); is it really audio or video?"
+
+
+def _start_of(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(16)
+    except OSError:
+        return b""
+
+
+def _require_limits(container: Any, label: str) -> None:
+    if len(container.streams) > LIMITS.streams:
+        raise MediaError(f"{label}: it has {len(container.streams)} tracks, more than the {LIMITS.streams} allowed")
+    for stream in container.streams.video:
+        if stream.codec_context is not None and stream.width * stream.height > LIMITS.pixels:
+            raise MediaError(
+                f"{label}: its pictures are declared as {stream.width} x {stream.height} pixels, more than the "
+                f"{LIMITS.pixels} that are decoded"
+            )
+    for stream in container.streams.audio:
+        if stream.codec_context is not None and stream.channels > LIMITS.channels:
+            raise MediaError(f"{label}: its sound has {stream.channels} channels, more than the {LIMITS.channels} read")
 
 
 def _reason(error: Exception) -> str:
@@ -77,16 +151,46 @@ def _reason(error: Exception) -> str:
 
 
 def audio_stream(container: Any) -> Any | None:
-    return next((stream for stream in container.streams.audio if stream.codec_context is not None), None)
+    """The sound that a player takes: the default track, that of the picture's programme."""
+    return _chosen(container, "audio", video_stream(container))
 
 
-def _video_stream(container: Any) -> Any | None:
-    """The first moving picture; cover art of an audio file is none."""
-    for stream in container.streams.video:
+def video_stream(container: Any) -> Any | None:
+    """The moving picture that a player takes; cover art of an audio file is none."""
+    return _chosen(container, "video")
+
+
+def _chosen(container: Any, kind: str, company: Any = None) -> Any | None:
+    usable = _usable(container, kind)
+    if len(usable) < 2:
+        return usable[0] if usable else None
+    best = container.streams.best(kind, company)
+    if best is not None and any(stream.index == best.index for stream in usable):
+        return best
+    return next((stream for stream in usable if stream.disposition & stream.disposition.default), usable[0])
+
+
+def _usable(container: Any, kind: str) -> list[Any]:
+    found = []
+    for stream in getattr(container.streams, kind):
         disposition = stream.disposition
-        if stream.codec_context is not None and not disposition & disposition.attached_pic:
-            return stream
-    return None
+        still = disposition & (disposition.attached_pic | disposition.timed_thumbnails)
+        if stream.codec_context is not None and not still:
+            found.append(stream)
+    return found
+
+
+def _passed_over(container: Any, *taken: Any) -> tuple[str, ...]:
+    """Names of the other tracks: what they are, their number in the file, title and language."""
+    used = {stream.index for stream in taken if stream is not None}
+    names = []
+    for stream in (*_usable(container, "audio"), *_usable(container, "video")):
+        if stream.index not in used:
+            title, language = stream.metadata.get("title"), stream.metadata.get("language")
+            said = [f"'{title[:40]}'"] if title else []
+            said += [language] if language and language != "und" else []
+            names.append(" ".join([f"{stream.type} track {stream.index}", *said]))
+    return tuple(names)
 
 
 def probe(source: Source) -> MediaInfo:
@@ -96,7 +200,7 @@ def probe(source: Source) -> MediaInfo:
 
 
 def described(container: Any, label: str) -> MediaInfo:
-    audio, video = audio_stream(container), _video_stream(container)
+    audio, video = audio_stream(container), video_stream(container)
     if audio is None and video is None:
         raise MediaError(f"{label}: holds neither sound nor picture")
     duration = None if container.duration is None else container.duration / av.time_base
@@ -111,19 +215,29 @@ def described(container: Any, label: str) -> MediaInfo:
         width=video.width if video is not None else None,
         height=video.height if video is not None else None,
         frame_rate=float(frame_rate) if frame_rate else None,
-        sample_rate=audio.sample_rate if audio is not None else None,
+        sample_rate=(audio.sample_rate or None) if audio is not None else None,
         channels=audio.channels if audio is not None else None,
         audio_codec=audio.codec_context.name if audio is not None else None,
         video_codec=video.codec_context.name if video is not None else None,
+        passed_over=_passed_over(container, audio, video),
+        container=container.format.name,
     )
 
 
 def decoded(container: Any, stream: Any, label: str) -> Iterator[Any]:
-    """Frames of one stream; a damaged packet is passed over, a stream of which nothing is left is an error."""
-    stream.codec_context.thread_count = 1
-    damaged, frames = 0, 0
+    """Frames of one stream; a damaged packet is passed over, a stream of which nothing is left is an error.
+
+    So is one that takes longer than LIMITS allow; only time spent here counts, not the consumer's.
+    """
+    context = stream.codec_context
+    context.thread_count = 1
+    context.options = {"max_pixels": str(LIMITS.pixels)}
+    damaged, frames, spent = 0, 0, 0.0
+    first: float | None = None
+    last: Any = None
     packets = container.demux(stream)
     while True:
+        begun = monotonic()
         try:
             packet = next(packets)
             decoded = packet.decode()
@@ -131,25 +245,69 @@ def decoded(container: Any, stream: Any, label: str) -> Iterator[Any]:
             break
         except av.FFmpegError as error:
             damaged += 1
-            if damaged > 10_000 or isinstance(error, (av.MemoryError, av.PermissionError)):
+            if damaged > HOPELESS or isinstance(error, (av.MemoryError, av.PermissionError)):
                 raise MediaError(f"{label}: cannot be decoded ({_reason(error)})") from None
-            continue
-        frames += len(decoded)
-        yield from decoded
+            decoded = []
+        spent += monotonic() - begun
+        if decoded:
+            frames += len(decoded)
+            first = decoded[0].time if first is None else first
+            last = decoded[-1]
+            yield from decoded
+        if spent > LIMITS.grace or frames > LIMITS.frames:
+            length = 0.0 if last is None else (last.time or 0.0) - (first or 0.0)
+            _require_pace(spent, frames, length, label, stream.type)
     if damaged and damaged > frames:
         raise MediaError(f"{label}: damaged, only {frames} frames of its {stream.type} could be decoded")
+
+
+def _require_pace(spent: float, frames: int, length: float, label: str, kind: str) -> None:
+    if frames > LIMITS.frames:
+        raise MediaError(f"{label}: its {kind} has more than {LIMITS.frames} frames; cut it into pieces")
+    if spent > min(LIMITS.grace + LIMITS.pace * length, LIMITS.patience):
+        raise MediaError(f"{label}: decoding its {kind} takes too long: {spent:.0f} s for {length:.1f} s; given up")
 
 
 def origin_of(container: Any) -> float:
     return 0.0 if container.start_time is None else container.start_time / av.time_base
 
 
+class Clock:
+    """Times of one track's frames, in seconds from the start of the container.
+
+    Files joined end to end, and recorders that start again, count from the beginning a second time; what comes then
+    follows on what was there. So does what lies more than LIMITS.gap behind the rest.
+    """
+
+    def __init__(self, container: Any, stream: Any):
+        self.origin = origin_of(container)
+        start = stream.start_time
+        self.start = None if start is None else float(start * stream.time_base) - self.origin
+        self.added = 0.0
+
+    def __call__(self, frame: Any, expected: float | None) -> float | None:
+        """When the frame begins, None where it does not say; `expected` is when it would follow the one before."""
+        time = frame.time
+        if time is None:
+            return None
+        time -= self.origin
+        if self.start is None:
+            self.start = time
+        if expected is not None:
+            ahead = time + self.added - expected
+            again = time <= self.start + 0.1 and ahead < -0.1 and expected > self.start + 0.5
+            if again or ahead < -SET_BACK or ahead > LIMITS.gap:
+                self.added = expected - time
+        return time + self.added
+
+
 def seek(container: Any, start: float, origin: float) -> None:
     if start > PREROLL:
         try:
             container.seek(int((start - PREROLL + origin) * av.time_base), backward=True, any_frame=False)
-        except av.FFmpegError:
-            container.seek(0)
+        except (av.FFmpegError, OverflowError):
+            with suppress(av.FFmpegError):  # then it is read from where it stands, its beginning
+                container.seek(0)
 
 
 def decode_frames(
@@ -166,17 +324,21 @@ def decode_frames(
     """
     label = name_of(source)
     with opened(source) as container:
-        stream = _video_stream(container)
+        stream = video_stream(container)
         if stream is None:
             return
-        paint = _Painter(longest_side)
-        origin = origin_of(container)
-        seek(container, start, origin)
+        paint = Painter(stream, longest_side)
+        clock = Clock(container, stream)
+        seek(container, start, clock.origin)
+        usual = float(1 / stream.average_rate) if stream.average_rate else USUAL_STEP
         held: Any = None
+        painted: np.ndarray | None = None
         tick, shown = 0, 0.0
         half_step = 0.0
         for frame in decoded(container, stream, label):
-            time = (0.0 if frame.pts is None else float(frame.pts * frame.time_base) - origin) - start
+            expected = None if held is None else shown + start + (half_step or usual)
+            moment = clock(frame, expected)
+            time = (moment if moment is not None else expected or 0.0) - start
             half_step = max(time - shown, 0.0) if held is not None else half_step
             limit = time if end is None else min(time, end - start)
             if rate is None:
@@ -184,10 +346,11 @@ def decode_frames(
                     yield max(time, 0.0), paint(frame)
             else:
                 # The frame held so far stands until this one comes; the first one also stands for what precedes it.
-                while tick / rate < limit - 1e-6:
-                    yield tick / rate, paint(held if held is not None else frame)
+                while tick / rate < limit - 1e-6 and tick < LIMITS.frames:
+                    painted = paint(held if held is not None else frame) if painted is None else painted
+                    yield tick / rate, painted
                     tick += 1
-            held, shown = frame, time
+            held, shown, painted = frame, time, None
             if end is not None and time >= end - start:
                 return
         if rate is not None and held is not None:
@@ -195,21 +358,7 @@ def decode_frames(
             limit = shown + (half_step or 1.0 / rate)
             if end is not None:
                 limit = min(limit, end - start)
-            while tick / rate < limit - 1e-6:
-                yield tick / rate, paint(held)
+            while tick / rate < limit - 1e-6 and tick < LIMITS.frames:
+                painted = paint(held) if painted is None else painted
+                yield tick / rate, painted
                 tick += 1
-
-
-class _Painter:
-    """Decoded frames as RGB images. One converter per recording: setting one up costs more than using it."""
-
-    def __init__(self, longest_side: int | None):
-        self.longest_side = longest_side
-        self.converter = VideoReformatter()
-
-    def __call__(self, frame: Any) -> np.ndarray:
-        width, height = frame.width, frame.height
-        largest = max(width, height)
-        if self.longest_side is not None and largest > self.longest_side:
-            width, height = (max(round(side * self.longest_side / largest), 1) for side in (width, height))
-        return self.converter.reformat(frame, width, height, "rgb24", threads=1).to_ndarray()

@@ -1,15 +1,21 @@
-"""The sound of recordings: mono by the mean over channels, 16 kHz by soxr's high-quality resampler, as floats."""
+"""The sound of recordings: one channel (mixing.py), 16 kHz by soxr's high-quality resampler, as floats.
+
+A frame stands where its timestamp says; what is missing between two is silence, what was there already is cut off.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
 from typing import Any
 
-import av
 import numpy as np
 from jaxtyping import Float32
 
+from demeanor.features.limits import LIMITS, TIMED
 from demeanor.features.media import (
+    Clock,
     MediaError,
     MediaInfo,
     Source,
@@ -18,12 +24,41 @@ from demeanor.features.media import (
     described,
     name_of,
     opened,
-    origin_of,
     seek,
 )
+from demeanor.features.mixing import Mixer
+from demeanor.features.structure import cut_short, missing_share
 
 #: Below this share of what a file declares, what could be decoded does not stand for the recording.
 LEAST_SHARE = 0.5
+#: Seconds that a timestamp may lie beside the end of the sound before it. Live recorders write times that shake by 20
+#: to 30 ms, and moving every frame would put a click at each; a syllable is four times as long.
+TOLERANCE = 0.05
+#: Containers whose duration FFmpeg works out from the bytes that are there.
+CAPPED = frozenset({"wav", "w64", "avi"})
+#: Samples of silence that are handed out at once.
+BLOCK = 65_536
+
+
+@dataclass(frozen=True, eq=False)
+class Heard:
+    """
+    samples  mono in [-1, 1], None where the recording has no sound track
+    remarks  of cancelling_channels (the louder one was taken), sound_gaps (silent now), mixed_sound_formats (the sample
+             rate or the channels change), sound_ends_early (less than half of what the file declares)
+    """
+
+    samples: Float32[np.ndarray, " samples"] | None
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A sound track heard through without being kept: its loudest sample (None: no track or nothing in it),
+    and remarks as of `Heard`."""
+
+    peak: float | None
+    remarks: tuple[str, ...] = ()
 
 
 def stream_audio(
@@ -35,90 +70,169 @@ def stream_audio(
     zeros, as it is in a player.
     """
     with opened(source) as container:
-        yield from _blocks(container, name_of(source), start, end)
+        yield from _Track(container, name_of(source), start, end).blocks()
 
 
-def _blocks(
-    container: Any, label: str, start: float, end: float | None
-) -> Iterator[tuple[int, Float32[np.ndarray, " samples"]]]:
-    stream = audio_stream(container)
-    if stream is None:
-        return
-    origin, rate = origin_of(container), stream.codec_context.sample_rate
-    if not rate:
-        raise MediaError(f"{label}: its audio has no sample rate")
-    first, last = round(start * rate), None if end is None else round(end * rate)
-    seek(container, start, origin)
-    mono = _Mono(rate)
-    position: int | None = None
-    for frame in decoded(container, stream, label):
-        if frame.sample_rate != rate:
-            raise MediaError(f"{label}: the sample rate changes from {rate} to {frame.sample_rate} Hz")
-        if position is None:
-            time = 0.0 if frame.pts is None else float(frame.pts * frame.time_base) - origin
-            position = max(round(time * rate), 0)
-            if position > first:
-                yield rate, np.zeros((min(position, last) if last is not None else position) - first, np.float32)
-        for samples in mono(frame):
-            begin, stop = max(first - position, 0), len(samples)
-            if last is not None:
-                stop = min(stop, last - position)
-            position += len(samples)
-            if begin < stop:
-                yield rate, samples[begin:stop]
-        if last is not None and position >= last:
+class _Track:
+    """One pass over the default sound track of an open container."""
+
+    def __init__(self, container: Any, label: str, start: float, end: float | None, only: int | None = None):
+        self.container, self.label, self.start, self.end = container, label, start, end
+        self.mixer = Mixer(only)
+        self.remarks: set[str] = set()
+        self.rate = 0
+
+    def blocks(self) -> Iterator[tuple[int, Float32[np.ndarray, " samples"]]]:
+        container = self.container
+        stream = audio_stream(container)
+        if stream is None:
             return
+        clock = Clock(container, stream)
+        seek(container, self.start, clock.origin)
+        position: int | None = None
+        follow, behind = True, False
+        with closing(decoded(container, stream, self.label)) as frames:
+            for frame in frames:
+                if frame.sample_rate != self.rate:
+                    if position is not None:
+                        position = round(position * frame.sample_rate / self.rate)
+                        self.remarks.add("mixed_sound_formats")
+                        # Bare streams count time in units of their first rate.
+                        follow = container.format.name in TIMED
+                    self._set_rate(frame.sample_rate)
+                skip = 0
+                if position is None:
+                    position = self._begin(clock(frame, None))
+                    yield from self._silence(0, position)
+                else:
+                    time = clock(frame, position / self.rate) if follow else None
+                    drift = 0 if time is None else round(time * self.rate) - position
+                    if drift > self.tolerance:
+                        self.remarks.add("sound_gaps")
+                        yield from self._silence(position, position + drift)
+                        position += drift
+                    elif drift < (0 if behind else -self.tolerance):
+                        skip = -drift
+                    # What overlaps by more than one frame is cut off to its end, not to within the tolerance.
+                    behind = skip >= frame.samples
+                for samples in self.mixer(frame):
+                    kept = samples[skip:]
+                    skip = max(skip - len(samples), 0)
+                    begin, stop = max(self.first - position, 0), len(kept)
+                    if self.last is not None:
+                        stop = min(stop, self.last - position)
+                    position += len(kept)
+                    if begin < stop:
+                        yield self.rate, kept[begin:stop]
+                if self.last is not None and position >= self.last:
+                    return
 
+    def _set_rate(self, rate: int) -> None:
+        if not rate:
+            raise MediaError(f"{self.label}: its audio has no sample rate")
+        self.rate, self.tolerance = rate, round(TOLERANCE * rate)
+        self.first = round(self.start * rate)
+        self.last = None if self.end is None else round(self.end * rate)
 
-class _Mono:
-    """Decoded frames as the mean over their channels."""
+    def _begin(self, time: float | None) -> int:
+        """Where the first frame stands; a little before the start is the codec's run-up and counts as the start."""
+        if time is not None and time > self.start + LIMITS.seconds:
+            raise MediaError(f"{self.label}: its sound begins {time / 3600:.1f} h after its start; its times are wrong")
+        position = 0 if time is None else round(time * self.rate)
+        return max(position, 0) if position >= -self.tolerance else position
 
-    def __init__(self, rate: int):
-        self.rate = rate
-        self.converter: Any = None
-
-    def __call__(self, frame: Any) -> Iterator[Float32[np.ndarray, " samples"]]:
-        name = frame.format.name
-        if name in ("s16", "s16p", "flt", "fltp"):
-            # Common formats need no converter: setting one up costs more than decoding a short clip.
-            values = frame.to_ndarray()
-            if not frame.format.is_planar:
-                values = np.ascontiguousarray(values.reshape(-1, frame.layout.nb_channels).T)
-            if values.dtype == np.int16:
-                values = values.astype(np.float32) / 32768.0
-            yield values[0] if len(values) == 1 else values.mean(axis=0, dtype=np.float32)
-            return
-        if self.converter is None:
-            self.converter = av.AudioResampler(format="fltp", layout=frame.layout.name, rate=self.rate)
-        for block in self.converter.resample(frame):
-            yield block.to_ndarray().mean(axis=0, dtype=np.float32)
+    def _silence(self, begin: int, stop: int) -> Iterator[tuple[int, Float32[np.ndarray, " samples"]]]:
+        """Zeros for what of the span lies between two places."""
+        begin = max(begin, self.first)
+        stop = stop if self.last is None else min(stop, self.last)
+        for place in range(begin, stop, BLOCK):
+            yield self.rate, np.zeros(min(BLOCK, stop - place), np.float32)
 
 
 def decode_audio(
     source: Source, start: float = 0.0, end: float | None = None, rate: int = 16_000
 ) -> Float32[np.ndarray, " samples"] | None:
-    """Mono samples of the seconds `start` to `end` at `rate`, or None where the recording has no audio track."""
-    label = name_of(source)
+    """Mono samples of the seconds `start` to `end` at `rate`, or None where the recording has no audio track.
+
+    MediaError where nothing of it can be decoded, where the file was cut short and less than half of the span is left,
+    and where more than LIMITS.seconds would have to be held.
+    """
+    return listen(source, start, end, rate).samples
+
+
+def listen(source: Source, start: float = 0.0, end: float | None = None, rate: int = 16_000) -> Heard:
+    """As `decode_audio`, with what there is to remark."""
+    only: int | None = None
+    while True:
+        with opened(source) as container:
+            information = described(container, name_of(source))
+            if not information.has_audio:
+                return Heard(None)
+            track = _Track(container, name_of(source), start, end, only)
+            samples = _collected(_resampled(track.blocks(), rate), _guess(information, start, end, rate), track.label)
+        if only is not None:
+            track.remarks.add("cancelling_channels")
+        elif (only := track.mixer.cancelled) is not None:
+            continue
+        seconds = len(samples) / rate
+        if _is_short(source, information, seconds, start, end):
+            track.remarks.add("sound_ends_early")
+        return Heard(samples, tuple(sorted(track.remarks)))
+
+
+def survey(source: Source) -> Survey:
+    """The whole sound track in memory that does not grow with it; MediaError as by `decode_audio`."""
     with opened(source) as container:
-        information = described(container, label)
+        information = described(container, name_of(source))
         if not information.has_audio:
-            return None
-        # Resampled block by block: a long recording is never held at its own, higher rate.
-        parts = list(_resampled(_blocks(container, label, start, end), rate))
-    if not parts:
-        if information.duration and start < information.duration - 0.1:
-            raise MediaError(f"{label}: none of its audio could be decoded")
-        return np.zeros(0, np.float32)
-    samples = np.concatenate(parts)
-    _require_enough(source, information, len(samples) / rate, start, end, "audio")
-    return np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0)
+            return Survey(None)
+        track = _Track(container, name_of(source), 0.0, None)
+        peak, seconds = None, 0.0
+        for rate, block in track.blocks():
+            seconds += len(block) / rate
+            peak = max(peak or 0.0, float(block.max()), -float(block.min()))
+    if track.mixer.cancelled is not None:
+        track.remarks.add("cancelling_channels")
+        peak = max(peak or 0.0, float(np.sqrt(track.mixer.channels.max() / track.mixer.samples)))
+    if _is_short(source, information, seconds, 0.0, None):
+        track.remarks.add("sound_ends_early")
+    return Survey(peak, tuple(sorted(track.remarks)))
+
+
+def _guess(information: MediaInfo, start: float, end: float | None, rate: int) -> int:
+    """About how many samples there will be; a header may say anything, so at most an hour is taken on trust."""
+    whole = (information.duration or 60.0) if end is None else end
+    return round(min(max(whole - start, 0.0) + 0.1, 3600.0) * rate)
+
+
+def _collected(blocks: Iterator[np.ndarray], guess: int, label: str) -> Float32[np.ndarray, " samples"]:
+    """One array of all blocks, grown in place: the samples are never held twice."""
+    held = np.empty(guess, np.float32)
+    count = 0
+    for block in blocks:
+        if count + len(block) > len(held):
+            if count > LIMITS.seconds * 16_000:
+                raise MediaError(
+                    f"{label}: more than {LIMITS.seconds / 3600:g} h of sound in one piece; cut it by start and end"
+                )
+            held.resize(max(count + len(block), count + count // 16 + 16_000), refcheck=False)
+        held[count : count + len(block)] = block
+        count += len(block)
+    held.resize(count, refcheck=False)
+    return held
 
 
 def _resampled(blocks: Iterator[tuple[int, np.ndarray]], rate: int) -> Iterator[Float32[np.ndarray, " samples"]]:
     import soxr
 
     resampler: Any = None
+    before = rate
     for own_rate, block in blocks:
+        if own_rate != before:
+            if resampler is not None:
+                yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+                resampler = None
+            before = own_rate
         if own_rate == rate:
             yield block
             continue
@@ -129,14 +243,19 @@ def _resampled(blocks: Iterator[tuple[int, np.ndarray]], rate: int) -> Iterator[
         yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
 
 
-def _require_enough(
-    source: Source, information: MediaInfo, seconds: float, start: float, end: float | None, what: str
-) -> None:
-    """A file cut short while it was copied must not pass for a short recording."""
+def _is_short(source: Source, information: MediaInfo, seconds: float, start: float, end: float | None) -> bool:
+    """Less than half of what was declared. An error where the file was cut short while it was copied: that must not
+    pass for a short recording; but a sound track may well end before the picture, and a header may be wrong."""
     if information.duration is None:
-        return
-    wanted = (information.duration if end is None else min(end, information.duration)) - start
-    if wanted > 1.0 and seconds < LEAST_SHARE * wanted:
+        return False
+    duration = information.duration
+    if information.container in CAPPED:
+        duration /= 1 - missing_share(source)
+    wanted = (duration if end is None else min(end, duration)) - start
+    if (wanted <= 1.0 or seconds >= LEAST_SHARE * wanted) and (seconds or wanted <= 0.1):
+        return False
+    if cut_short(source):
         raise MediaError(
-            f"{name_of(source)}: {seconds:.2f} s of {wanted:.2f} s of its {what} could be decoded; the file is damaged"
+            f"{name_of(source)}: {seconds:.2f} s of {wanted:.2f} s of its audio could be decoded; the file is damaged"
         )
+    return wanted > 1.0

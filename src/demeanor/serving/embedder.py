@@ -22,7 +22,8 @@ class Embedder:
 
     def predict(self, rows: Rows) -> pd.DataFrame:
         """One row per input row, in order: utterance_id; embedding, a list of R numbers, None where there is none;
-        modalities that were used; problem, why there is no embedding, else empty."""
+        modalities that were used; problem, why there is no embedding or what was left
+        out of it, else empty."""
         read = self.extraction(rows)
         vectors = embed(self.bundle, read.examples).ragged
         values = [vectors[name].reshape(-1).astype(float).tolist() for name in read.examples.ids]

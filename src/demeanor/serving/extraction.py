@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -18,6 +18,7 @@ from demeanor.data.ragged import Ragged
 from demeanor.data.stream import Stream
 from demeanor.features import extractor_from
 from demeanor.features.base import Clip, Extractor
+from demeanor.features.media import MediaError
 from demeanor.serving.cells import CellError
 from demeanor.serving.reach import EVERYWHERE, Reach
 from demeanor.serving.recordings import RawRow, Rows, clip_of, conversations, media_of, read_rows, utterances_of
@@ -33,19 +34,21 @@ class Extracted:
     examples  the rows of which there is something that the model reads
     used      utterance -> modalities of which there is at least one step
     problems  utterance -> why there is no answer
+    broken    utterance -> what of it could not be decoded, though there is an answer from the rest
     """
 
     ids: list[str]
     examples: Examples
     used: Mapping[str, tuple[str, ...]]
     problems: Mapping[str, str]
+    broken: Mapping[str, str] = field(default_factory=dict)
 
     def complete(self, answers: pd.DataFrame) -> pd.DataFrame:
         """`answers` has a row per example; the result one per row that was given, with its modalities and problem."""
         result = answers.set_index(pd.Index(self.examples.ids)).reindex(self.ids)
         result.insert(0, "utterance_id", result.index)
         result["modalities"] = ["+".join(self.used.get(name, ())) for name in result.index]
-        result["problem"] = [self.problems.get(name, "") for name in result.index]
+        result["problem"] = [self.problems.get(name) or self.broken.get(name, "") for name in result.index]
         return result.reset_index(drop=True)
 
 
@@ -70,29 +73,37 @@ class Extraction:
         return built
 
     def __call__(self, rows: Rows) -> Extracted:
-        """See demeanor.serving.recordings.COLUMNS for the rows. What is wrong with a row is its own problem."""
+        """See demeanor.serving.recordings.COLUMNS for the rows. What is wrong with a row is its own problem; a sound
+        or picture that cannot be decoded leaves the rest of its row."""
         raw = read_rows(rows, self.reach)
         utterances = utterances_of(raw)
         clips: dict[str, Clip] = {}
         problems: dict[str, str] = {}
+        broken: dict[str, dict[str, str]] = {}
         company = conversations(utterances)
         for utterance, row in zip(utterances.itertuples(), raw, strict=True):
             name = str(utterance.utterance_id)
             try:
                 if row.problem:
                     raise CellError(row.problem)
-                clips[name] = clip_of(utterance, row, *company[name])
+                try:
+                    clips[name] = clip_of(utterance, row, *company[name])
+                except MediaError as error:
+                    broken.setdefault(name, {})["audio"] = self._why(error, row, "its sound")
+                    clips[name] = clip_of(utterance, row, *company[name], deaf=True)
             except Exception as error:
                 problems[name] = self._why(error, row, "its recording")
-        streams = self._streams(clips, problems, dict(zip(utterances["utterance_id"], raw, strict=True)))
+        streams = self._streams(clips, problems, broken, dict(zip(utterances["utterance_id"], raw, strict=True)))
         usable = utterances[~utterances["utterance_id"].isin(list(problems))]
         used = self.modalities(Examples.of(usable, streams))
         needed = ", ".join(sorted({value.modality for value in self.inputs.values()}))
         for name, modalities in used.items():
             if not modalities:
-                problems[name] = f"nothing in it that this model reads ({needed})"
+                reasons = "; ".join(dict.fromkeys(broken.get(name, {}).values()))
+                problems[name] = reasons or f"nothing in it that this model reads ({needed})"
         examples = Examples.of(usable[~usable["utterance_id"].isin(list(problems))], streams)
-        return Extracted(list(utterances["utterance_id"]), examples, used, problems)
+        told = {name: _without(reasons) for name, reasons in broken.items()}
+        return Extracted(list(utterances["utterance_id"]), examples, used, problems, told)
 
     def modalities(self, examples: Examples) -> dict[str, tuple[str, ...]]:
         """Utterance -> modalities of which the model is given at least one step."""
@@ -115,9 +126,14 @@ class Extraction:
         return f"{what} cannot be read ({type(error).__name__})"
 
     def _streams(
-        self, clips: Mapping[str, Clip], problems: dict[str, str], rows: Mapping[str, RawRow]
+        self,
+        clips: Mapping[str, Clip],
+        problems: dict[str, str],
+        broken: dict[str, dict[str, str]],
+        rows: Mapping[str, RawRow],
     ) -> dict[str, Stream]:
-        """Every stream that the model reads; a clip that an extractor cannot read gets a problem instead."""
+        """Every stream that the model reads; a clip that an extractor cannot read gets a problem instead, one whose
+        recording cannot be decoded for this stream is absent in it and stands in `broken`."""
         streams = {}
         for name, extractor in self.extractors.items():
             sequences: dict[str, np.ndarray] = {}
@@ -126,6 +142,10 @@ class Extraction:
                     continue
                 try:
                     sequences[identity] = extractor.extract_clip(clip)
+                except MediaError as error:
+                    sequences[identity] = extractor.absent
+                    modality = "vision" if "video" in extractor.reads else "audio"
+                    broken.setdefault(identity, {})[modality] = self._why(error, rows[identity], modality)
                 except Exception as error:
                     problems[identity] = self._why(error, rows[identity], f"the stream {name}")
             ragged = Ragged.from_sequences(sequences, extractor.dimension, extractor.dtype)
@@ -134,3 +154,11 @@ class Extraction:
             name: stream.select([key for key in stream.ragged.ids if key not in problems])
             for name, stream in streams.items()
         }
+
+
+def _without(reasons: Mapping[str, str]) -> str:
+    """Reasons by modality in one line, each reason once: a file that cannot be opened is missed by all of them."""
+    missed: dict[str, list[str]] = {}
+    for modality, reason in sorted(reasons.items()):
+        missed.setdefault(reason, []).append(modality)
+    return "; ".join(f"without {' and '.join(modalities)}: {reason}" for reason, modalities in missed.items())

@@ -39,7 +39,8 @@ class Predictor:
         """One row per input row, in order.
 
         Columns: utterance_id; for regression <task>, else <task> (the class) and probability_<class>; modalities
-        (those that were used, joined by "+"); problem (why there is no answer, else empty).
+        (those that were used, joined by "+", empty where there is no answer); problem (why there is no answer, or what
+        of the row could not be decoded and was left out of it, else empty).
         """
         read = self.extraction(rows)
         return read.complete(self.describe(self._forward(read.examples)))
@@ -79,7 +80,7 @@ class Predictor:
 def as_text(result: Mapping[str, Any], task: Task) -> str:
     """One answer in a few readable lines."""
     name = result["utterance_id"]
-    if result["problem"]:
+    if result["problem"] and not result["modalities"]:
         return f"{name}: no answer: {result['problem']}"
     lines = []
     if task.kind == "regression":
@@ -89,4 +90,5 @@ def as_text(result: Mapping[str, Any], task: Task) -> str:
         listed = ", ".join(f"{label} {result[f'probability_{label}']:.0%}" for label in ranked[:3])
         lines.append(f"{name}: {task.name} {result[task.name] or 'none'} ({listed})")
     lines.append(f"  from {str(result['modalities']).replace('+', ', ')}")
+    lines += [f"  {result['problem']}"] if result["problem"] else []
     return "\n".join(lines)

@@ -183,13 +183,18 @@ def conversations(utterances: pd.DataFrame) -> dict[str, tuple[tuple[str | None,
     return found
 
 
-def clip_of(utterance: Any, row: RawRow, transcripts: tuple[str | None, ...] = (), position: int = 0) -> Clip:
-    """The clip of one row; the sound of `audio`, where there is one, takes the place of the video's."""
+def clip_of(
+    utterance: Any, row: RawRow, transcripts: tuple[str | None, ...] = (), position: int = 0, deaf: bool = False
+) -> Clip:
+    """The clip of one row; the sound of `audio`, where there is one, takes the place of the video's.
+
+    MediaError where that cannot be decoded; `deaf` leaves it out.
+    """
     video, audio = media_of(row, "video"), media_of(row, "audio")
     end = float(utterance.end) if not cells.missing(utterance.end) else None
     recorded = None
     if audio is not None:
-        samples = decode_audio(audio, utterance.start, end, SAMPLE_RATE)
+        samples = None if deaf else decode_audio(audio, utterance.start, end, SAMPLE_RATE)
         recorded = np.zeros(0, dtype=np.float32) if samples is None else samples
     return Clip(
         utterance_id=utterance.utterance_id,

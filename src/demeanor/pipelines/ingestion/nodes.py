@@ -47,26 +47,59 @@ def probe_media(corpus: Corpus) -> dict[str, MediaProbe]:
 
 
 def probe_one(path: Path) -> MediaProbe:
-    """What one file holds; a file that cannot be read is a probe with an error, not an exception."""
-    import cv2
+    """What one file holds; a file that cannot be read is a probe with an error, not an exception.
 
-    from demeanor.features.base import SAMPLE_RATE, SILENCE
-    from demeanor.features.faces import find_face
-    from demeanor.features.media import MediaError, decode_frames, probe
-    from demeanor.features.sound import decode_audio
+    Sound and picture are tried each by itself: one that is broken leaves the other.
+    """
+    from demeanor.features.base import SILENCE
+    from demeanor.features.media import MediaError, probe
+    from demeanor.features.sound import survey
 
+    broken: dict[str, str] = {}
+    remarks: tuple[str, ...] = ()
+    silent = face = None
     try:
         info = probe(path)
-        samples = decode_audio(path, rate=SAMPLE_RATE) if info.has_audio else None
-        silent = None if samples is None or not len(samples) else bool(abs(samples).max() < SILENCE)
-        face = None
-        if info.has_video:
-            rate = FRAMES_LOOKED_AT / info.duration if info.duration else None
-            pictures = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for _, image in decode_frames(path, rate=rate))
-            face = any(find_face(picture) is not None for picture in pictures)
     except MediaError as error:
-        return MediaProbe(error=" ".join(str(error).split()))
-    return MediaProbe(info.duration, info.has_audio, info.has_video, silent, face)
+        return MediaProbe(error=_one_line(error))
+    if info.has_audio:
+        try:
+            heard = survey(path)
+        except MediaError as error:
+            broken["audio"] = _one_line(error)
+        else:
+            remarks, silent = heard.remarks, None if heard.peak is None else heard.peak < SILENCE
+    if info.has_video:
+        try:
+            face = _shows_face(path, FRAMES_LOOKED_AT / info.duration if info.duration else None)
+        except MediaError as error:
+            broken["vision"] = _one_line(error)
+    if broken and len(broken) == info.has_audio + info.has_video:
+        return MediaProbe(error=next(iter(broken.values())))
+    return MediaProbe(
+        info.duration,
+        info.has_audio and "audio" not in broken,
+        info.has_video and "vision" not in broken,
+        silent,
+        face,
+        broken=broken,
+        remarks=remarks,
+        tracks=info.passed_over,
+    )
+
+
+def _shows_face(path: Path, rate: float | None) -> bool:
+    import cv2
+
+    from demeanor.features.faces import find_face
+    from demeanor.features.media import decode_frames
+
+    pictures = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for _, image in decode_frames(path, rate=rate))
+    return any(find_face(picture) is not None for picture in pictures)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def examine_corpus(

@@ -1,0 +1,258 @@
+"""A recording is what its container says: how pictures are turned, where sound stands, which track, which channels."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from demeanor.features.media import MediaError, decode_frames, probe
+from demeanor.features.painting import turned
+from demeanor.features.sound import decode_audio, listen, survey
+from tests.features.media_samples import faces, tone, voice, write_pieces, write_recording, write_tracks
+
+RATE = 16_000
+
+
+def quadrants(width: int = 96, height: int = 64) -> np.ndarray:
+    """[height, width, 3]: bright in the top left quarter, grey in the top right one, dark below."""
+    image = np.full((height, width, 3), 20, np.uint8)
+    image[: height // 2, : width // 2], image[: height // 2, width // 2 :] = 220, 120
+    return image
+
+
+def pitch(samples: np.ndarray, rate: int = RATE) -> float:
+    """Of the strongest partial, Hz."""
+    return float(np.abs(np.fft.rfft(samples)).argmax() * rate / len(samples))
+
+
+@pytest.mark.parametrize(
+    ("degrees", "mirrored", "stored"),
+    [
+        (90, {}, lambda image: np.rot90(image, -1)), (180, {}, lambda image: np.rot90(image, 2)),
+        (270, {}, lambda image: np.rot90(image, 1)), (0, {"hflip": True}, lambda image: image[:, ::-1]),
+        (0, {"vflip": True}, lambda image: image[::-1]), (90, {"hflip": True}, None),
+    ],
+)  # fmt: skip
+def test_pictures_are_turned_and_mirrored_as_the_display_matrix_says(tmp_path: Path, degrees, mirrored, stored):
+    upright = quadrants()
+    if stored is None:  # shown: turned to the left first, then mirrored
+        image, upright = upright, np.rot90(upright, 1)[:, ::-1]
+    else:
+        image = stored(upright)
+    path = tmp_path / "v.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.height, stream.width = image.shape[:2]
+        stream.pix_fmt = "yuv420p"
+        stream.set_display_rotation(degrees, **mirrored)
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
+        container.mux(stream.encode(None))
+    shown = [picture for _, picture in decode_frames(path)]
+    assert len(shown) == 3
+    assert shown[0].shape == upright.shape
+    assert np.abs(shown[0].astype(int) - upright).mean() < 4
+    assert shown[0].flags.c_contiguous
+
+
+def test_a_rotation_by_any_angle_keeps_the_whole_picture():
+    angle = np.radians(30)
+    shown = turned(quadrants(), (np.cos(angle), np.sin(angle), -np.sin(angle), np.cos(angle)))
+    assert shown.shape[:2] == (round(96 * 0.5 + 64 * np.cos(angle)), round(96 * np.cos(angle) + 64 * 0.5))
+    assert (shown > 170).mean() == pytest.approx(96 * 64 / 4 / (shown.shape[0] * shown.shape[1]), rel=0.05)
+    smaller = turned(quadrants(), (np.cos(angle), np.sin(angle), -np.sin(angle), np.cos(angle)), 64)
+    assert max(smaller.shape[:2]) == 64
+
+
+def test_the_tag_rotate_stands_in_for_a_matrix(tmp_path: Path):
+    image = np.rot90(quadrants(), 1)  # lies on its left; turned by 90 degrees clockwise it stands
+    path = tmp_path / "v.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.height, stream.width, stream.pix_fmt = *image.shape[:2], "yuv420p"
+        stream.metadata["rotate"] = "90"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
+        container.mux(stream.encode(None))
+    ((_, shown),) = decode_frames(path)
+    assert np.abs(shown.astype(int) - quadrants()).mean() < 4
+
+
+@pytest.mark.parametrize(("ratio", "size"), [(Fraction(4, 3), (64, 128)), (Fraction(1, 2), (128, 96)), (1, (64, 96))])
+def test_pixels_are_made_square(tmp_path: Path, ratio: Fraction, size: tuple[int, int]):
+    path = tmp_path / "v.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 64, 96, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(ratio)
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(quadrants(), format="rgb24")))
+        container.mux(stream.encode(None))
+    ((_, shown),) = decode_frames(path)
+    assert shown.shape[:2] == size
+    ((_, shown),) = decode_frames(path, longest_side=48)
+    assert max(shown.shape[:2]) == 48
+
+
+def test_lost_sound_is_silence_and_what_follows_stays_in_its_place(tmp_path: Path):
+    path = write_pieces(tmp_path / "v.mkv", [(0, tone(250, 1.0)), (2, tone(1000, 1.0))], codec="pcm_s16le")
+    heard = listen(path)
+    assert heard.samples is not None
+    assert len(heard.samples) == pytest.approx(3 * RATE, abs=32)
+    assert heard.remarks == ("sound_gaps",)
+    assert pitch(heard.samples[:RATE]) == 250
+    assert not heard.samples[RATE + 100 : 2 * RATE - 100].any()
+    assert pitch(decode_audio(path, 2.0, 3.0)) == pytest.approx(1000, abs=2)
+    between = decode_audio(path, 1.1, 1.9)
+    assert len(between) == round(0.8 * RATE)
+    assert not between.any()
+    assert survey(path).remarks == ("sound_gaps",)
+
+
+def retimed(path: Path, times: list[int]) -> bytes:
+    """A Matroska file of 10 ms blocks, of one cluster, with other times (ms): no writer lets them go back or shake."""
+    content = bytearray(path.read_bytes())
+    mark, place = b"\xa3\x41\x44\x81", 0  # SimpleBlock, 324 bytes long, of track 1
+    for time in times:
+        place = content.index(mark, place) + len(mark)
+        content[place : place + 2] = time.to_bytes(2, "big")
+    return bytes(content)
+
+
+def test_overlapping_sound_is_cut_off(tmp_path: Path):
+    whole = np.concatenate([tone(250, 2.0), tone(1000, 1.5)])
+    path = write_pieces(tmp_path / "v.mkv", [(0, whole)], codec="pcm_s16le")
+    samples = decode_audio(retimed(path, [10 * n if n < 200 else 10 * n - 500 for n in range(350)]))
+    assert len(samples) == pytest.approx(3 * RATE, abs=32)
+    assert pitch(samples[: 2 * RATE]) == pytest.approx(250, abs=1)
+    assert pitch(samples[2 * RATE + 160 :]) == pytest.approx(1000, abs=2)
+
+
+def test_shaking_timestamps_leave_no_click(tmp_path: Path):
+    sound = tone(250, 2.0)
+    path = write_pieces(tmp_path / "v.mkv", [(0, sound)], codec="pcm_s16le")
+    generator = np.random.default_rng(0)
+    times = [0, *(10 * n + int(generator.integers(-25, 25)) for n in range(3, 200))]
+    samples = decode_audio(retimed(path, [0, 10, 20, *times[1:]]))
+    np.testing.assert_allclose(samples, decode_audio(path))
+
+
+def test_a_clock_that_starts_again_goes_on(tmp_path: Path):
+    first = write_pieces(tmp_path / "a.mkv", [(0, tone(250, 2.0))])
+    second = write_pieces(tmp_path / "b.mkv", [(0, tone(1000, 1.0))])
+    joined = tmp_path / "c.mkv"
+    joined.write_bytes(first.read_bytes() + second.read_bytes())
+    samples = decode_audio(joined)
+    assert len(samples) == pytest.approx(3 * RATE, abs=200)
+    assert pitch(samples[-RATE + 200 :]) == pytest.approx(1000, abs=2)
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [(".mp3", "libmp3lame"), (".aac", "aac")])
+def test_the_sample_rate_and_the_channels_may_change(tmp_path: Path, suffix: str, codec: str):
+    first = write_recording(tmp_path / f"a{suffix}", tone(250, 2.0, 44_100), rate=44_100, audio_codec=codec)
+    stereo = np.repeat(tone(1000, 2.0, 48_000)[:, None], 2, axis=1)
+    second = write_recording(tmp_path / f"b{suffix}", stereo, rate=48_000, audio_codec=codec)
+    joined = tmp_path / f"c{suffix}"
+    joined.write_bytes(first.read_bytes() + second.read_bytes())
+    heard = listen(joined)
+    assert heard.samples is not None
+    assert heard.remarks == ("mixed_sound_formats",)
+    assert len(heard.samples) == pytest.approx(4 * RATE, abs=0.2 * RATE)
+    assert pitch(heard.samples[RATE // 2 : 3 * RATE // 2]) == pytest.approx(250, abs=2)
+    assert pitch(heard.samples[5 * RATE // 2 : 7 * RATE // 2]) == pytest.approx(1000, abs=2)
+
+
+def test_the_default_track_is_taken_and_the_others_are_named(tmp_path: Path):
+    path = write_tracks(
+        tmp_path / "v.mkv",
+        [("Desktop", False, 0 * tone(250, 1.0)), ("Microphone", True, tone(1000, 1.0)), (None, False, tone(500, 1.0))],
+    )
+    assert pitch(decode_audio(path)[:RATE]) == pytest.approx(1000, abs=2)
+    assert probe(path).passed_over == ("audio track 0 'Desktop'", "audio track 2")
+
+
+def test_a_voice_in_the_centre_of_surround_is_as_loud_as_alone(tmp_path: Path):
+    sound = voice(1.0)
+    for layout, centre, subwoofer in (("5.1", 2, 3), ("7.1", 2, 3), ("3.0", 2, None)):
+        channels = np.zeros((len(sound), av.AudioLayout(layout).nb_channels), np.float32)
+        channels[:, centre] = sound
+        if subwoofer is not None:
+            channels[:, subwoofer] = tone(60, 1.0)
+        path = write_recording(tmp_path / f"{layout}.wav", channels, audio_codec="pcm_s16le", layout=layout)
+        np.testing.assert_allclose(decode_audio(path), sound, atol=1e-3)
+    left = np.zeros((len(sound), 6), np.float32)
+    left[:, 0] = sound
+    path = write_recording(tmp_path / "left.wav", left, audio_codec="pcm_s16le", layout="5.1")
+    np.testing.assert_allclose(decode_audio(path), sound * np.sqrt(0.5), atol=1e-3)
+
+
+def test_eight_channels_in_planes_are_read(tmp_path: Path):
+    channels = np.zeros((48_000, 8), np.float32)
+    channels[:, 2] = voice(1.0, 48_000)
+    path = write_recording(tmp_path / "v.mka", channels, rate=48_000, audio_codec="aac", layout="7.1")
+    samples, alone = decode_audio(path), voice(1.0)
+    assert np.sqrt((samples**2).mean()) == pytest.approx(np.sqrt((alone**2).mean()), rel=0.1)
+
+
+def test_channels_that_cancel_each_other_give_the_louder_one(tmp_path: Path):
+    sound = voice(1.0)
+    path = write_recording(tmp_path / "v.wav", np.stack([0.9 * sound, -sound], axis=1), audio_codec="pcm_s16le")
+    heard = listen(path)
+    assert heard.samples is not None
+    np.testing.assert_allclose(heard.samples, -sound, atol=1e-3)
+    assert heard.remarks == survey(path).remarks == ("cancelling_channels",)
+    assert (survey(path).peak or 0.0) > 0.05
+    beside = np.stack([sound, np.zeros_like(sound)], axis=1)
+    assert listen(write_recording(tmp_path / "w.wav", beside, audio_codec="pcm_s16le")).remarks == ()
+
+
+def test_sound_shorter_than_the_picture_costs_nothing(tmp_path: Path):
+    path = write_recording(tmp_path / "v.mp4", voice(2.0), faces(60))
+    heard = listen(path)
+    assert heard.samples is not None
+    assert len(heard.samples) == pytest.approx(2 * RATE, abs=1100)
+    assert heard.remarks == ("sound_ends_early",)
+    assert len(decode_audio(path, 3.0, 5.0)) == 0
+    assert len(list(decode_frames(path, rate=5))) == 30
+    other = write_recording(tmp_path / "w.mp4", voice(6.0), faces(20))
+    assert len(decode_audio(other)) == pytest.approx(6 * RATE, abs=1100)
+    assert len(list(decode_frames(other, rate=5))) == 10
+
+
+@pytest.mark.parametrize("name", ["v.mkv", "v.wav", "v.flac", "v.avi", "v.aiff", "v.w64", "v.au"])
+def test_a_copy_that_was_broken_off_is_found(tmp_path: Path, name: str):
+    codec = {".mkv": "aac", ".flac": "flac", ".avi": "mp2", ".aiff": "pcm_s16be", ".au": "pcm_s16be"}
+    picture = faces(60) if name in ("v.mkv", "v.avi") else None
+    content = write_recording(
+        tmp_path / name, voice(6.0), picture, audio_codec=codec.get(name[1:], "pcm_s16le"), video_codec="mpeg4"
+    ).read_bytes()
+    assert len(decode_audio(content)) > 5.5 * RATE
+    with pytest.raises(MediaError, match="damaged"):
+        decode_audio(content[: len(content) // 4])
+
+
+def test_a_copy_of_an_mp4_with_its_index_in_front_is_found_when_broken_off(tmp_path: Path):
+    path = write_recording(tmp_path / "v.mp4", voice(6.0), faces(60), options={"movflags": "+faststart"})
+    content = path.read_bytes()
+    with pytest.raises(MediaError, match="damaged"):
+        decode_audio(content[: len(content) * 2 // 5])
+
+
+@pytest.mark.parametrize("declared", [0, 0x7FFFFFFF, 0xFFFFFFFF])
+def test_a_header_written_before_the_length_was_known_is_no_damage(tmp_path: Path, declared: int):
+    path = write_recording(tmp_path / "v.wav", voice(2.0), audio_codec="pcm_s16le")
+    content = bytearray(path.read_bytes())
+    place = content.find(b"data") + 4
+    content[4:8] = content[place : place + 4] = declared.to_bytes(4, "little")
+    assert len(decode_audio(bytes(content))) == 2 * RATE
+
+
+def test_times_below_zero_and_frames_without_times(tmp_path: Path):
+    path = write_pieces(tmp_path / "v.mkv", [(-0.02, tone(250, 1.0))], codec="pcm_s16le")
+    assert len(decode_audio(path)) == pytest.approx(RATE, abs=400)
+    raw = write_recording(tmp_path / "v.h264", None, faces(20))
+    times = [time for time, _ in decode_frames(raw)]
+    assert len(times) == 20
+    assert times == sorted(times)
