@@ -270,19 +270,21 @@ def test_the_folder_that_the_server_was_started_with_is_as_far_as_a_row_reaches(
 
 
 def test_what_the_first_request_needs_is_there_once_the_model_is_loaded(model, monkeypatch):
-    """Nothing is imported and no extractor is built by the first request: loading has asked for every modality."""
+    """Nothing heavy is imported and no extractor is built by a request: loading has asked for every modality."""
     import sys
 
+    from demeanor.serving import extraction
     from demeanor.serving.warming import first_rows
 
-    loaded, before = set(sys.modules), model.unwrap_python_model().predictor.extraction.__dict__["extractors"]
-    answers = model.predict(pd.DataFrame([first_rows()[0]]))
-    assert answers["modalities"][0] == "audio+text+vision"
-    new = {
-        name for name in set(sys.modules) - loaded if name.split(".")[0] in ("torch", "transformers", "librosa", "cv2")
-    }
-    assert not new
-    assert model.unwrap_python_model().predictor.extraction.extractors is before
+    def build(*_):
+        raise AssertionError("an extractor is built by a request")
+
+    monkeypatch.setattr(extraction, "extractor_from", build)
+    row, before = first_rows()[0], set(sys.modules)
+    answers = model.predict(pd.DataFrame([row]))
+    assert (answers["problem"][0], answers["modalities"][0]) == ("", "audio+text+vision")
+    heavy = ("torch", "transformers", "librosa", "numba", "cv2", "opensmile", "av")
+    assert not {name for name in set(sys.modules) - before if name.split(".")[0] in heavy}
 
 
 def test_the_signature_names_every_column_and_refuses_none(bundle):
