@@ -56,7 +56,8 @@ def unpack(archive: Path, folder: Path, largest: int = LARGEST) -> list[Path]:
                 return _unpack_zip(opened, archive, folder, largest)
         with _stream(archive, largest) as stream:
             if _is_tar(stream):
-                with tarfile.open(fileobj=stream, mode="r:") as opened_tar:
+                metered: Any = stream
+                with tarfile.open(fileobj=metered, mode="r:") as opened_tar:
                     return _unpack_tar(opened_tar, stream, archive, folder, largest)
     except InputError:
         raise
