@@ -6,6 +6,7 @@ import base64
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow
@@ -253,18 +254,22 @@ def test_a_row_may_name_no_file_of_the_server(client, media):
 
 
 def test_the_folder_that_the_server_was_started_with_is_as_far_as_a_row_reaches(bundle, media, tmp_path, monkeypatch):
+    from demeanor.serving.mlflow_model import DemeanorModel
+
     monkeypatch.setenv(VARIABLE, str(media / "root"))
-    model = served(bundle, tmp_path)
+    bundle.save(tmp_path / "bundle")
+    model = DemeanorModel()
+    model.load_context(SimpleNamespace(artifacts={"bundle": str(tmp_path / "bundle")}))
     inside = ["a.mp4", str(media / "root" / "a.mp4"), "inner/../inner/b.mp4"]
     outside = ["../outside.mp4", str(media / "outside.mp4"), "link.mp4", "/etc/passwd", "inner/../../outside.mp4"]
     absent = ["nowhere.mp4", "inner", "x" * 255]
-    answers = model.predict(pd.DataFrame({"video": inside + outside + absent}))
+    answers = model.predict(None, pd.DataFrame({"video": inside + outside + absent}))
     said = list(answers["problem"])
     assert said[:3] == ["", "", ""]
     assert set(said[3:8]) == {"`video` names a file outside the folder of recordings"}
     assert set(said[8:]) == {"`video` names no file in the folder of recordings"}
     (media / "root" / "broken.mp4").write_text("no film", encoding="utf-8")
-    told = model.predict(pd.DataFrame({"video": ["broken.mp4"]}))["problem"][0]
+    told = model.predict(None, pd.DataFrame({"video": ["broken.mp4"]}))["problem"][0]
     assert "`video`" in told
     assert str(media) not in told
 

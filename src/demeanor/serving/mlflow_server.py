@@ -151,8 +151,7 @@ def _from_json(text: str) -> pd.DataFrame:
 
 def _from_split(given: Any) -> pd.DataFrame:
     columns, rows = (given.get("columns"), given.get("data")) if isinstance(given, dict) else (None, None)
-    named = isinstance(columns, list) and all(isinstance(name, str) for name in columns)
-    if not named or not isinstance(rows, list):
+    if not isinstance(columns, list) or not isinstance(rows, list) or not _are_names(columns):
         raise RequestError("`dataframe_split` must be an object with a list `columns` of names and a list `data`")
     # A row of another length cannot be told apart from one whose cells are shifted: nothing of it is used.
     return _from_records(
@@ -161,6 +160,10 @@ def _from_split(given: Any) -> pd.DataFrame:
             for row in rows
         ]
     )
+
+
+def _are_names(columns: list[Any]) -> bool:
+    return all(isinstance(name, str) for name in columns)
 
 
 def _from_columns(given: dict[Any, Any]) -> pd.DataFrame:

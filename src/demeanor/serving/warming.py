@@ -14,8 +14,13 @@ SEED = 1
 
 def first_rows() -> list[dict[str, Any]]:
     """Two turns of a conversation: one with words, voice and face, one with words alone."""
-    whole = {"text": "Well, I really like it.", "video_bytes": recording(), "start": 0.1, "language": "en"}
-    other = {"text": "So do I."}
+    whole: dict[str, Any] = {
+        "text": "Well, I really like it.",
+        "video_bytes": recording(),
+        "start": 0.1,
+        "language": "en",
+    }
+    other: dict[str, Any] = {"text": "So do I."}
     return [
         {**row, "dialogue": "warm", "turn": turn, "speaker": f"speaker {turn}"}
         for turn, row in enumerate((whole, other))
