@@ -17,7 +17,7 @@ NUMERIC := tests/models tests/parity tests/features/test_products.py tests/train
 	-k "not by_heart and not any_subset"
 AVX2 := ONEDNN_MAX_CPU_ISA=AVX2 DNNL_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2
 
-.PHONY: help install run test test-avx2 check lint viz mlflow clean
+.PHONY: help install run test test-avx2 check fuzz lint viz mlflow clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -47,6 +47,10 @@ check: install ## style, types and the direction of imports
 	$(BIN)/ruff format --check src tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+FUZZ ?= 2000
+fuzz: install ## feed hostile inputs to every reader: FUZZ=2000 of them
+	OMP_NUM_THREADS=1 DEMEANOR_FUZZ=$(FUZZ) $(BIN)/python -m pytest -s tests/fuzz
 
 lint: install ## repair style where that can be done by itself
 	$(BIN)/ruff check --fix src tests

@@ -84,12 +84,16 @@ def write_settings(folder: Path, embedded: bool = False) -> None:
     (folder / "conf/local/parameters_evaluation.yml").write_text(text, encoding="utf-8")
 
 
-def environment(folder: Path) -> dict[str, str]:
-    """Nothing of the caller's tracking store or threads leaks into the project."""
+def environment(folder: Path, media: str = "") -> dict[str, str]:
+    """Nothing of the caller's tracking store or threads leaks into the project.
+
+    media  folder within the project whose recordings rows may name to the registered model
+    """
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "KEDRO", "DEMEANOR"))}
     path = f"{folder / 'src'}{os.pathsep}{Path(sys.executable).parent}"
     return {
         **kept,
+        **({"DEMEANOR_MEDIA_ROOT": str(folder / media)} if media else {}),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}",
         "PYTHONPATH": path,
         "OMP_NUM_THREADS": "1",
@@ -100,11 +104,13 @@ def environment(folder: Path) -> dict[str, str]:
     }
 
 
-def command(folder: Path, *arguments: str, check: bool = True, timeout: int = 500) -> subprocess.CompletedProcess:
+def command(
+    folder: Path, *arguments: str, check: bool = True, timeout: int = 500, media: str = ""
+) -> subprocess.CompletedProcess:
     """Run `python -m ...` in the project."""
     done = subprocess.run(
         [sys.executable, "-m", *arguments],
-        cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=timeout, check=False,
+        cwd=folder, env=environment(folder, media), capture_output=True, text=True, timeout=timeout, check=False,
     )  # fmt: skip
     if check and done.returncode:
         raise AssertionError(

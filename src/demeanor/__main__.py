@@ -73,21 +73,23 @@ def predict(
         connect(project_folder())
     uris = model or champions()
     # After the question whether the registry answers: these take seconds to import.
+    from demeanor.serving.answers import records_of
     from demeanor.serving.predictor import Predictor, as_text
+    from demeanor.serving.reach import EVERYWHERE
     from demeanor.serving.registry import load_bundle
 
     answers: dict[str, list[dict[str, Any]]] = {}
     failed = False
     for uri in uris:
         bundle = load_bundle(uri)
-        result = Predictor(bundle).predict(table).to_dict(orient="records")
-        failed = failed or any(row["problem"] and not row["modalities"] for row in result)
-        answers[uri] = [{str(key): value for key, value in row.items()} for row in result]
+        # Whoever types the command may read these files anyway.
+        answers[uri] = records_of(Predictor(bundle, EVERYWHERE).predict(table))
+        failed = failed or any(row["problem"] and not row["modalities"] for row in answers[uri])
         if not as_json:
             click.echo("\n".join(as_text(row, bundle.card.task) for row in answers[uri]))
             click.echo(f"  by {uri} ({bundle.card.branch}, trained on {bundle.card.protocol.get('corpus', 'unknown')})")
     if as_json:
-        click.echo(json.dumps(answers, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(answers, indent=2, ensure_ascii=False, allow_nan=False))
     sys.exit(1 if failed else 0)
 
 

@@ -19,6 +19,7 @@ from demeanor.tracking import connect
 from tests.project import environment
 
 pytestmark = pytest.mark.slow
+RECORDINGS = "data/01_raw/demo/Raw"
 MODEL = "models:/demeanor-demo-synthetic-sentiment@champion"
 
 
@@ -32,6 +33,7 @@ def row(finished_project: Path) -> dict[str, str]:
 def within(finished_project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The finished project as the folder and the tracking store of this process."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("DEMEANOR_MEDIA_ROOT", str(finished_project / RECORDINGS))
     monkeypatch.chdir(finished_project)
     connect(finished_project)
     return finished_project
@@ -74,7 +76,7 @@ def test_a_registered_representation_embeds_a_recording(within: Path, row: dict[
     assert any(answer["embedding"])
     assert answer["modalities"] == "audio+text+vision"
     assert missing["embedding"] is None
-    assert "there is no file" in missing["problem"]
+    assert "outside the folder of recordings" in missing["problem"]
 
 
 def test_mlflow_models_serve(finished_project: Path, row: dict[str, str], expected: dict):
@@ -83,7 +85,7 @@ def test_mlflow_models_serve(finished_project: Path, row: dict[str, str], expect
         port = free.getsockname()[1]
     arguments = ["-m", "mlflow", "models", "serve", "-m", MODEL, "-p", str(port), "--env-manager", "local"]
     server = subprocess.Popen(
-        [sys.executable, *arguments], cwd=finished_project, env=environment(finished_project),
+        [sys.executable, *arguments], cwd=finished_project, env=environment(finished_project, RECORDINGS),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     try:

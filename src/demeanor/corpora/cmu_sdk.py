@@ -6,7 +6,6 @@ hours of 74-dimensional COVAREP frames in MOSEI never stand in memory together.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from demeanor.corpora.imported import StreamFolder
 from demeanor.corpora.paths import as_identifier
 from demeanor.corpora.sdk_segments import Segment, segments_of
 from demeanor.data.errors import InputError, nearest
+from demeanor.data.files import parse_json, read_json
 from demeanor.data.places import ProjectPath
 from demeanor.data.provenance import Provenance
 from demeanor.data.ragged import RaggedWriter
@@ -102,7 +102,7 @@ class CmuSdkReader(Reader):
 
 @cache
 def _standard_folds() -> dict[str, dict[str, list[str]]]:
-    return json.loads(Path(__file__).with_name("standard_folds.json").read_text(encoding="utf-8"))
+    return read_json(Path(__file__).with_name("standard_folds.json"))
 
 
 def load_folds(folds: str | Path) -> dict[str, list[str]]:
@@ -111,7 +111,7 @@ def load_folds(folds: str | Path) -> dict[str, list[str]]:
         return _standard_folds()[STANDARD_FOLDS[str(folds)]]
     path = require_path(Path(folds), "file")
     try:
-        content = json.loads(read_text(path).content)
+        content = parse_json(read_text(path).content, str(path))
         found = {name: [str(video) for video in content[name]] for name in ("train", "valid", "test")}
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(str(path), [f"needs lists train, valid and test of video ids ({error})"]) from None

@@ -18,7 +18,9 @@ import numpy as np
 
 from demeanor.corpora.base import require_path
 from demeanor.corpora.sdk_alignment import ComputationalSequence, Entry
+from demeanor.data.budget import UNPACKED_PER_BYTE, Budget
 from demeanor.data.errors import InputError
+from demeanor.data.files import JsonError, parse_json
 
 SUFFIX = ".csd"
 HDF5_ERRORS = (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, UnicodeError, OverflowError)
@@ -29,12 +31,14 @@ class CsdFile:
 
     def __init__(self, path: Path, handle: Any):
         self.path = path
+        self._budget = Budget(path.stat().st_size, str(path), UNPACKED_PER_BYTE)
+        self._paid: set[tuple[str, str]] = set()
         try:
             root = next(iter(handle), None)
             if root is None or "data" not in handle[root]:
                 raise InputError(str(path), ["has no /<name>/data: not a computational sequence"])
-            self._data = handle[root]["data"]
-            self.metadata = _metadata(handle[root])
+            self._data = _inside(handle, str(root), "data")
+            self.metadata = self._metadata(_inside(handle, str(root)))
             self.videos = list(self._data)
         except HDF5_ERRORS as error:
             raise InputError(str(path), [f"damaged or no computational sequence ({error})"]) from None
@@ -55,6 +59,30 @@ class CsdFile:
         with handle:
             yield cls(path, handle)
 
+    def _stored(self, group: Any, name: str, owner: str) -> Any:
+        """A dataset that may be read: in this file, and of a size that the file can have been made from."""
+        dataset = _inside(group, name)
+        if dataset.external is not None or dataset.is_virtual:
+            raise ValueError(f"'{name}' lies in another file")
+        if (owner, name) not in self._paid:
+            self._budget.spend(math.prod(dataset.shape) * max(dataset.dtype.itemsize, 1))
+            self._paid.add((owner, name))
+        return dataset
+
+    def _metadata(self, root: Any) -> dict[str, Any]:
+        """JSON documents by key; what is no JSON stays a string."""
+        found: dict[str, Any] = {}
+        group = _inside(root, "metadata") if "metadata" in root else {}
+        for key in group:
+            content = np.asarray(self._stored(group, key, "metadata")).reshape(-1)
+            text = content[0] if content.size else ""
+            text = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
+            try:
+                found[key] = parse_json(text, str(self.path))
+            except JsonError:
+                found[key] = text
+        return found
+
     def __contains__(self, video: str) -> bool:
         return video in self._known
 
@@ -69,8 +97,14 @@ class CsdFile:
     def read(self, video: str, numbers: bool = False) -> Entry:
         """Intervals and features of a video, checked (`numbers`: no text); InputError names the video."""
         try:
-            group = self._data[video]
-            intervals, features = np.asarray(group["intervals"]), np.asarray(group["features"])
+            group = _inside(self._data, video)
+            stored = [self._stored(group, name, video) for name in ("intervals", "features")]
+            rows = [dataset.shape[0] if dataset.shape else 0 for dataset in stored]
+            if rows[0] != rows[1]:
+                raise InputError(
+                    str(self.path), [f"video '{video}': {rows[1]} rows of features for {rows[0]} intervals"]
+                )
+            intervals, features = np.asarray(stored[0]), np.asarray(stored[1])
         except HDF5_ERRORS as error:
             raise InputError(str(self.path), [f"video '{video}' cannot be read ({error})"]) from None
         problems = []
@@ -78,8 +112,6 @@ class CsdFile:
             problems.append(f"video '{video}': intervals must be [rows, 2], found {intervals.shape}")
         if features.ndim < 2:
             problems.append(f"video '{video}': features must be [rows, columns], found {features.shape}")
-        elif len(features) != len(intervals):
-            problems.append(f"video '{video}': {len(features)} rows of features for {len(intervals)} intervals")
         if intervals.dtype.kind not in "fiu":
             problems.append(f"video '{video}': intervals are {intervals.dtype} instead of numbers")
         elif not np.isfinite(intervals).all():
@@ -91,18 +123,15 @@ class CsdFile:
         return Entry(intervals.astype(np.float64), features.reshape(len(features), -1))
 
 
-def _metadata(root: Any) -> dict[str, Any]:
-    """JSON documents by key; what is no JSON stays a string."""
-    found: dict[str, Any] = {}
-    for key, value in root["metadata"].items() if "metadata" in root else ():
-        content = np.asarray(value).reshape(-1)
-        text = content[0] if content.size else ""
-        text = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
-        try:
-            found[key] = json.loads(text)
-        except ValueError:
-            found[key] = text
-    return found
+def _inside(group: Any, *names: str) -> Any:
+    """What lies in a group, as long as it is in this very file: HDF5 has links that open others."""
+    import h5py
+
+    for name in names:
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise ValueError(f"'{name}' is a link")
+        group = group[name]
+    return group
 
 
 def read_sequence(path: Path) -> tuple[str, ComputationalSequence]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,19 @@ REMARKS = {
 }
 
 
+def _why_not_there(root: Path, files: list[str], finder: MediaFolder, taken: frozenset[str]) -> str:
+    """Why one of the files of an utterance cannot be opened; empty if all are there."""
+    for file in files:
+        try:
+            if not (root / file).is_file():
+                return f"recording is missing{finder.hint(file, taken)}"
+            if (root / file).stat().st_size == 0:
+                return "recording is an empty file"
+        except OSError as error:  # its folder is closed to this user, or the disk has a fault
+            return f"recording cannot be opened ({error.strerror})"
+    return ""
+
+
 def media(corpus: Corpus, probes: Mapping[str, MediaProbe] | None) -> tuple[list[Finding], dict[str, str]]:
     """Findings about recordings, and the utterances that cannot be used because of theirs."""
     table = corpus.utterances[corpus.utterances["media"].notna()]
@@ -59,18 +73,9 @@ def media(corpus: Corpus, probes: Mapping[str, MediaProbe] | None) -> tuple[list
     for name, path in zip(table["utterance_id"], table["media"], strict=True):
         probe = probes.get(name) if probes is not None else None
         place = corpus.root / path
-        try:
-            size = place.stat().st_size if place.is_file() else None
-            heard = (corpus.root / sounds.get(name, path)).is_file()
-        except OSError as error:  # its folder is closed to this user, or the disk has a fault
-            unusable[name] = f"recording cannot be opened ({error.strerror})"
-            continue
-        if size is None:
-            unusable[name] = f"recording is missing{finder.hint(str(path), taken)}"
-        elif not heard:
-            unusable[name] = f"recording is missing{finder.hint(sounds[name], taken)}"
-        elif size == 0:
-            unusable[name] = "recording is an empty file"
+        reason = _why_not_there(corpus.root, [str(path), *([sounds[name]] if name in sounds else [])], finder, taken)
+        if reason:
+            unusable[name] = reason
         elif probe is not None and probe.error:
             unusable[name] = f"recording cannot be decoded ({probe.error})"
         elif probe is not None and not (probe.has_audio or probe.has_video):

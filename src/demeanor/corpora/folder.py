@@ -16,6 +16,7 @@ import pandas as pd
 from demeanor.corpora.base import Card, Corpus, Finding, Reader, ReaderSettings, require_path
 from demeanor.corpora.folder_media import find_recordings, scan
 from demeanor.corpora.label_csv import SPLIT_NAMES
+from demeanor.corpora.packed_tables import check_parquet
 from demeanor.corpora.paths import as_identifier, why_unsafe, why_unsafe_name, with_slashes
 from demeanor.corpora.recordings import require_inside
 from demeanor.corpora.splits import random_split
@@ -106,6 +107,7 @@ class FolderReader(Reader):
 
 def _manifest(path: Path, language: str, findings: list[Finding]) -> tuple[pd.DataFrame, pd.Series, str]:
     if path.suffix.lower() == ".parquet":
+        check_parquet(path)
         try:
             table = pd.read_parquet(path)
         except (OSError, ValueError, TypeError, KeyError) as error:

@@ -28,11 +28,8 @@ def scan(
     found: dict[str, Recording] = {}
     rows: list[dict[str, str]] = []
     transcripts = _Transcripts(root, language, follow_links)
-    folders = (
-        [root]
-        if alone
-        else sorted({path.parent for path in root.rglob("*") if path.is_file() and not path.name.startswith(".")})
-    )
+    below = () if alone else root.rglob("*")
+    folders = sorted({path.parent for path in below if path.is_file() and not path.name.startswith(".")}) or [root]
     for folder in folders:
         place = "" if folder == root else folder.relative_to(root).as_posix()
         for stem, one in finder.all(place).items():

@@ -18,6 +18,7 @@ from demeanor.corpora.base import Corpus, Finding, Reader, ReaderSettings, requi
 from demeanor.corpora.cards import card_for
 from demeanor.corpora.imported import StreamFolder, to_float32
 from demeanor.corpora.label_csv import clip_order
+from demeanor.corpora.packed_tables import check_npz
 from demeanor.corpora.recordings import require_inside
 from demeanor.corpora.tables import missing_columns, numbers, read_table
 from demeanor.data.errors import InputError
@@ -90,6 +91,7 @@ class MosiUtterancesReader(Reader):
 def _arrays(path: Path, ids: list[str]) -> dict[str, np.ndarray]:
     """The three arrays, checked against the rows of the table."""
     require_path(path, "file")
+    check_npz(path)
     try:
         with np.load(path, allow_pickle=False) as stored:
             content = {key: stored[key] for key in (*STREAMS, "id") if key in stored}

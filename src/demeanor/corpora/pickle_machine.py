@@ -13,10 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from demeanor.corpora.pickled_arrays import ALLOWED, Callee, PendingArray, apply_state
+from demeanor.corpora.pickled_arrays import ALLOWED, Callee, PendingArray, apply_state, cost_of_state
+from demeanor.data.budget import Budget
 
 LONG_TEXT = 1 << 16
-SIMPLE_KEYS = (str, bytes, int, float, complex, bool, type(None), np.generic)
+#: Lines of the old protocols are looked for in steps of this factor, so that a long one costs its length.
+STEP = 16
+SIMPLE_KEYS = (str, bytes, int, float, bool, type(None), np.integer, np.floating, np.bool_, np.str_, np.bytes_)
+#: Bits of a number, parts of a tuple, and tuples with numbers, that serve as keys: what can be made to collide stays
+#: few, because a dict of colliding keys takes the square of their number.
+KEY_BITS, KEY_PARTS, KEY_TUPLES = 64, 16, 10_000
 
 
 class _Mark:
@@ -40,11 +46,15 @@ class BrokenPickleError(Exception):
 class Machine:
     """The stack machine; one method per group of opcodes, `run` until STOP."""
 
-    def __init__(self, data: memoryview):
+    def __init__(self, data: memoryview, where: str = "pickle"):
         self.data = data
+        self.budget = Budget(len(data), where)
         self.position = 0
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
+        # Objects that a later state replaces (arrays and their types) -> keys under which the memo has them.
+        self.places: dict[int, list[int]] = {}
+        self.tuple_keys = 0
         self.refused: list[str] = []
         self.pending = 0
 
@@ -77,13 +87,16 @@ class Machine:
         return struct.unpack(code, self.take(struct.calcsize(code)))[0]
 
     def line(self) -> bytes:
-        for width in (256, 1 << 16, len(self.data)):
+        width = 256
+        while True:
             piece = bytes(self.data[self.position : self.position + width])
             end = piece.find(b"\n")
             if end >= 0:
                 self.position += end + 1
                 return piece[:end]
-        raise BrokenPickleError("a line does not end")
+            if len(piece) < width:
+                raise BrokenPickleError("a line does not end")
+            width *= STEP
 
     def blob(self, code: str) -> memoryview:
         return self.take(self.number(code))
@@ -117,7 +130,10 @@ class Machine:
     # the memo: objects that are used again --------------------------------------------------------------------------
 
     def put(self, key: int) -> None:
-        self.memo[key] = self.top()
+        value = self.top()
+        self.memo[key] = value
+        if isinstance(value, (PendingArray, np.dtype)):
+            self.places.setdefault(id(value), []).append(key)
 
     def get(self, key: int) -> None:
         if key not in self.memo:
@@ -127,10 +143,16 @@ class Machine:
     def replace(self, old: Any, new: Any) -> None:
         """`new` in the place of `old` on top of the stack and in the memo (an array once its content is known)."""
         self.stack[-1] = new
-        # Pickle stores an object in the memo right after it is made, so that it is among the newest entries.
-        for key in reversed(self.memo):
-            if self.memo[key] is old:
+        if new is old:
+            return
+        # Pickle stores an object in the memo right after it is made: the newest entry is the one that is meant.
+        keys = self.places.get(id(old), [])
+        while keys:
+            key = keys.pop()
+            if self.memo.get(key) is old:
                 self.memo[key] = new
+                if isinstance(new, np.dtype):
+                    self.places.setdefault(id(new), []).append(key)
                 break
 
     # containers -----------------------------------------------------------------------------------------------------
@@ -149,14 +171,32 @@ class Machine:
         if not isinstance(target, dict) or len(flat) % 2:
             raise BrokenPickleError("an entry is stored in what is no dict")
         for key, value in zip(flat[::2], flat[1::2], strict=True):
-            target[_checked_key(key)] = value
+            target[self.key(key)] = value
 
     def add_items(self, values: list[Any]) -> None:
         target = self.top()
         if isinstance(target, set):
-            target.update(_checked_key(value) for value in values)
+            target.update(self.key(value) for value in values)
         elif not isinstance(target, Refused):
             raise BrokenPickleError("something is added to what is no set")
+
+    def dictionary(self, flat: list[Any]) -> dict[Any, Any]:
+        return {self.key(key): value for key, value in zip(flat[::2], flat[1::2], strict=True)}
+
+    def container(self, made: list[Any] | dict[Any, Any] | set[Any]) -> None:
+        self.budget.spend(objects=2)
+        self.push(made)
+
+    def key(self, key: Any) -> Any:
+        """Only keys whose hash is cheap: hashing tuples within tuples a million deep would end the process."""
+        if isinstance(key, (str, bytes)) or _is_short(key):
+            return key
+        if isinstance(key, tuple) and len(key) <= KEY_PARTS and all(_is_short(part) for part in key):
+            self.tuple_keys += 1
+            if self.tuple_keys <= KEY_TUPLES or all(isinstance(part, (str, bytes)) for part in key):
+                return key
+            raise BrokenPickleError(f"more than {KEY_TUPLES} tuples with numbers are used as keys")
+        raise BrokenPickleError(f"a {type(key).__name__} is used as a key")
 
     # what would be calls ----------------------------------------------------------------------------------------------
 
@@ -180,6 +220,8 @@ class Machine:
         elif any(isinstance(argument, Refused) for argument in arguments):
             self.push(next(argument for argument in arguments if isinstance(argument, Refused)))
         else:
+            # What is handed over may be used again and again at the cost of two bytes: every copy is paid for.
+            self.budget.spend(sum(_size(argument) for argument in arguments))
             value = callee.make(*arguments)
             self.pending += isinstance(value, PendingArray)
             self.push(value)
@@ -189,16 +231,21 @@ class Machine:
         if isinstance(target, Refused) or isinstance(state, Refused):
             return
         self.pending -= isinstance(target, PendingArray)
+        self.budget.spend(cost_of_state(target, state))
         self.replace(target, apply_state(target, state))
 
 
-def _checked_key(key: Any) -> Any:
-    """Only keys whose hash is cheap: hashing tuples within tuples a million deep would end the process."""
-    if isinstance(key, SIMPLE_KEYS):
-        return key
-    if isinstance(key, tuple) and all(isinstance(part, SIMPLE_KEYS) for part in key):
-        return key
-    raise BrokenPickleError(f"a {type(key).__name__} is used as a key")
+def _is_short(part: Any) -> bool:
+    if isinstance(part, int) and not isinstance(part, bool):
+        return part.bit_length() <= KEY_BITS
+    return isinstance(part, SIMPLE_KEYS)
+
+
+def _size(value: Any) -> int:
+    """Bytes that a copy of `value` takes, its parts not counted."""
+    if isinstance(value, (list, tuple, set, frozenset, dict)):
+        return 64 + 72 * len(value)
+    return 64 + (len(value) if isinstance(value, (str, bytes, memoryview)) else 0)
 
 
 def _text(blob: memoryview) -> str:
@@ -216,10 +263,6 @@ def _quoted(line: bytes) -> str:
 
 def _integer(line: bytes) -> int | bool:
     return line == b"01" if line in (b"00", b"01") else int(line)
-
-
-def _dictionary(flat: list[Any]) -> dict[Any, Any]:
-    return {_checked_key(key): value for key, value in zip(flat[::2], flat[1::2], strict=True)}
 
 
 def _long(blob: memoryview) -> int:
@@ -297,14 +340,14 @@ _ACTIONS: dict[str | int, Callable[[Machine], Any]] = {
     "B": lambda m: m.push(m.blob("<I")), "C": lambda m: m.push(bytes(m.blob("<B"))),
     0x8E: lambda m: m.push(m.blob("<Q")), 0x96: lambda m: m.push(m.blob("<Q")),
     # containers
-    "]": lambda m: m.push([]), "l": lambda m: m.push(m.since_mark()), "a": lambda m: m.append([m.pop()]),
+    "]": lambda m: m.container([]), "l": lambda m: m.container(m.since_mark()), "a": lambda m: m.append([m.pop()]),
     "e": lambda m: m.append(m.since_mark()), ")": lambda m: m.push(()),
     "t": lambda m: m.push(tuple(m.since_mark())),
-    0x85: _tuple(1), 0x86: _tuple(2), 0x87: _tuple(3), "}": lambda m: m.push({}),
-    "d": lambda m: m.push(_dictionary(m.since_mark())), "s": lambda m: m.set_items([m.pop(), m.pop()][::-1]),
-    "u": lambda m: m.set_items(m.since_mark()), 0x8F: lambda m: m.push(set()),
+    0x85: _tuple(1), 0x86: _tuple(2), 0x87: _tuple(3), "}": lambda m: m.container({}),
+    "d": lambda m: m.container(m.dictionary(m.since_mark())), "s": lambda m: m.set_items([m.pop(), m.pop()][::-1]),
+    "u": lambda m: m.set_items(m.since_mark()), 0x8F: lambda m: m.container(set()),
     0x90: lambda m: m.add_items(m.since_mark()),
-    0x91: lambda m: m.push(frozenset(_checked_key(value) for value in m.since_mark())),
+    0x91: lambda m: m.push(frozenset(m.key(value) for value in m.since_mark())),
     # names and calls
     "c": lambda m: m.name(m.line().decode("latin-1"), m.line().decode("latin-1")), 0x93: _name_from_stack,
     "R": lambda m: m.reduce(), "b": lambda m: m.build(), 0x81: lambda m: m.reduce(),

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from demeanor.data.budget import FLOOR_BYTES
+
 DTYPE = re.compile(r"[<>|=]?(?:[biufc](?:1|2|4|8|16)|[SU]\d{1,9}|O[48]?|\?)")
 
 
@@ -60,6 +62,9 @@ def make_array(dtype: Any, shape: Any, data: Any, fortran: bool) -> np.ndarray:
     if len(content) != count * dtype.itemsize:
         raise ValueError(f"an array of shape {shape} and type {dtype} has {len(content)} bytes")
     if not count or not dtype.itemsize:
+        # Nothing is stored that the sides could be checked against: they may still not be those of a large array.
+        if math.prod(side for side in shape if side) * max(dtype.itemsize, 1) > FLOOR_BYTES:
+            raise ValueError(f"an array without content has the shape {str(shape)[:60]}")
         return np.zeros(shape, dtype=dtype)
     return np.frombuffer(content, dtype=dtype).reshape(shape, order=order)
 
@@ -137,6 +142,14 @@ def apply_state(target: Any, state: Any) -> Any:
     if isinstance(target, dict) and isinstance(state, dict):
         return target  # attributes of a dict's subclass: not data
     raise ValueError(f"a {type(target).__name__} is given a state")
+
+
+def cost_of_state(target: Any, state: Any) -> int:
+    """Bytes that `apply_state` takes for itself: an array is a view on bytes, but a copy of text or of objects."""
+    if not isinstance(target, PendingArray) or not isinstance(state, tuple) or len(state) not in (4, 5):
+        return 0
+    data = state[-1]
+    return 32 * len(data) if isinstance(data, list) else len(data) if isinstance(data, str) else 0
 
 
 def _pending(*_: Any) -> PendingArray:

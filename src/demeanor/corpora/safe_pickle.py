@@ -6,6 +6,8 @@ up, not imported and not called: it is noted, and `load` then refuses the file a
 
 The file is memory-mapped, and an array is a view on the bytes it occupies in the file. A pickle of 9 GB therefore needs
 hardly any memory of its own, and no length found in a damaged file can make the reader ask for more than is there.
+What a small program can multiply (copies, parts that are used again) has a budget in proportion to the file's size
+(demeanor.data.budget), and every opcode takes time in proportion to what it is handed.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Any
 
 from demeanor.corpora.base import require_path
 from demeanor.corpora.pickle_machine import BrokenPickleError, Machine
+from demeanor.corpora.pickled_content import OddContentError, check_content
 from demeanor.data.errors import InputError
 
 
@@ -49,12 +52,14 @@ def load(path: Path | str) -> LoadedPickle:
 
 def loads(data: bytes | memoryview, where: str = "pickle") -> Any:
     """As `load`, from bytes."""
-    machine = Machine(memoryview(data))
+    machine = Machine(memoryview(data), where)
     try:
         content = machine.run()
-    except RefusedError:
+        if not machine.refused:
+            check_content(content, len(data), where)
+    except InputError:
         raise
-    except BrokenPickleError as error:
+    except (BrokenPickleError, OddContentError) as error:
         problem = str(error)
     except (
         ValueError, TypeError, IndexError, KeyError, OverflowError, AttributeError, RecursionError, MemoryError,

@@ -11,7 +11,6 @@ Other keys of an utterance are left alone; a list of objects that each have a `v
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ import pandas as pd
 
 from demeanor.corpora.paths import as_identifier
 from demeanor.data.errors import InputError
+from demeanor.data.files import parse_json
 from demeanor.data.names import Index
 from demeanor.data.provenance import Provenance
 from demeanor.data.ragged import Ragged
@@ -47,10 +47,7 @@ def read_sidecar(path: Path, clips: pd.DataFrame, corpus: str) -> Sidecar:
     """The sidecar at `path`, or an empty one if there is none; InputError that lists what cannot be used."""
     if not path.exists():
         return Sidecar()
-    try:
-        content = json.loads(read_text(path).content)
-    except (ValueError, RecursionError) as error:
-        raise InputError(str(path), [f"not readable as JSON ({error})"]) from None
+    content = parse_json(read_text(path).content, str(path))
     entries: dict[str, dict[str, Any]] = {}
     words: dict[str, np.ndarray] = {}
     problems: list[str] = []

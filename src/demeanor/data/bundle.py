@@ -10,15 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, ValidationError
 
+from demeanor.data.budget import LARGEST_CARD
 from demeanor.data.errors import InputError
 from demeanor.data.files import read_json, sha256_of_file, write_atomically, write_json
 from demeanor.data.provenance import Provenance
-from demeanor.data.settings import Settings
+from demeanor.data.ragged import read_header
+from demeanor.data.settings import Settings, flatten
 from demeanor.data.task import Task
 
 CARD, WEIGHTS = "card.json", "weights.safetensors"
+#: Values per step, steps and classes: the largest vocabularies have 250,000 entries, the longest sequences as many.
+LARGEST_SIDE = 1_000_000
+#: No setting of a system is a larger number: widths, layers, heads, samples of a window.
+LARGEST_SETTING = 10_000_000
 
 
 class InputSpecification(Settings):
@@ -127,20 +133,74 @@ class Bundle:
 
     @classmethod
     def load(cls, folder: Path | str) -> Bundle:
+        """The bundle in a folder; InputError says what about it cannot be, before any weight is read."""
+        from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
         folder = Path(folder)
         missing = [f"no {name}" for name in (CARD, WEIGHTS) if not (folder / name).is_file()]
         if missing:
             raise InputError(f"bundle {folder}", missing, "Give the folder that training wrote.")
-        card = read_json(folder / CARD)
-        expected = card.pop("weights_sha256", None)
+        content = read_json(folder / CARD, LARGEST_CARD)
+        expected = content.pop("weights_sha256", None) if isinstance(content, dict) else None
+        card = read_card(content, f"bundle {folder}")
+        header, _ = read_header(folder / WEIGHTS)
+        shapes = {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
+        problems = differences(card, shapes)
+        if problems:
+            raise InputError(f"bundle {folder}", problems, f"{CARD} and {WEIGHTS} are not of one model.")
         if expected != sha256_of_file(folder / WEIGHTS):
             raise InputError(f"bundle {folder}", [f"{WEIGHTS} is not the file that {CARD} describes"])
-        return cls(BundleCard(**card), load_file(folder / WEIGHTS))
+        try:
+            return cls(card, load_file(folder / WEIGHTS))
+        except (SafetensorError, KeyError, TypeError) as error:
+            raise InputError(f"bundle {folder}", [f"{WEIGHTS} cannot be read ({type(error).__name__})"]) from None
 
     def __str__(self) -> str:
         return spec_sheet(self.card, self.parameters)
+
+
+def read_card(content: Any, where: str) -> BundleCard:
+    """A card from JSON; InputError lists every entry that is not what it should be."""
+    if not isinstance(content, dict):
+        raise InputError(where, [f"{CARD} holds no object"])
+    try:
+        return BundleCard.model_validate(content)
+    except ValidationError as error:
+        problems = [f"{CARD}, {'.'.join(map(str, part['loc']))[:80]}: {part['msg']}" for part in error.errors()]
+        raise InputError(where, problems, "It was written by another version, or it is damaged.") from None
+    except RecursionError:
+        raise InputError(where, [f"{CARD} is nested too deeply"]) from None
+
+
+def differences(card: BundleCard, shapes: Mapping[str, tuple[int, ...]], prefix: str = "") -> list[str]:
+    """What a card says otherwise than its weights do, and what no model has, in readable lines.
+
+    shapes  tensor -> its sides, as the header of the weights gives them: nothing is allocated for this
+    """
+    problems = []
+    for role, value in card.inputs.items():
+        told = f"{prefix}input '{role[:40]}'"
+        if not 1 <= value.dimension <= LARGEST_SIDE:
+            problems.append(f"{told}: a dimension of {value.dimension}; it is 1 to {LARGEST_SIDE}")
+        if value.longest is not None and not 1 <= value.longest <= LARGEST_SIDE:
+            problems.append(f"{told}: {value.longest} steps at most; that is 1 to {LARGEST_SIDE}")
+        for statistic in ("mean", "scale"):
+            sides = shapes.get(f"{prefix}normaliser.{role}.{statistic}")
+            if sides is not None and sides != (value.dimension,):
+                held = " x ".join(map(str, sides))
+                problems.append(f"{told}: the card says {value.dimension} values per step, the weights hold {held}")
+    if card.task.outputs > LARGEST_SIDE:
+        problems.append(f"{prefix}task: {card.task.outputs} classes; there are at most {LARGEST_SIDE}")
+    problems += [
+        f"{prefix}settings.{name[:80]}: {value:.3g}; no setting is larger than {LARGEST_SETTING}"
+        for name, listed in flatten(card.settings).items()
+        for value in (listed if isinstance(listed, list) else [listed])
+        if isinstance(value, int | float) and abs(value) > LARGEST_SETTING and "seed" not in name
+    ]
+    for stream, inner in card.representations.items():
+        problems += differences(inner, shapes, f"{prefix}{stream}.")
+    return problems
 
 
 def spec_sheet(card: BundleCard, parameters: int) -> str:

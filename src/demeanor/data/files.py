@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from demeanor.data.budget import Budget
 from demeanor.data.errors import DemeanorError, InputError
 
 _FULL = {
@@ -159,8 +160,30 @@ def write_json(path: Path | str, value: Any) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def read_json(path: Path | str) -> Any:
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+class JsonError(InputError, ValueError):
+    """A file is no JSON, or far more of it than it should be."""
+
+
+def read_json(path: Path | str, largest: int | None = None) -> Any:
+    """The content of a JSON file of at most `largest` bytes; JsonError says why it cannot be read."""
+    size = Path(path).stat().st_size
+    if largest is not None and size > largest:
+        raise JsonError(str(path), [f"has {size} bytes; what it should be has {largest} at most"])
+    try:
+        return parse_json(Path(path).read_text(encoding="utf-8-sig"), str(path))
+    except UnicodeDecodeError as error:
+        raise JsonError(str(path), [f"not readable as JSON (byte {error.start} is not UTF-8)"]) from None
+
+
+def parse_json(text: str, where: str) -> Any:
+    """JSON that may come from anywhere: of as many values as its length warrants, and not nested without end."""
+    Budget(len(text), where).check_json(text)
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise JsonError(where, ["not readable as JSON (it is nested too deeply)"]) from None
+    except ValueError as error:
+        raise JsonError(where, [f"not readable as JSON ({error})"]) from None
 
 
 def sha256_of_file(path: Path | str) -> str:

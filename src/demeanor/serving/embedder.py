@@ -7,6 +7,7 @@ import pandas as pd
 from demeanor.data.bundle import Bundle
 from demeanor.models.representation import layout_of
 from demeanor.serving.extraction import Extraction
+from demeanor.serving.reach import EVERYWHERE, Reach
 from demeanor.serving.recordings import Rows
 from demeanor.training.embedding import embed
 
@@ -14,10 +15,10 @@ from demeanor.training.embedding import embed
 class Embedder:
     """Embeds raw rows (see demeanor.serving.recordings.COLUMNS) with the bundle of a representation."""
 
-    def __init__(self, bundle: Bundle):
+    def __init__(self, bundle: Bundle, reach: Reach = EVERYWHERE):
         layout_of(bundle)  # an error for the bundle of anything else
         self.bundle = bundle
-        self.extraction = Extraction(bundle.card)
+        self.extraction = Extraction(bundle.card, reach)
 
     def predict(self, rows: Rows) -> pd.DataFrame:
         """One row per input row, in order: utterance_id; embedding, a list of R numbers, None where there is none;

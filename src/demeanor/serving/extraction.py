@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from threading import Lock
@@ -17,7 +19,11 @@ from demeanor.data.stream import Stream
 from demeanor.features import extractor_from
 from demeanor.features.base import Clip, Extractor
 from demeanor.features.media import MediaError
-from demeanor.serving.recordings import Rows, clip_of, conversations, table_of, utterances_of
+from demeanor.serving.cells import CellError
+from demeanor.serving.reach import EVERYWHERE, Reach
+from demeanor.serving.recordings import RawRow, Rows, clip_of, conversations, media_of, read_rows, utterances_of
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -47,10 +53,11 @@ class Extracted:
 
 
 class Extraction:
-    """The extractors of one bundle."""
+    """The extractors of one bundle. `reach` says which files a row may name."""
 
-    def __init__(self, card: BundleCard):
+    def __init__(self, card: BundleCard, reach: Reach = EVERYWHERE):
         self.inputs = card.raw_inputs
+        self.reach = reach
         self._lock = Lock()
         self._extractors: dict[str, Extractor] | None = None
 
@@ -77,23 +84,25 @@ class Extraction:
     def __call__(self, rows: Rows) -> Extracted:
         """See demeanor.serving.recordings.COLUMNS for the rows. What is wrong with a row is its own problem; a sound
         or picture that cannot be decoded leaves the rest of its row."""
-        table = table_of(rows)
-        utterances = utterances_of(table)
+        raw = read_rows(rows, self.reach)
+        utterances = utterances_of(raw)
         clips: dict[str, Clip] = {}
         problems: dict[str, str] = {}
         broken: dict[str, dict[str, str]] = {}
         company = conversations(utterances)
-        for utterance, (_, row) in zip(utterances.itertuples(), table.iterrows(), strict=True):
+        for utterance, row in zip(utterances.itertuples(), raw, strict=True):
             name = str(utterance.utterance_id)
             try:
+                if row.problem:
+                    raise CellError(row.problem)
                 try:
                     clips[name] = clip_of(utterance, row, *company[name])
                 except MediaError as error:
-                    broken.setdefault(name, {})["audio"] = _one_line(error)
+                    broken.setdefault(name, {})["audio"] = self._why(error, row, "its sound")
                     clips[name] = clip_of(utterance, row, *company[name], deaf=True)
-            except DemeanorError as error:
-                problems[name] = _one_line(error)
-        streams = self._streams(clips, problems, broken)
+            except Exception as error:
+                problems[name] = self._why(error, row, "its recording")
+        streams = self._streams(clips, problems, broken, dict(zip(utterances["utterance_id"], raw, strict=True)))
         usable = utterances[~utterances["utterance_id"].isin(list(problems))]
         used = self.modalities(Examples.of(usable, streams))
         needed = ", ".join(sorted({value.modality for value in self.inputs.values()}))
@@ -114,8 +123,23 @@ class Extraction:
                     found[name].add(specification.modality)
         return {name: tuple(sorted(modalities)) for name, modalities in found.items()}
 
+    def _why(self, error: Exception, row: RawRow, what: str) -> str:
+        """Why a row has no answer, in one line. An error that nobody foresaw is logged, without the row's content."""
+        if isinstance(error, DemeanorError):
+            text = str(error)
+            for column in ("video", "audio"):
+                text = self.reach.told(text, media_of(row, column), column)
+            return text
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        logger.error("%s of a row: %s in %s, line %s", what, type(error).__name__, place.filename, place.lineno)
+        return f"{what} cannot be read ({type(error).__name__})"
+
     def _streams(
-        self, clips: Mapping[str, Clip], problems: dict[str, str], broken: dict[str, dict[str, str]]
+        self,
+        clips: Mapping[str, Clip],
+        problems: dict[str, str],
+        broken: dict[str, dict[str, str]],
+        rows: Mapping[str, RawRow],
     ) -> dict[str, Stream]:
         """Every stream that the model reads; a clip that an extractor cannot read gets a problem instead, one whose
         recording cannot be decoded for this stream is absent in it and stands in `broken`."""
@@ -130,19 +154,15 @@ class Extraction:
                 except MediaError as error:
                     sequences[identity] = extractor.absent
                     modality = "vision" if "video" in extractor.reads else "audio"
-                    broken.setdefault(identity, {})[modality] = _one_line(error)
-                except DemeanorError as error:
-                    problems[identity] = _one_line(error)
+                    broken.setdefault(identity, {})[modality] = self._why(error, rows[identity], modality)
+                except Exception as error:
+                    problems[identity] = self._why(error, rows[identity], f"the stream {name}")
             ragged = Ragged.from_sequences(sequences, extractor.dimension, extractor.dtype)
             streams[name] = Stream(name, ragged, extractor.provenance())
         return {
             name: stream.select([key for key in stream.ragged.ids if key not in problems])
             for name, stream in streams.items()
         }
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def _without(reasons: Mapping[str, str]) -> str:

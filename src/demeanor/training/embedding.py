@@ -20,15 +20,18 @@ from demeanor.models.representation import (
     expand_mask,
     layout_of,
 )
+from demeanor.training.construction import construct, fill
 from demeanor.training.representation import EVALUATION_BATCH, stored_normaliser
 from demeanor.training.representation_inputs import Preparation, output_provenance, specification
 
 
 def load_representation(bundle: Bundle) -> RepresentationModel:
     """The model of a bundle, ready to embed."""
-    model = build_representation(bundle.card.system, bundle.card.settings["model"], layout_of(bundle))
-    weights = {name: torch.from_numpy(np.array(value)) for name, value in bundle.part("model").items()}
-    model.load_state_dict(weights)
+    card, weights, where = bundle.card, bundle.part("model"), f"bundle of {bundle.card.branch[:80]}"
+    model = construct(
+        lambda: build_representation(card.system, card.settings["model"], layout_of(bundle)), weights, where
+    )
+    fill(model, weights, where)
     return model.eval()
 
 

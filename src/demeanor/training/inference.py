@@ -8,13 +8,13 @@ import numpy as np
 import torch
 
 from demeanor.data.bundle import Bundle
-from demeanor.data.errors import InputError
 from demeanor.data.examples import Examples
 from demeanor.data.stream import Stream
 from demeanor.features.products import quicken
 from demeanor.models import find_system
 from demeanor.models.base import System
 from demeanor.training.batches import Batches
+from demeanor.training.construction import construct, fill
 from demeanor.training.normaliser import Normaliser
 
 EVALUATION_BATCH = 64
@@ -24,14 +24,11 @@ def build(bundle: Bundle) -> System:
     """The trained model of a bundle, in evaluation mode on the CPU."""
     card = bundle.card
     system_class = find_system(card.system)
-    system = system_class(system_class.Settings(**card.settings), card.inputs, card.task)
-    weights = {name: torch.from_numpy(np.array(value)) for name, value in bundle.part("model").items()}
-    result = system.load_state_dict(weights, strict=False)
-    missing = [name for name in result.missing_keys if not is_training_buffer(system, name)]
-    if missing or result.unexpected_keys:
-        problems = [f"no weight '{name}'" for name in missing]
-        problems += [f"unknown weight '{name}'" for name in result.unexpected_keys]
-        raise InputError(f"bundle of {card.branch}", problems, "It was trained by another version of this system.")
+    weights, where = bundle.part("model"), f"bundle of {card.branch[:80]}"
+    system = construct(
+        lambda: system_class(system_class.Settings(**card.settings), card.inputs, card.task), weights, where
+    )
+    fill(system, weights, where, lambda name: is_training_buffer(system, name))
     quicken(system)
     return system.eval()
 

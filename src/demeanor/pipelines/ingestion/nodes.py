@@ -56,7 +56,7 @@ def probe_media(corpus: Corpus) -> dict[str, MediaProbe]:
 
 
 def _probed(paths: Mapping[str, Path]) -> dict[str, MediaProbe]:
-    """Decoding releases the interpreter's lock, so threads are enough; a block of recordings waits for them at a time."""
+    """In threads, which are enough as decoding releases the interpreter's lock; a block of recordings at a time."""
     from demeanor.features.pools import available_cores, chunks
 
     found: dict[str, MediaProbe] = {}

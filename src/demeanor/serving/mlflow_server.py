@@ -1,0 +1,198 @@
+"""What MLflow's scoring server does with a request before the model sees it, where that would lose rows or words.
+
+MLflow turns the body into a table by itself: one odd record refuses the whole request, `text/csv` loses the words
+None, NA and null (pandas takes them for missing), and its messages repeat the body. `mend_requests` puts a function of
+the same form in the place of `mlflow.pyfunc.scoring_server.invocations`; protocol and answers stay MLflow's
+(https://mlflow.org/docs/latest/ml/deployment/deploy-model-locally/#inference-server-specification).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import traceback
+from itertools import islice
+from typing import Any
+
+import pandas as pd
+
+from demeanor.data.budget import values_in
+from demeanor.data.errors import DemeanorError, InputError
+from demeanor.serving.answers import records_of
+from demeanor.serving.cells import whole
+from demeanor.serving.recordings import COLUMNS
+
+logger = logging.getLogger(__name__)
+
+#: Bytes of a request: some minutes of film in base64. Rows: more are not answered within MLflow's time limit.
+LARGEST_BODY, MOST_ROWS = 256 << 20, 10_000
+#: Values in a request, and columns of a table: several times what so many rows have.
+MOST_VALUES, MOST_COLUMNS = 1_000_000, 1_000
+FORMATS = ("dataframe_records", "dataframe_split", "instances", "inputs")
+
+
+class RequestError(DemeanorError):
+    """A request that holds no rows; `status` is that of HTTP."""
+
+    def __init__(self, message: str, status: int = 400):
+        self.status = status
+        super().__init__(message)
+
+
+def mend_requests() -> None:
+    """Let MLflow's scoring server, where it runs in this process, read requests by `invocations`."""
+    from mlflow.pyfunc import scoring_server
+
+    scoring_server.invocations = invocations
+
+
+def invocations(data: bytes | str, content_type: str | None, model: Any, input_schema: Any) -> Any:
+    """The answer to one request, in the form that MLflow's server hands on: response, status, mimetype."""
+    from mlflow.pyfunc.scoring_server import InvocationsResponse
+
+    try:
+        answers = records_of(model.predict(table_of_request(data, content_type or "")))
+        text, status = json.dumps({"predictions": answers}, allow_nan=False), 200
+    except RequestError as error:
+        text, status = _failure(str(error)), error.status
+    except InputError as error:
+        text, status = _failure(str(error)), 400
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        logger.error("a request: %s in %s, line %s", type(error).__name__, place.filename, place.lineno)
+        text, status = _failure(f"the model could not answer ({type(error).__name__})"), 500
+    return InvocationsResponse(response=text, status=status, mimetype="application/json")
+
+
+def _failure(message: str) -> str:
+    return json.dumps({"error_code": "BAD_REQUEST", "message": message})
+
+
+def table_of_request(data: bytes | str, content_type: str) -> pd.DataFrame:
+    """Rows of a request with every column of COLUMNS, in order; RequestError where there are none to be found.
+
+    Other columns are left out, as MLflow does by a model's signature.
+    """
+    body = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
+    if len(body) > LARGEST_BODY:
+        raise RequestError(f"the request has {len(body)} bytes, more than {LARGEST_BODY}", 413)
+    kind, _, parameters = content_type.partition(";")
+    charset = parameters.partition("charset=")[2].strip(" \"'").lower()
+    if charset not in ("", "utf-8", "utf8"):
+        raise RequestError("the body must be UTF-8", 415)
+    kind = kind.strip().lower()
+    if kind not in ("application/json", "text/csv"):
+        # Parquet, which MLflow reads as well, can unpack to any size.
+        raise RequestError("the content type must be application/json or text/csv", 415)
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise RequestError(f"the body is not UTF-8, at byte {error.start}") from None
+    table = _from_csv(text) if kind == "text/csv" else _from_json(text)
+    if len(table) > MOST_ROWS:
+        raise RequestError(f"the request has more than {MOST_ROWS} rows", 413)
+    return known_columns(table)
+
+
+def known_columns(given: Any) -> pd.DataFrame:
+    """The table of whatever a model is handed, with every column of COLUMNS and without others."""
+    if isinstance(given, dict):
+        given = _from_columns(given)
+    if not isinstance(given, pd.DataFrame):
+        given = _from_records(list(given))
+    table = given.loc[:, [name in COLUMNS for name in given.columns]]
+    table = table.loc[:, ~table.columns.duplicated()]
+    return table.astype(object).reindex(columns=list(COLUMNS))
+
+
+def _from_csv(text: str) -> pd.DataFrame:
+    """Every cell as it is written; an empty one is missing. Commas, semicolons or tabs, as the header has them."""
+    header = text.partition("\n")[0]
+    csv.field_size_limit(LARGEST_BODY)
+    try:
+        lines = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count))
+        names = [name.strip() for name in next(lines, [])]
+        if len(names) > MOST_COLUMNS:
+            raise RequestError(f"the table has {len(names)} columns, more than {MOST_COLUMNS}", 413)
+        rows = [_shaped(cells, len(names)) for cells in islice((cells for cells in lines if cells), MOST_ROWS + 1)]
+    except csv.Error:
+        raise RequestError("the body is no table in CSV") from None
+    return _from_records([dict(zip(names, row, strict=False)) for row in rows])
+
+
+def _shaped(cells: list[str], width: int) -> list[str]:
+    """The cells of a row; none where there are more than columns, because it is not known which have slipped."""
+    return [] if any(cells[width:]) else cells[:width]
+
+
+def _from_json(text: str) -> pd.DataFrame:
+    try:
+        if values_in(text) > MOST_VALUES:
+            raise RequestError(f"the request holds more than {MOST_VALUES} values", 413)
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise RequestError(f"the body is no JSON (line {error.lineno}, column {error.colno})") from None
+    except (ValueError, RecursionError) as error:
+        raise RequestError(f"the body is no JSON that can be read ({type(error).__name__})") from None
+    found = [name for name in FORMATS if isinstance(content, dict) and name in content]
+    if len(found) != 1:
+        raise RequestError(f"the body must be a JSON object with one of {', '.join(FORMATS)}")
+    given = content[found[0]]
+    if found[0] == "dataframe_split":
+        return _from_split(given)
+    if isinstance(given, dict) and found[0] in ("inputs", "instances"):
+        return _from_columns(given)
+    if not isinstance(given, list):
+        raise RequestError(f"`{found[0]}` must be a list of objects")
+    return _from_records(given)
+
+
+def _from_split(given: Any) -> pd.DataFrame:
+    columns, rows = (given.get("columns"), given.get("data")) if isinstance(given, dict) else (None, None)
+    if not isinstance(columns, list) or not isinstance(rows, list) or not _are_names(columns):
+        raise RequestError("`dataframe_split` must be an object with a list `columns` of names and a list `data`")
+    # A row of another length cannot be told apart from one whose cells are shifted: nothing of it is used.
+    return _from_records(
+        [
+            dict(zip(columns, row, strict=True)) if isinstance(row, list) and len(row) == len(columns) else {}
+            for row in rows
+        ]
+    )
+
+
+def _are_names(columns: list[Any]) -> bool:
+    return all(isinstance(name, str) for name in columns)
+
+
+def _from_columns(given: dict[Any, Any]) -> pd.DataFrame:
+    """Column -> list of cells, or one cell for a single row."""
+    lists = {
+        name: [_sendable(cell) for cell in (value if isinstance(value, list) else _listed(value))]
+        for name, value in given.items()
+    }
+    if len({len(value) for value in lists.values()}) > 1:
+        raise RequestError("the columns have different numbers of rows")
+    return pd.DataFrame({name: pd.Series(value, dtype=object) for name, value in lists.items()})
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if getattr(value, "ndim", 0) == 1 else [value]
+
+
+def _sendable(cell: Any) -> Any:
+    """Text as a table of pandas can hold it."""
+    return whole(cell) if isinstance(cell, str) else cell
+
+
+def _from_records(given: list[Any]) -> pd.DataFrame:
+    """A record that is no object is a row without anything."""
+    return pd.DataFrame(
+        [
+            {name: _sendable(record[name]) for name in COLUMNS if name in record} if isinstance(record, dict) else {}
+            for record in given
+        ],
+        columns=list(COLUMNS),
+        dtype=object,
+    )
