@@ -13,8 +13,9 @@ warnings.filterwarnings("ignore", message="register_new_resolver", category=User
 from kedro.config import OmegaConfigLoader  # noqa: E402
 
 from demeanor.hooks import BranchHooks, SummaryHooks, TrackingHooks  # noqa: E402
+from demeanor.workshop_hooks import NodeProgress, WorkshopHooks  # noqa: E402
 
-HOOKS = (BranchHooks(), TrackingHooks(), SummaryHooks())
+HOOKS = (BranchHooks(), TrackingHooks(), SummaryHooks(), WorkshopHooks(), NodeProgress())
 
 CONFIG_LOADER_CLASS = OmegaConfigLoader
 CONFIG_LOADER_ARGS = {

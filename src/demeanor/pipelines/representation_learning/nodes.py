@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from pydantic import ConfigDict, RootModel
@@ -17,7 +18,13 @@ from demeanor.data.task import Tasks
 from demeanor.training.representation_settings import RepresentationSettings
 from demeanor.training.representation_sweep import SweepSettings
 
+if TYPE_CHECKING:
+    from demeanor.training.workshop import Job, Place
+
 logger = logging.getLogger(__name__)
+
+Pretrained = tuple[Bundle, list[dict[str, float]]]
+"""A representation, and one dict of metrics per epoch."""
 
 
 class Representations(RootModel[dict[str, RepresentationSettings]]):
@@ -26,33 +33,60 @@ class Representations(RootModel[dict[str, RepresentationSettings]]):
     model_config = ConfigDict(frozen=True)
 
 
+def pretraining_jobs(development: Examples, settings: Representations, checkpoints: str) -> list[Job]:
+    """One job per representation of the settings."""
+    from demeanor.training.representation import choose_device
+    from demeanor.training.workshop import Job
+
+    def job(name: str, chosen: RepresentationSettings) -> Job:
+        def run(place: Place, tell: Callable[[str], None]) -> Pretrained:
+            return pretrain_one(place, tell, name, development, chosen, checkpoints)
+
+        return Job(("representation", name), run, apart=choose_device(chosen.device).type == "cpu")
+
+    return [job(name, chosen) for name, chosen in settings.root.items()]
+
+
+def pretrain_one(
+    place: Place, tell: Callable[[str], None], name: str, development: Examples, settings: RepresentationSettings,
+    checkpoints: str,
+) -> Pretrained:  # fmt: skip
+    """Learn one representation at `place`, as a child run of the tracker; `tell` hears how far it is."""
+    import tempfile
+
+    from demeanor.training import tracking
+    from demeanor.training.representation import pretrain_reporting
+
+    parameters = {"representation": name, "settings": settings.as_dict()}
+    tags = {"representation": name, "data_hash": development.data_hash}
+    with tracking.current().child(f"representation {name}", parameters, tags) as run:
+
+        def report(epoch: int, metrics: dict[str, float]) -> None:
+            run.log_metrics(metrics, epoch)
+            tell(f"{name} epoch {epoch} of at most {settings.epochs}")
+
+        folder = Path(checkpoints).resolve() / "representation" / name
+        bundle, history = place.call(pretrain_reporting, settings, development, folder, name, report=report)
+        with tempfile.TemporaryDirectory() as made:
+            bundle.save(Path(made) / "bundle")
+            run.log_artifacts(Path(made) / "bundle", "bundle")
+    return bundle, history
+
+
 def pretrain_representations(
     development: Examples, settings: Representations, checkpoints: str
 ) -> tuple[dict[str, Bundle], pd.DataFrame]:
     """Learn every representation of the settings without labels, on the train split."""
-    import tempfile
-
-    from demeanor.training import tracking
-    from demeanor.training.representation import pretrain
+    from demeanor.training import workshop
 
     bundles: dict[str, Bundle] = {}
     rows = []
-    for name, chosen in settings.root.items():
-        parameters = {"representation": name, "settings": chosen.as_dict()}
-        tags = {"representation": name, "data_hash": development.data_hash}
-        with tracking.current().child(f"representation {name}", parameters, tags) as run:
-            bundle, history = pretrain(
-                chosen,
-                development,
-                on_epoch=lambda epoch, metrics, run=run: run.log_metrics(metrics, epoch),  # type: ignore[misc]
-                checkpoints=Path(checkpoints) / "representation" / name,
-                name=name,
-            )
-            with tempfile.TemporaryDirectory() as place:
-                bundle.save(Path(place) / "bundle")
-                run.log_artifacts(Path(place) / "bundle", "bundle")
+    jobs = pretraining_jobs(development, settings, checkpoints)
+    for name, (bundle, history) in zip(settings.root, workshop.current().results(jobs, development), strict=True):
         bundles[name] = bundle
         rows += [{"representation": name, **row} for row in history]
+        best = min(row["valid_loss"] for row in history)
+        logger.info("representation %s: validation loss %.4f after %d epochs", name, best, len(history))
     return bundles, pd.DataFrame(rows)
 
 
