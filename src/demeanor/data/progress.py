@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 import time
@@ -100,3 +101,25 @@ class Progress:
             if self._bar is not None:
                 self._bar.clear()
             self._write(line)
+            if self._bar is not None:
+                self._bar.refresh()
+
+
+class LogLines(logging.Handler):
+    """Log records as lines on standard error, one each however long, beside the bar of what is going on.
+
+    Warnings and worse say so; what is told in the ordinary course of things stands for itself.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+            if record.levelno >= logging.WARNING:
+                line = f"{record.levelname}  {line}"
+            with Progress._lock:
+                if Progress._open:
+                    Progress._open[-1].say(line)
+                else:
+                    sys.stderr.write(f"{line}\n")
+        except Exception:
+            self.handleError(record)

@@ -24,6 +24,8 @@ from demeanor.training.worker import Closed, Worker
 
 #: A worker takes about a gigabyte: more of them than this want more memory than many machines have.
 MOST = 8
+#: Seconds that a thread has for telling the tracker that its training was stopped.
+CLOSING = 5.0
 
 
 class Place(Protocol):
@@ -84,11 +86,22 @@ class Workshop:
         self._closed = False
         self._given, self._done = 0, 0
         self.workers = [Worker(self._sent, preload) for _ in range(count)]
-        for worker in self.workers:
-            threading.Thread(target=self._serve, args=(worker,), name="workshop", daemon=True).start()
+        self._threads = [
+            threading.Thread(target=self._serve, args=(worker,), name="workshop", daemon=True)
+            for worker in self.workers
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def results(self, jobs: Sequence[Job], development: Examples) -> list[Any]:
-        """What the jobs give, in their order; an error of one of them is raised here."""
+        """What the jobs give, in their order; an error of one of them, or Ctrl-C, ends all others."""
+        try:
+            return self._results(jobs, development)
+        except BaseException:
+            self.close()
+            raise
+
+    def _results(self, jobs: Sequence[Job], development: Examples) -> list[Any]:
         planned = [job for plan in self.plans for job in plan(development)]
         self.plans = []
         known = {job.key for job in planned}
@@ -100,7 +113,7 @@ class Workshop:
                 found += Alone().results([job], development)
                 continue
             future = self._futures[job.key]
-            with Progress("training", self._given, "trainings") as progress:
+            with Progress(job.key[0], self._given, "jobs") as progress:
                 while not ended(future):
                     progress.advance(self._done - progress.done, "; ".join(list(self._notes.values())))
             # Asked for again, it is done again: a bundle that nobody waits for need not be held.
@@ -114,6 +127,8 @@ class Workshop:
         for worker in self.workers:
             self._queue.put(None)
             worker.close()
+        for thread in self._threads:
+            thread.join(CLOSING)  # so that the tracker hears how its runs ended
         for future in self._futures.values():
             future.cancel()
         self._folder.cleanup()

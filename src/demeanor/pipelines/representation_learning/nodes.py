@@ -108,9 +108,9 @@ def probe_representations(
 
     As numbers, and as a table for readers. The sealed test has no part in it: valid is scored.
     """
-    from demeanor.evaluation.probe import compare
+    from demeanor.evaluation.probe import compared
     from demeanor.evaluation.probe_table import probe_to_markdown
-    from demeanor.training import tracking
+    from demeanor.training import tracking, workshop
     from demeanor.training.embedding import pooled_features
 
     if not bundles:
@@ -119,8 +119,12 @@ def probe_representations(
     found = {name.partition(".")[2]: stream for name, stream in streams.items()}
     found["pooled_features"] = pooled_features(next(iter(bundles.values())), development)
     tables = []
+    jobs = [
+        probe_job(name, stream, development, task) for task in tasks.root.values() for name, stream in found.items()
+    ]
+    probed = iter(workshop.current().results(jobs, development))
     for name, task in tasks.root.items():
-        table = compare(found, development, task).rename_axis("representation").reset_index()
+        table = compared({name: next(probed) for name in found}).rename_axis("representation").reset_index()
         tables.append(table.assign(task=name))
         metric = task.selection_metric[0]
         tracking.current().log_metrics(
@@ -128,6 +132,17 @@ def probe_representations(
         )
     table = pd.concat(tables, ignore_index=True)
     return table, probe_to_markdown(table, list(tasks.root.values()))
+
+
+def probe_job(name: str, stream: Stream, development: Examples, task: Task) -> Job:
+    from demeanor.evaluation.probe import probe_reporting
+    from demeanor.training.workshop import Job
+
+    def run(place: Place, tell: Callable[[str], None]) -> dict[str, float]:
+        tell(f"{task.name} from {name}")
+        return place.call(probe_reporting, stream, development, task, report=lambda: None)
+
+    return Job(("probe", name, task.name), run)
 
 
 def register_representations(
