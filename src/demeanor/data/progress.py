@@ -6,7 +6,10 @@ import logging
 import sys
 import threading
 import time
-from typing import Any, ClassVar
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, TypeVar
+
+Item = TypeVar("Item")
 
 #: Seconds of silence after which a reader is told where things stand.
 SILENCE = 5.0
@@ -103,6 +106,14 @@ class Progress:
             self._write(line)
             if self._bar is not None:
                 self._bar.refresh()
+
+
+def told(items: Sequence[Item], name: str, unit: str) -> Iterator[Item]:
+    """The items one after the other, telling how many have been dealt with."""
+    with Progress(name, len(items), unit) as progress:
+        for item in items:
+            yield item
+            progress.advance()
 
 
 class LogLines(logging.Handler):

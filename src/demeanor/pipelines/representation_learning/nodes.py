@@ -13,6 +13,7 @@ from pydantic import ConfigDict, RootModel
 from demeanor.data.bundle import Bundle
 from demeanor.data.errors import InputError, nearest
 from demeanor.data.examples import Examples
+from demeanor.data.progress import told
 from demeanor.data.stream import Stream
 from demeanor.data.task import Tasks
 from demeanor.training.representation_settings import RepresentationSettings
@@ -94,7 +95,7 @@ def embed_development(development: Examples, bundles: dict[str, Bundle]) -> dict
     """One stream `representation.<name>` per representation."""
     from demeanor.training.embedding import embed
 
-    streams = [embed(bundle, development) for bundle in bundles.values()]
+    streams = [embed(bundle, development) for bundle in told(list(bundles.values()), "embedding", "representations")]
     return {stream.name: stream for stream in streams}
 
 
@@ -156,7 +157,7 @@ def register_representations(
     if missing:
         raise InputError("registered_representations", missing, "Name some of `representations`.")
     registered = {}
-    for name in names:
+    for name in told(names, "registering representations", "models"):
         card = bundles[name].card
         if not card.recomputable:
             logger.warning("%s reads imported features: registered, but it cannot embed a recording", name)
