@@ -8,7 +8,7 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 
-from demeanor.data.progress import Progress
+from demeanor.data.progress import Progress, use_log_lines
 
 #: Long to import and needed by every training; the workers do so while the run begins.
 PRELOAD = ("demeanor.training.launch", "demeanor.evaluation.validation", "demeanor.training.representation")
@@ -27,7 +27,7 @@ class WorkshopHooks:
         found = plans(pipeline, catalog)
         if not found:
             return
-        count = worker_count(catalog)
+        count = count_of(catalog)
         if count > 1:
             from demeanor.training import workshop
 
@@ -51,13 +51,14 @@ class WorkshopHooks:
             self._workshop = None
 
 
-def worker_count(catalog: DataCatalog) -> int:
-    """The parameter `workers`, at most as many as this machine has memory for."""
+def count_of(catalog: DataCatalog) -> int:
+    """The parameter `workers`, at most as many as most machines have memory for."""
     from demeanor.features.pools import available_cores
+    from demeanor.pipelines.ingestion.nodes import worker_count
     from demeanor.training.workshop import MOST
 
-    workers = catalog.load("params:workers") if "params:workers" in catalog else "auto"
-    return min(available_cores() if str(workers) == "auto" else int(workers), MOST)
+    workers = worker_count(catalog.load("params:workers") if "params:workers" in catalog else "auto")
+    return min(available_cores() if workers == "auto" else workers, MOST)
 
 
 class NodeProgress:
@@ -65,6 +66,10 @@ class NodeProgress:
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
+
+    @hook_impl
+    def after_context_created(self) -> None:
+        use_log_lines()
 
     @hook_impl
     def before_node_run(self, node: Any) -> None:

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from demeanor.data import progress
-from demeanor.data.progress import LogLines, Progress
+from demeanor.data.progress import LogLines, Progress, use_log_lines
 
 
 class Terminal(io.StringIO):
@@ -75,3 +75,12 @@ def test_a_log_record_is_one_line_however_long(monkeypatch):
     for level, text in ((logging.INFO, "word " * 100), (logging.WARNING, "careful")):
         handler.handle(logging.LogRecord("demeanor", level, "", 0, text, (), None))
     assert told.getvalue() == "word " * 100 + "\nWARNING  careful\n"
+
+
+def test_plain_handlers_of_the_root_give_way(monkeypatch):
+    plain, other = logging.StreamHandler(), logging.NullHandler()
+    monkeypatch.setattr(logging.getLogger(), "handlers", [plain, other])
+    use_log_lines()
+    assert plain not in logging.getLogger().handlers
+    assert other in logging.getLogger().handlers
+    assert [type(handler) for handler in logging.getLogger().handlers] == [logging.NullHandler, LogLines]

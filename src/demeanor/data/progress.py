@@ -134,3 +134,11 @@ class LogLines(logging.Handler):
                     sys.stderr.write(f"{line}\n")
         except Exception:
             self.handleError(record)
+
+
+def use_log_lines() -> None:
+    """Put LogLines in the place of the root logger's plain handlers."""
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if type(handler) is logging.StreamHandler]:
+        root.removeHandler(handler)
+        root.addHandler(LogLines(handler.level))
