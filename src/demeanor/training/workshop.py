@@ -114,6 +114,7 @@ class Workshop:
                 continue
             future = self._futures[job.key]
             with Progress(job.key[0], self._given, "jobs") as progress:
+                progress.advance(self._done)
                 while not ended(future):
                     progress.advance(self._done - progress.done, "; ".join(list(self._notes.values())))
             # Asked for again, it is done again: a bundle that nobody waits for need not be held.
