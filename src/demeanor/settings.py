@@ -13,8 +13,11 @@ warnings.filterwarnings("ignore", message="register_new_resolver", category=User
 from kedro.config import OmegaConfigLoader  # noqa: E402
 
 from demeanor.hooks import BranchHooks, CheckpointHooks, PathHooks, SummaryHooks, TrackingHooks  # noqa: E402
+from demeanor.workshop_hooks import NodeProgress, WorkshopHooks  # noqa: E402
 
-HOOKS = (PathHooks(), BranchHooks(), TrackingHooks(), SummaryHooks(), CheckpointHooks())
+HOOKS = (
+    PathHooks(), BranchHooks(), TrackingHooks(), SummaryHooks(), CheckpointHooks(), WorkshopHooks(), NodeProgress(),
+)  # fmt: skip
 
 CONFIG_LOADER_CLASS = OmegaConfigLoader
 CONFIG_LOADER_ARGS = {

@@ -13,9 +13,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import sklearn
 from jaxtyping import Float, Int
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_selection import VarianceThreshold
@@ -35,7 +37,6 @@ from demeanor.evaluation.metrics import metric_of, prepare
 GRID = tuple(float(value) for value in np.logspace(-4, 2, 7))
 FOLDS = 5
 RESAMPLES = 1000
-Fit = Callable[[np.ndarray, np.ndarray, float], Pipeline]
 
 
 class VaryingColumns(VarianceThreshold):
@@ -50,17 +51,31 @@ class VaryingColumns(VarianceThreshold):
         return self
 
 
-def fit_logistic(x: Float[np.ndarray, "rows dimension"], y: Int[np.ndarray, " rows"], c: float) -> Pipeline:
-    """StandardScaler, then L2 logistic regression by lbfgs, no class weights, as the reference's downstream step."""
-    model = make_pipeline(VaryingColumns(), StandardScaler(), LogisticRegression(C=c, max_iter=10_000, random_state=42))
+def scaling() -> Pipeline:
+    """What comes before either model."""
+    return make_pipeline(VaryingColumns(), StandardScaler())
+
+
+def logistic(c: float) -> LogisticRegression:
+    """L2 logistic regression by lbfgs, no class weights, as the reference's downstream step."""
+    return LogisticRegression(C=c, max_iter=10_000, random_state=42)
+
+
+def ridge(c: float) -> Ridge:
+    """Ridge regression with penalty 1 / C, so that one grid serves both. Solved by singular values: with fewer rows
+    than columns the normal equations are ill-conditioned where the penalty is weak."""
+    return Ridge(alpha=1.0 / c, solver="svd")
+
+
+def fitted(model: Any, x: np.ndarray, y: np.ndarray) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return model.fit(x, y)
 
 
-def fit_ridge(x: Float[np.ndarray, "rows dimension"], y: Float[np.ndarray, " rows"], c: float) -> Pipeline:
-    """StandardScaler, then ridge regression with penalty 1 / C, so that one grid serves both."""
-    return make_pipeline(VaryingColumns(), StandardScaler(), Ridge(alpha=1.0 / c)).fit(x, y)
+def fit_logistic(x: Float[np.ndarray, "rows dimension"], y: Int[np.ndarray, " rows"], c: float) -> Pipeline:
+    """StandardScaler, then `logistic`."""
+    return fitted(make_pipeline(*scaling(), logistic(c)), x, y)
 
 
 def confusion(truth: Int[np.ndarray, " rows"], predicted: Int[np.ndarray, " rows"], classes: int) -> np.ndarray:
@@ -156,16 +171,22 @@ def _folds(rows: np.ndarray, groups: np.ndarray) -> Iterator[tuple[np.ndarray, n
 
 
 def fit_chosen(
-    fit: Fit, quality: Callable[[np.ndarray, np.ndarray], float], x: np.ndarray, y: np.ndarray, rows: Rows,
-    groups: np.ndarray, grid: Sequence[float] = GRID,
+    model: Callable[[float], Any], quality: Callable[[np.ndarray, np.ndarray], float], x: np.ndarray, y: np.ndarray,
+    rows: Rows, groups: np.ndarray, grid: Sequence[float] = GRID,
 ) -> tuple[Pipeline, float]:  # fmt: skip
     """The probe fitted on `rows.final` with the C that scores best, and that C."""
     pairs = [(rows.fit, rows.choose)] if rows.choose is not None else list(_folds(rows.fit, groups))
     # A fold without a second class has nothing to fit; a regression has always many values.
     pairs = [(a, b) for a, b in pairs if len(b) and len(np.unique(y[a])) > 1]
-    scores = [float(np.mean([quality(y[b], fit(x[a], y[a], c).predict(x[b])) for a, b in pairs])) for c in grid]
-    c = choose_c(scores, grid) if pairs else 1.0
-    return fit(x[rows.final], y[rows.final], c), c
+    found = np.zeros((len(pairs), len(grid)))
+    # The models are small: checking what they are given takes longer than fitting them.
+    with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
+        for n, (a, b) in enumerate(pairs):
+            scaler = scaling().fit(x[a])
+            x_fit, x_choose = scaler.transform(x[a]), scaler.transform(x[b])
+            found[n] = [quality(y[b], fitted(model(c), x_fit, y[a]).predict(x_choose)) for c in grid]
+    c = choose_c(list(found.mean(axis=0)), grid) if pairs else 1.0
+    return fitted(make_pipeline(*scaling(), model(c)), x[rows.final], y[rows.final]), c
 
 
 def _classify(x: np.ndarray, y: np.ndarray, rows: Rows, groups: np.ndarray, classes: int, prefix: str) -> dict:
@@ -177,7 +198,7 @@ def _classify(x: np.ndarray, y: np.ndarray, rows: Rows, groups: np.ndarray, clas
     truth = y[rows.report]
     majority = np.full(len(truth), np.bincount(y[rows.final], minlength=classes).argmax())
     if len(np.unique(y[rows.final])) > 1:
-        model, c = fit_chosen(fit_logistic, quality, x, y, rows, groups)
+        model, c = fit_chosen(logistic, quality, x, y, rows, groups)
         predicted = model.predict(x[rows.report])
     else:
         predicted, c = majority, float("nan")
@@ -192,7 +213,7 @@ def _classify(x: np.ndarray, y: np.ndarray, rows: Rows, groups: np.ndarray, clas
 
 
 def _regress(task: Task, x: np.ndarray, y: np.ndarray, rows: Rows, groups: np.ndarray) -> dict[str, float]:
-    model, c = fit_chosen(fit_ridge, lambda t, p: -regression_scores(task, t, p)["MAE"], x, y, rows, groups)
+    model, c = fit_chosen(ridge, lambda t, p: -regression_scores(task, t, p)["MAE"], x, y, rows, groups)
     truth, predicted = y[rows.report], model.predict(x[rows.report])
 
     def score(chosen: np.ndarray) -> dict[str, float]:
@@ -239,9 +260,20 @@ def probe(embeddings: Stream, examples: Examples, task: Task) -> dict[str, float
     return found
 
 
+def probe_reporting(
+    embeddings: Stream, examples: Examples, task: Task, report: Callable[..., None]
+) -> dict[str, float]:
+    """`probe` as a worker is asked for it; there is nothing to report on the way."""
+    return probe(embeddings, examples, task)
+
+
 def compare(candidates: Mapping[str, Stream], examples: Examples, task: Task) -> pd.DataFrame:
+    """`compared` of what `probe` finds in each embedding."""
+    return compared({name: probe(stream, examples, task) for name, stream in candidates.items()})
+
+
+def compared(found: Mapping[str, dict[str, float]]) -> pd.DataFrame:
     """One row per embedding (index: its name) and a first row `majority`; columns as `probe`, intervals included."""
-    found = {name: probe(stream, examples, task) for name, stream in candidates.items()}
     if not found:
         raise InputError("probe", ["no embedding to compare"])
     first = next(iter(found.values()))

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from demeanor.data.errors import InputError
 from demeanor.data.files import sha256_of
+from demeanor.data.progress import Progress
 from demeanor.data.ragged import RaggedWriter, read_metadata
 from demeanor.data.settings import Settings
 from demeanor.data.stream import SUFFIX, Stream
@@ -102,12 +103,15 @@ def _make(
     given = len(unique) + len(failures)
     shards = ShardCache.of(cache, extractor, provenance)
     tasks = list(_plan(extractor, unique, shards, workers))
-    bar = _Progress(name, sum(len(task.keys) for task in tasks), len(unique), progress)
-    for outcome in pool_for(extractor, workers, bar.total, cluster).run(tasks):
-        shards.add(outcome.values)
-        failures.update(outcome.failures)
-        bar.advance(len(outcome.values) + len(outcome.failures))
-    bar.close(len(failures))
+    total = sum(len(task.keys) for task in tasks)
+    with Progress(name, total, "clips", progress) as shown:
+        for outcome in pool_for(extractor, workers, total, cluster).run(tasks):
+            shards.add(outcome.values)
+            failures.update(outcome.failures)
+            shown.advance(len(outcome.values) + len(outcome.failures))
+        kept = f", {len(unique) - total} kept from before" if len(unique) > total else ""
+        aside = f", {len(failures)} set aside" if failures else ""
+        shown.say(f"{name}: {shown.done} clips made{kept}{aside}")
     if failures and len(failures) == given:
         raise InputError(f"stream '{name}'", [f"no clip could be read: {reason}" for reason in failures.values()])
     path = output / f"{name}{SUFFIX}"
@@ -158,31 +162,3 @@ def _plan(extractor: Extractor, unique: Mapping[str, Clip], shards: ShardCache, 
         groups = list(chunks(missing, min(SHARD, max(len(missing) // (TASKS_EACH * workers), 1))))
     for group in groups:
         yield Task(extractor.name, settings, tuple(unique[key].only(extractor.reads) for key in group), tuple(group))
-
-
-class _Progress:
-    """A bar on a terminal, a plain line elsewhere."""
-
-    def __init__(self, name: str, total: int, of: int, shown: bool):
-        self.name, self.total, self.of, self.shown = name, total, of, shown
-        self.done = 0
-        self.bar: Any = None
-        if shown and total and sys.stderr.isatty():
-            from tqdm import tqdm
-
-            self.bar = tqdm(total=total, desc=name, unit="clip")
-
-    def advance(self, count: int) -> None:
-        before, self.done = self.done, self.done + count
-        if self.bar is not None:
-            self.bar.update(count)
-        elif self.shown and self.total >= 200 and (self.done * 4 // self.total) > (before * 4 // self.total):
-            sys.stderr.write(f"{self.name}: {self.done} of {self.total} clips\n")
-
-    def close(self, failed: int) -> None:
-        if self.bar is not None:
-            self.bar.close()
-        elif self.shown:
-            kept = f", {self.of - self.total} kept from before" if self.of > self.total else ""
-            aside = f", {failed} set aside" if failed else ""
-            sys.stderr.write(f"{self.name}: {self.done} clips made{kept}{aside}\n")

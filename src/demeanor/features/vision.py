@@ -121,11 +121,16 @@ class _Describer:
 
     def describe(self, frames: list[np.ndarray]) -> tuple[Float32[np.ndarray, "frames columns"], int]:
         """Descriptors of some successive grey frames, and in how many of them the face was found."""
-        track, seen = complete_track([find_face(frame) for frame in frames], self.box)
+        found: list[Box | None] = []
+        last = self.box
+        for frame in frames:
+            found.append(find_face(frame, last))
+            last = found[-1] or last
+        track, seen = complete_track(found, self.box)
         self.box = track[-1]
         rows = []
-        for frame, box, found in zip(frames, track, seen, strict=True):
-            rows.append(self._row(frame, box if box is not None else centre_box(frame), found))
+        for frame, box, there in zip(frames, track, seen, strict=True):
+            rows.append(self._row(frame, box if box is not None else centre_box(frame), there))
         return np.stack(rows), sum(seen)
 
     def _row(self, frame: UInt8[np.ndarray, "height width"], box: Box, found: bool) -> np.ndarray:

@@ -120,12 +120,12 @@ def register(
             artifacts={"bundle": str(folder)},
             signature=signature_of(bundle.card),
             input_example=None if example is None else pd.DataFrame([example]),
-            registered_model_name=name,
             pip_requirements=requirements(),
             code_paths=[str(Path(__file__).parents[1])],
             metadata={"card": bundle.card.as_dict()},
         )
-    made = str(logged.registered_model_version)
+    # Not by `registered_model_name` above, which says on the screen what the summary says already.
+    made = new_version(client, name, logged)
     for key, value in {**tags, **{f"test_{metric}": f"{value:.6g}" for metric, value in metrics.items()}}.items():
         client.set_model_version_tag(name, made, key, value)
     client.update_model_version(name, made, description=spec_sheet(bundle.card, bundle.parameters))
@@ -183,6 +183,19 @@ def requirements() -> list[str]:
     the server has another kind of machine perhaps.
     """
     return [f"{package}=={version(package).partition('+')[0]}" for package in REQUIREMENTS]
+
+
+def new_version(client: Any, name: str, logged: Any) -> str:
+    """Number of the new version of `name` that holds what `log_model` has stored."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS"):
+            raise
+    found = client.create_model_version(name, logged.model_uri, model_id=logged.model_id)
+    return str(found.version)
 
 
 def champion_version(name: str) -> str | None:

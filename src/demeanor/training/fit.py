@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from demeanor import __version__
 from demeanor.data.bundle import Bundle, BundleCard, InputSpecification
@@ -24,6 +23,7 @@ from demeanor.training.loop import Loop, Report, Score, seed_everything
 from demeanor.training.normaliser import Normaliser
 from demeanor.training.processes import Processes
 from demeanor.training.settings import BranchSettings
+from demeanor.training.threads import threads
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,22 @@ def fit(
     report      : called with each epoch's row of the history
     checkpoints : folder for resuming; None keeps none
     """
+    # What follows in this process, the evaluation for example, does not depend on what was trained before.
+    with threads(settings.training.threads):
+        return _fit(
+            branch, settings, task, development, seed, score, report, checkpoints, processes or Processes(),
+            progress, code_revision,
+        )  # fmt: skip
+
+
+def _fit(
+    branch: str, settings: BranchSettings, task: Task, development: Examples, seed: int, score: Score, report: Report,
+    checkpoints: Path | str | None, processes: Processes, progress: bool, code_revision: str,
+) -> Trained:  # fmt: skip
     training = settings.training
-    processes = processes or Processes()
     train, valid = sealed(development, task)
     system_class = find_system(settings.system)
     inputs = specify(settings, development)
-    torch.set_num_threads(training.threads)
     seed_everything(seed)
     roles = system_class.card.roles
     normalised = {

@@ -29,7 +29,7 @@ from demeanor.data.errors import DemeanorError, InputError, Stopped
 from demeanor.data.examples import Examples
 from demeanor.data.files import disk_errors_told, read_json, write_json
 from demeanor.data.task import Task
-from demeanor.training.fit import Trained, fit
+from demeanor.training.fit import Trained, choose_device, fit
 from demeanor.training.loop import Report, Score, TrainingFailed
 from demeanor.training.processes import Processes
 from demeanor.training.settings import BranchSettings, TrainingSettings
@@ -49,6 +49,26 @@ def process_count(training: TrainingSettings) -> int:
     if gpus and training.devices > gpus:
         raise InputError("training settings", [f"devices is {training.devices}, but there are {gpus} GPUs"])
     return training.devices
+
+
+def on_cpu_alone(training: TrainingSettings) -> bool:
+    """Is it trained by one process on the CPU, so that another training may go on beside it?"""
+    return process_count(training) == 1 and choose_device(training.device).type == "cpu"
+
+
+def train_reporting(
+    branch: str,
+    settings: BranchSettings,
+    task: Task,
+    development: Examples,
+    seed: int,
+    score: Score,
+    checkpoints: Path | str | None,
+    code_revision: str,
+    report: Report,
+) -> Trained:
+    """`train` without a bar: whoever is reported to says how far it is."""
+    return train(branch, settings, task, development, seed, score, report, checkpoints, False, code_revision)
 
 
 def train(

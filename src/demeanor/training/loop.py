@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from demeanor.data.batch import Batch
 from demeanor.data.errors import DemeanorError
+from demeanor.data.progress import Progress
 from demeanor.data.task import Better, Task, direction_of
 from demeanor.models.base import System
 from demeanor.training.allocator import Kept, kept_memory
@@ -73,17 +72,11 @@ class Loop:
         if not self._resume(checkpoint, report):
             self.system.training_started(self._first_pass, len(self.batches["train"]))
         forward = self.processes.wrap(self.system)
-        start = len(self.history)
         with (
             kept_memory() as memory,
-            tqdm(
-                total=self.training.epochs,
-                initial=start,
-                desc=title,
-                disable=not (progress and sys.stderr.isatty()),
-                leave=False,
-            ) as bar,
+            Progress(title, self.training.epochs, "epochs", progress) as bar,
         ):
+            bar.advance(len(self.history))
             while len(self.history) < self.training.epochs and not self._exhausted():
                 row = self._epoch(forward, len(self.history) + 1, memory)
                 self.history.append(row)
@@ -97,8 +90,8 @@ class Loop:
                         self._best_weights = {name: value.clone() for name, value in self._learnt().items()}
                 checkpoint.save(self._state(), improved)
                 report(row, len(self.history))
-                bar.update()
-                bar.set_postfix({name: f"{row[name]:.3f}" for name in ("train_loss", self._watched) if name in row})
+                watched = (name for name in ("train_loss", self._watched) if name in row)
+                bar.advance(note=", ".join(f"{name} {row[name]:.3f}" for name in watched))
         if self.best_epoch == 0:
             raise TrainingFailed(
                 f"{title}: no epoch gave a finite validation '{self.selection[0]}'. "

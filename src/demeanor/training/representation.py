@@ -31,6 +31,7 @@ from demeanor.training.checkpoint import Checkpoint, identity_of
 from demeanor.training.collapse import CollapsedEncoderError, latent_health
 from demeanor.training.representation_inputs import Preparation
 from demeanor.training.representation_settings import RepresentationSettings
+from demeanor.training.threads import threads
 
 Report = Callable[[int, dict[str, float]], None]
 #: Normalised matrix [N, S, F] and what was observed [N, S, M].
@@ -72,7 +73,7 @@ def pretrain(
     if len(valid[0]) == 0:
         notes.append("no validation split: the epoch was chosen on the train split")
         valid = train
-    with torch.random.fork_rng(devices=[]):
+    with threads(settings.threads), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build_representation(settings.representation, settings.model, preparation.layout)
         # Examples are hashed without their utterances' order mattering to the model; the hash is for the reader.
@@ -120,6 +121,13 @@ def pretrain(
     tensors = {f"model.{name}": value.cpu().numpy() for name, value in model.state_dict().items()}
     checkpoint.remove()
     return RepresentationBundle(card, {**tensors, **preparation.tensors()}), history
+
+
+def pretrain_reporting(
+    settings: RepresentationSettings, development: Examples, checkpoints: Path | str | None, name: str, report: Report
+) -> tuple[RepresentationBundle, list[dict[str, float]]]:
+    """`pretrain` as a worker is asked for it: what varies alone, and where to report to."""
+    return pretrain(settings, development, on_epoch=report, checkpoints=checkpoints, name=name)
 
 
 def stored_normaliser(preparation: Preparation, clip: bool) -> dict[str, Any]:

@@ -37,6 +37,7 @@ class RepresentationSettings(Settings):
     collapse: Literal["stop", "warn"] = Field(default="stop", description="when the latent ignores its input")
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = Field(default=False, description="torch.compile the model; pays on a GPU and for long trainings")
+    threads: int | None = Field(default=None, ge=1, description="CPU threads; None: as many as torch has")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, ...")
 
     @model_validator(mode="after")

@@ -49,8 +49,10 @@ def build_encoder(
     configuration   as kept in a bundle: the network is built without weights, which are about to be loaded
     among           model types whose forward pass is known; empty: any
     """
+    import transformers
     from transformers import AutoConfig, AutoModel
 
+    transformers.logging.disable_progress_bar()  # a bar for reading a file of a moment hides what is going on
     if configuration or name in PRESETS:
         values = dict(configuration or PRESETS[name])
         kind = values.pop("model_type", None)

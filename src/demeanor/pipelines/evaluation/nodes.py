@@ -15,6 +15,7 @@ import pandas as pd
 from demeanor.data.bundle import Bundle, BundleCard
 from demeanor.data.errors import InputError
 from demeanor.data.examples import Examples
+from demeanor.data.progress import told
 from demeanor.data.task import Task, Tasks
 from demeanor.pipelines.evaluation.settings import EvaluationSettings, ceiling_of, predictions_of
 
@@ -79,33 +80,33 @@ def score_sealed_test(sealed_test: Examples, bundles: AllBundles) -> tuple[pd.Da
     revision = code_revision(Path.cwd())
     embedded = Embedded(sealed_test)
     tables, receipts = [], []
-    for branch, found in bundles.items():
-        for bundle in found.values():
-            card = bundle.card
-            began = time.perf_counter()
-            predicted = predict(bundle, embedded.for_bundle(bundle))
-            seconds = time.perf_counter() - began
-            target = card.task.targets(sealed_test.utterances)
-            seed = int(card.protocol["seed"])
-            table = predictions_table(card.task, branch, seed, sealed_test.utterances, predicted)
-            tables.append(table.assign(task=card.task.name))
-            receipt = Receipt(
-                branch=branch,
-                system=card.system,
-                task=card.task.name,
-                corpus=card.protocol["corpus"],
-                split="test",
-                seed=seed,
-                metrics=score(card.task, predicted, target),
-                n=int(card.task.labelled(sealed_test.utterances).sum()),
-                data_hash=sealed_test.data_hash,
-                code_revision=revision,
-                weights_sha256=bundle.weights_sha256,
-                seconds=seconds,
-                peak_memory_mib=peak_memory_mib(),
-                synthetic=SYNTHETIC in card.protocol["corpus"],
-            )
-            receipts.append(receipt.as_dict())
+    every = [(branch, bundle) for branch, found in bundles.items() for bundle in found.values()]
+    for branch, bundle in told(every, "scoring the sealed test", "bundles"):
+        card = bundle.card
+        began = time.perf_counter()
+        predicted = predict(bundle, embedded.for_bundle(bundle))
+        seconds = time.perf_counter() - began
+        target = card.task.targets(sealed_test.utterances)
+        seed = int(card.protocol["seed"])
+        table = predictions_table(card.task, branch, seed, sealed_test.utterances, predicted)
+        tables.append(table.assign(task=card.task.name))
+        receipt = Receipt(
+            branch=branch,
+            system=card.system,
+            task=card.task.name,
+            corpus=card.protocol["corpus"],
+            split="test",
+            seed=seed,
+            metrics=score(card.task, predicted, target),
+            n=int(card.task.labelled(sealed_test.utterances).sum()),
+            data_hash=sealed_test.data_hash,
+            code_revision=revision,
+            weights_sha256=bundle.weights_sha256,
+            seconds=seconds,
+            peak_memory_mib=peak_memory_mib(),
+            synthetic=SYNTHETIC in card.protocol["corpus"],
+        )
+        receipts.append(receipt.as_dict())
     logged = {
         f"test.{r['branch']}.{metric}.seed_{r['seed']}": value
         for r in receipts
@@ -139,7 +140,7 @@ def compare_systems(
     train = development.split("train").utterances
     parts, text = [], []
     verdicts: dict[str, str] = {}
-    for name, champion in champions.items():
+    for name, champion in told(list(champions.items()), "comparing the systems by bootstrap", "tasks"):
         task = tasks[name]
         mine = predictions_of(task, predictions)
         table = compare(
@@ -201,7 +202,7 @@ def ablate_modalities(
 
     tables = []
     embedded = Embedded(sealed_test)
-    for name, champion in champions.items():
+    for name, champion in told(list(champions.items()), "leaving modalities out", "champions"):
         found = bundles[champion["branch"]]
         card = card_of(found)
         modalities = sorted({value.modality for value in card.inputs.values()})
@@ -244,7 +245,7 @@ def register_champions(
     if not settings.register_champions:
         return {}
     registered = {}
-    for name, champion in champions.items():
+    for name, champion in told(list(champions.items()), "registering the champions", "models"):
         bundle = bundles[champion["branch"]][champion["seed"]]
         card = bundle.card
         if not card.recomputable:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from demeanor.data.bundle import Bundle
 from demeanor.data.errors import InputError, nearest
 from demeanor.data.examples import Examples
-from demeanor.data.places import anchored
 from demeanor.data.task import Task, Tasks
 from demeanor.training.settings import BranchSettings
+
+if TYPE_CHECKING:
+    from demeanor.training.fit import Trained
+    from demeanor.training.workshop import Job, Place
 
 logger = logging.getLogger(__name__)
 
@@ -23,11 +26,50 @@ EMBEDDINGS = "representation."
 """Beginning of the names of streams that representation_learning makes."""
 
 
-def validation_score(task: Task, prediction: np.ndarray, target: np.ndarray) -> dict[str, float]:
-    """Metrics of an epoch; undefined ones stay NaN without a warning each time (the test's receipt will warn)."""
-    from demeanor.evaluation.metrics import score
+def seed_jobs(
+    branch: str, development: Examples, settings: BranchSettings, tasks: Tasks, checkpoints: str
+) -> list[Job]:
+    """One job per seed of a branch: trained in a worker or here, reported to the tracker by this process."""
+    from demeanor.training.launch import on_cpu_alone
+    from demeanor.training.workshop import Job
 
-    return score(task, prediction, target, warn=False)
+    def job(seed: int) -> Job:
+        def run(place: Place, tell: Callable[[str], None]) -> Trained:
+            return train_seed(place, tell, branch, development, settings, tasks[settings.task], seed, checkpoints)
+
+        return Job((branch, f"seed {seed}"), run, apart=on_cpu_alone(settings.training))
+
+    return [job(seed) for seed in settings.training.seeds]
+
+
+def train_seed(
+    place: Place, tell: Callable[[str], None], branch: str, development: Examples, settings: BranchSettings,
+    task: Task, seed: int, checkpoints: str,
+) -> Trained:  # fmt: skip
+    """Train at `place` with one seed, as a child run of the tracker; `tell` hears how far it is."""
+    from demeanor.evaluation.environment import code_revision
+    from demeanor.evaluation.validation import validation_score
+    from demeanor.training import tracking
+    from demeanor.training.launch import train_reporting
+
+    parameters = {"branch": branch, "seed": seed, "task": task.as_dict(), "settings": settings.as_dict()}
+    tags = {"branch": branch, "system": settings.system, "seed": str(seed), "data_hash": development.data_hash}
+    with tracking.current().child(f"{branch} seed {seed}", parameters, tags) as run:
+
+        def report(row: dict[str, float], epoch: int) -> None:
+            run.log_metrics(row, epoch)
+            tell(f"{branch} seed {seed} epoch {epoch} of at most {settings.training.epochs}")
+
+        folder = anchored(checkpoints).resolve() / branch / f"seed_{seed}"
+        trained = place.call(
+            train_reporting, branch, settings, task, development, seed, validation_score, folder,
+            code_revision(Path.cwd()), report=report,
+        )  # fmt: skip
+        run.log_metrics({f"best_{name}": value for name, value in trained.bundle.card.metrics.items()})
+        with tempfile.TemporaryDirectory() as place_on_disk:
+            trained.bundle.save(Path(place_on_disk) / "bundle")
+            run.log_artifacts(Path(place_on_disk) / "bundle", "bundle")
+    return trained
 
 
 def train_branch(
@@ -37,28 +79,15 @@ def train_branch(
 
     Returns bundles by name (`seed_1`, ...) and the history: one row per seed and epoch.
     """
-    from demeanor.evaluation.environment import code_revision
-    from demeanor.training import tracking
-    from demeanor.training.launch import train
+    from demeanor.training import workshop
 
-    task = tasks[settings.task]
+    jobs = seed_jobs(branch, development, settings, tasks, checkpoints)
     bundles: dict[str, Bundle] = {}
     rows: list[dict[str, float | str]] = []
-    for seed in settings.training.seeds:
-        parameters = {"branch": branch, "seed": seed, "task": task.as_dict(), "settings": settings.as_dict()}
-        tags = {"branch": branch, "system": settings.system, "seed": str(seed), "data_hash": development.data_hash}
-        with tracking.current().child(f"{branch} seed {seed}", parameters, tags) as run:
-            trained = train(
-                branch, settings, task, development, seed, validation_score, run.log_metrics,
-                anchored(checkpoints) / branch / f"seed_{seed}", code_revision=code_revision(Path.cwd()),
-            )  # fmt: skip
-            run.log_metrics({f"best_{name}": value for name, value in trained.bundle.card.metrics.items()})
-            with tempfile.TemporaryDirectory() as place:
-                trained.bundle.save(Path(place) / "bundle")
-                run.log_artifacts(Path(place) / "bundle", "bundle")
+    name = tasks[settings.task].selection_metric[0]
+    for seed, trained in zip(settings.training.seeds, workshop.current().results(jobs, development), strict=True):
         bundles[f"seed_{seed}"] = trained.bundle
         rows += [{"branch": branch, "seed": seed, **row} for row in trained.history]
-        name = task.selection_metric[0]
         value = trained.bundle.card.metrics.get(name, float("nan"))
         logger.info("%s seed %s: validation %s %.3f after %d epochs", branch, seed, name, value, len(trained.history))
     return bundles, pd.DataFrame(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pandas as pd
 from kedro.pipeline import Node, Pipeline
@@ -10,6 +11,7 @@ from kedro.pipeline import Node, Pipeline
 from demeanor.data.bundle import Bundle
 from demeanor.data.examples import Examples
 from demeanor.data.task import Tasks
+from demeanor.pipelines.ahead import planned
 from demeanor.pipelines.branches import reads_representations, selected
 from demeanor.pipelines.fusion_training import nodes
 from demeanor.training.settings import BranchSettings
@@ -69,7 +71,7 @@ def trainer(branch: str) -> Callable[..., tuple[dict[str, Bundle], pd.DataFrame]
     ) -> tuple[dict[str, Bundle], pd.DataFrame]:
         return nodes.train_branch(branch, development, settings, tasks, checkpoints)
 
-    return train
+    return planned(train, partial(nodes.seed_jobs, branch))
 
 
 def trainer_on_embeddings(branch: str) -> Callable[..., tuple[dict[str, Bundle], pd.DataFrame]]:

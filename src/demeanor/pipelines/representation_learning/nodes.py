@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from pydantic import ConfigDict, RootModel
@@ -13,14 +14,21 @@ from demeanor.data.bundle import Bundle
 from demeanor.data.errors import InputError, nearest
 from demeanor.data.examples import Examples
 from demeanor.data.places import anchored
+from demeanor.data.progress import told
 from demeanor.data.stream import Stream
-from demeanor.data.task import Tasks
+from demeanor.data.task import Task, Tasks
 from demeanor.training.representation_settings import RepresentationSettings
 from demeanor.training.representation_sweep import SweepSettings
+
+if TYPE_CHECKING:
+    from demeanor.training.workshop import Job, Place
 
 logger = logging.getLogger(__name__)
 #: Node that puts representations into the registry.
 REGISTER = "representation_learning.register_representations"
+
+Pretrained = tuple[Bundle, list[dict[str, float]]]
+"""A representation, and one dict of metrics per epoch."""
 
 
 class Representations(RootModel[dict[str, RepresentationSettings]]):
@@ -29,33 +37,60 @@ class Representations(RootModel[dict[str, RepresentationSettings]]):
     model_config = ConfigDict(frozen=True)
 
 
+def pretraining_jobs(development: Examples, settings: Representations, checkpoints: str) -> list[Job]:
+    """One job per representation of the settings."""
+    from demeanor.data.device import choose_device
+    from demeanor.training.workshop import Job
+
+    def job(name: str, chosen: RepresentationSettings) -> Job:
+        def run(place: Place, tell: Callable[[str], None]) -> Pretrained:
+            return pretrain_one(place, tell, name, development, chosen, checkpoints)
+
+        return Job(("representation", name), run, apart=choose_device(chosen.device).type == "cpu")
+
+    return [job(name, chosen) for name, chosen in settings.root.items()]
+
+
+def pretrain_one(
+    place: Place, tell: Callable[[str], None], name: str, development: Examples, settings: RepresentationSettings,
+    checkpoints: str,
+) -> Pretrained:  # fmt: skip
+    """Learn one representation at `place`, as a child run of the tracker; `tell` hears how far it is."""
+    import tempfile
+
+    from demeanor.training import tracking
+    from demeanor.training.representation import pretrain_reporting
+
+    parameters = {"representation": name, "settings": settings.as_dict()}
+    tags = {"representation": name, "data_hash": development.data_hash}
+    with tracking.current().child(f"representation {name}", parameters, tags) as run:
+
+        def report(epoch: int, metrics: dict[str, float]) -> None:
+            run.log_metrics(metrics, epoch)
+            tell(f"{name} epoch {epoch} of at most {settings.epochs}")
+
+        folder = anchored(checkpoints).resolve() / "representation" / name
+        bundle, history = place.call(pretrain_reporting, settings, development, folder, name, report=report)
+        with tempfile.TemporaryDirectory() as made:
+            bundle.save(Path(made) / "bundle")
+            run.log_artifacts(Path(made) / "bundle", "bundle")
+    return bundle, history
+
+
 def pretrain_representations(
     development: Examples, settings: Representations, checkpoints: str
 ) -> tuple[dict[str, Bundle], pd.DataFrame]:
     """Learn every representation of the settings without labels, on the train split."""
-    import tempfile
-
-    from demeanor.training import tracking
-    from demeanor.training.representation import pretrain
+    from demeanor.training import workshop
 
     bundles: dict[str, Bundle] = {}
     rows = []
-    for name, chosen in settings.root.items():
-        parameters = {"representation": name, "settings": chosen.as_dict()}
-        tags = {"representation": name, "data_hash": development.data_hash}
-        with tracking.current().child(f"representation {name}", parameters, tags) as run:
-            bundle, history = pretrain(
-                chosen,
-                development,
-                on_epoch=lambda epoch, metrics, run=run: run.log_metrics(metrics, epoch),  # type: ignore[misc]
-                checkpoints=anchored(checkpoints) / "representation" / name,
-                name=name,
-            )
-            with tempfile.TemporaryDirectory() as place:
-                bundle.save(Path(place) / "bundle")
-                run.log_artifacts(Path(place) / "bundle", "bundle")
+    jobs = pretraining_jobs(development, settings, checkpoints)
+    for name, (bundle, history) in zip(settings.root, workshop.current().results(jobs, development), strict=True):
         bundles[name] = bundle
         rows += [{"representation": name, **row} for row in history]
+        best = min(row["valid_loss"] for row in history)
+        logger.info("representation %s: validation loss %.4f after %d epochs", name, best, len(history))
     return bundles, pd.DataFrame(rows)
 
 
@@ -63,7 +98,7 @@ def embed_development(development: Examples, bundles: dict[str, Bundle]) -> dict
     """One stream `representation.<name>` per representation."""
     from demeanor.training.embedding import embed
 
-    streams = [embed(bundle, development) for bundle in bundles.values()]
+    streams = [embed(bundle, development) for bundle in told(list(bundles.values()), "embedding", "representations")]
     return {stream.name: stream for stream in streams}
 
 
@@ -77,9 +112,9 @@ def probe_representations(
 
     As numbers, and as a table for readers. The sealed test has no part in it: valid is scored.
     """
-    from demeanor.evaluation.probe import compare
+    from demeanor.evaluation.probe import compared
     from demeanor.evaluation.probe_table import probe_to_markdown
-    from demeanor.training import tracking
+    from demeanor.training import tracking, workshop
     from demeanor.training.embedding import pooled_features
 
     if not bundles:
@@ -88,8 +123,12 @@ def probe_representations(
     found = {name.partition(".")[2]: stream for name, stream in streams.items()}
     found["pooled_features"] = pooled_features(next(iter(bundles.values())), development)
     tables = []
+    jobs = [
+        probe_job(name, stream, development, task) for task in tasks.root.values() for name, stream in found.items()
+    ]
+    probed = iter(workshop.current().results(jobs, development))
     for name, task in tasks.root.items():
-        table = compare(found, development, task).rename_axis("representation").reset_index()
+        table = compared({name: next(probed) for name in found}).rename_axis("representation").reset_index()
         tables.append(table.assign(task=name))
         metric = task.selection_metric[0]
         tracking.current().log_metrics(
@@ -97,6 +136,17 @@ def probe_representations(
         )
     table = pd.concat(tables, ignore_index=True)
     return table, probe_to_markdown(table, list(tasks.root.values()))
+
+
+def probe_job(name: str, stream: Stream, development: Examples, task: Task) -> Job:
+    from demeanor.evaluation.probe import probe_reporting
+    from demeanor.training.workshop import Job
+
+    def run(place: Place, tell: Callable[[str], None]) -> dict[str, float]:
+        tell(f"{task.name} from {name}")
+        return place.call(probe_reporting, stream, development, task, report=lambda: None)
+
+    return Job(("probe", name, task.name), run)
 
 
 def register_representations(
@@ -115,7 +165,7 @@ def register_representations(
     if missing:
         raise InputError("registered_representations", missing, "Name some of `representations`.")
     registered = {}
-    for name in names:
+    for name in told(names, "registering representations", "models"):
         card = bundles[name].card
         if not card.recomputable:
             logger.warning("%s reads imported features: registered, but it cannot embed a recording", name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kedro.pipeline import Node, Pipeline
 
+from demeanor.pipelines.ahead import planned
 from demeanor.pipelines.boxes import boxed
 from demeanor.pipelines.representation_learning import nodes
 
@@ -12,7 +13,7 @@ def create_pipeline() -> Pipeline:
     pipeline = Pipeline(
         [
             Node(
-                nodes.pretrain_representations,
+                planned(nodes.pretrain_representations, nodes.pretraining_jobs),
                 ["development", "params:representations", "params:checkpoints"],
                 ["representations", "representation_history"],
                 name="pretrain_representations",

@@ -12,7 +12,7 @@ from demeanor.data.errors import InputError, nearest
 from demeanor.data.examples import Examples
 from demeanor.data.places import anchored
 from demeanor.data.task import Tasks
-from demeanor.pipelines.fusion_training.nodes import validation_score
+from demeanor.evaluation.validation import validation_score
 from demeanor.training.tuning_settings import TuningSettings
 
 logger = logging.getLogger(__name__)

@@ -1,0 +1,42 @@
+"""What a run will train, known before it begins: so that workers need not wait until Kedro's runner asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from kedro.io import DataCatalog
+from kedro.pipeline import Node, Pipeline
+
+if TYPE_CHECKING:
+    from demeanor.data.examples import Examples
+    from demeanor.training.workshop import Job, Plan
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+PLAN = "jobs_of"
+
+
+def planned(function: Function, jobs_of: Callable[..., Sequence[Job]]) -> Function:
+    """A node's function whose jobs `jobs_of` names, given the same arguments."""
+    setattr(function, PLAN, jobs_of)
+    return function
+
+
+def plans(pipeline: Pipeline, catalog: DataCatalog) -> list[Plan]:
+    """The plans of all nodes that, besides parameters, read nothing but the development examples."""
+    return [_plan(node, catalog) for node in pipeline.nodes if hasattr(node.func, PLAN) and _from_examples(node)]
+
+
+def _from_examples(node: Node) -> bool:
+    first, *others = node.inputs
+    return first == "development" and all(name.startswith("params:") for name in others)
+
+
+def _plan(node: Node, catalog: DataCatalog) -> Plan:
+    parameters = [catalog.load(name) for name in node.inputs[1:]]
+    return partial(_jobs, getattr(node.func, PLAN), parameters)
+
+
+def _jobs(jobs_of: Callable[..., Sequence[Job]], parameters: list[Any], development: Examples) -> Sequence[Job]:
+    return jobs_of(development, *parameters)
