@@ -13,6 +13,7 @@ import pandas as pd
 from demeanor.data.bundle import Bundle
 from demeanor.data.errors import InputError, nearest
 from demeanor.data.examples import Examples
+from demeanor.data.places import anchored
 from demeanor.data.task import Task, Tasks
 from demeanor.training.settings import BranchSettings
 
