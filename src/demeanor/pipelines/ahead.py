@@ -14,18 +14,22 @@ if TYPE_CHECKING:
     from demeanor.training.workshop import Job, Plan
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-PLAN = "jobs_of"
+PLAN, LONG = "jobs_of", "takes_long"
 
 
-def planned(function: Function, jobs_of: Callable[..., Sequence[Job]]) -> Function:
-    """A node's function whose jobs `jobs_of` names, given the same arguments."""
+def planned(function: Function, jobs_of: Callable[..., Sequence[Job]], long: bool = False) -> Function:
+    """A node's function whose jobs `jobs_of` names, given the same arguments. Jobs that are `long` are begun first."""
     setattr(function, PLAN, jobs_of)
+    setattr(function, LONG, long)
     return function
 
 
 def plans(pipeline: Pipeline, catalog: DataCatalog) -> list[Plan]:
     """The plans of all nodes that, besides parameters, read nothing but the development examples."""
-    return [_plan(node, catalog) for node in pipeline.nodes if hasattr(node.func, PLAN) and _from_examples(node)]
+    found = [node for node in pipeline.nodes if hasattr(node.func, PLAN) and _from_examples(node)]
+    # A long job that is begun last leaves all other workers idle until it ends.
+    found.sort(key=lambda node: not getattr(node.func, LONG))
+    return [_plan(node, catalog) for node in found]
 
 
 def _from_examples(node: Node) -> bool:

@@ -126,7 +126,7 @@ def main(descriptor: int, preload: Sequence[str]) -> None:
         try:
             module, _, attribute = name.partition(":")
             function = getattr(importlib.import_module(module), attribute)
-            loaded = [value.load() if hasattr(value, "load") else value for value in arguments]
+            loaded = [value.restored() if hasattr(value, "restored") else value for value in arguments]
             send("result", function(*loaded, report=lambda *told: send("report", *told)))
         except Exception as error:
             send("error", _portable(error))

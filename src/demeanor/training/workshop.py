@@ -173,7 +173,7 @@ class StoredExamples:
 
     folder: str
 
-    def load(self) -> Examples:
+    def restored(self) -> Examples:
         if self.folder not in _loaded:
             _loaded[self.folder] = Examples.load(self.folder)
         return _loaded[self.folder]

@@ -13,7 +13,7 @@ def create_pipeline() -> Pipeline:
     pipeline = Pipeline(
         [
             Node(
-                planned(nodes.pretrain_representations, nodes.pretraining_jobs),
+                planned(nodes.pretrain_representations, nodes.pretraining_jobs, long=True),
                 ["development", "params:representations", "params:checkpoints"],
                 ["representations", "representation_history"],
                 name="pretrain_representations",
