@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 # What depends on the kernels that a processor has, and how to run it as one without AVX-512 would.
 # (Of what every system must do, the two longest tests meet no kernel that the others do not.)
-NUMERIC := tests/models tests/parity tests/features/test_products.py tests/training/test_fit.py \
+NUMERIC := tests/kernels tests/models tests/parity tests/training/test_fit.py \
 	-k "not by_heart and not any_subset"
 AVX2 := ONEDNN_MAX_CPU_ISA=AVX2 DNNL_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2
 

@@ -17,7 +17,10 @@ os.environ.setdefault("KEDRO_DISABLE_TELEMETRY", "1")
 
 # Whatever a test calls in this process is checked against its annotations, shapes included. Kedro's own parts of the
 # project are left out: they are called by Kedro, mostly in processes of their own.
-PACKAGES = ("data", "corpora", "features", "models", "training", "evaluation", "serving")
+PACKAGES = (
+    "data", "kernels", "corpora", "features", "representations", "models", "inference", "training", "evaluation",
+    "serving", "checkpoints", "reference",
+)  # fmt: skip
 install_import_hook([f"demeanor.{name}" for name in PACKAGES], f"{tests.typechecking.__name__}.checked")
 
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import TypeCheckError
 
 from demeanor.data.task import Task
-from demeanor.models.layers import last_step
+from demeanor.models.blocks.layers import last_step
 from demeanor.models.lmf import LowRankFusion
 
 

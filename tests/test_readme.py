@@ -164,8 +164,8 @@ def test_the_commands_of_tuning(finished_project: Path, tmp_path: Path):
 
 @pytest.mark.slow
 def test_the_commands_that_import_checkpoints(tmp_path: Path):
-    from tests.serving.test_import_mmml import save
-    from tests.serving.test_import_speech_tokens import release
+    from tests.checkpoints.test_mmml import save
+    from tests.checkpoints.test_speech_tokens import release
 
     project = tmp_path / "project"
     project.mkdir()
@@ -189,7 +189,7 @@ def test_its_example_model_trains_like_any_other(monkeypatch):
     exec(compile(code, "README.md", "exec"), space)
     system = space["MeanOfWords"]
     assert issubclass(system, System)
-    for module in ("demeanor.models", "demeanor.training.fit", "demeanor.training.inference"):
+    for module in ("demeanor.models", "demeanor.training.fit", "demeanor.inference.predict"):
         monkeypatch.setattr(f"{module}.find_system", lambda name: system)
     settings = BranchSettings(
         system="mean_of_words", streams={"text": "text.words"}, training=TrainingSettings(epochs=2, threads=1)

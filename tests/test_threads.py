@@ -30,12 +30,12 @@ from demeanor.features.hub import load_model, load_tokenizer
 from demeanor.features.openface import COLUMNS
 from demeanor.features.sharing import Lending, loaded_once
 from demeanor.features.vq_wav2vec import VqLayout, VqWav2vec
+from demeanor.inference.batches import Batches
+from demeanor.inference.predict import forward_all
 from demeanor.models import SYSTEMS, find_system
-from demeanor.models.representation import REPRESENTATIONS, Layout, build_representation
-from demeanor.models.tab_fusion_parts.memory import forget
+from demeanor.models.tab_fusion.memory import forget
 from demeanor.pipelines.ingestion import nodes
-from demeanor.training.batches import Batches
-from demeanor.training.inference import forward_all
+from demeanor.representations.base import REPRESENTATIONS, Layout, build_representation
 from tests.features.media_samples import voice, write_recording
 from tests.features.test_encoders import COLOURS, CONVOLUTIONS, PICTURES, SMALL, SPEECH, saved
 from tests.models.examples import build, example_batch

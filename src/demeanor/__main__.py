@@ -73,9 +73,9 @@ def predict(
         connect(project_folder())
     uris = model or champions()
     # After the question whether the registry answers: these take seconds to import.
+    from demeanor.inference.reach import EVERYWHERE
     from demeanor.serving.answers import records_of
     from demeanor.serving.predictor import Predictor, as_text
-    from demeanor.serving.reach import EVERYWHERE
     from demeanor.serving.registry import load_bundle
 
     answers: dict[str, list[dict[str, Any]]] = {}
@@ -296,7 +296,7 @@ def import_checkpoint(
     register: bool,
 ) -> None:
     """Turn a released checkpoint of a research system (conv_autoencoder, mmml, tab_fusion) into a bundle."""
-    from demeanor.serving.import_checkpoint import import_checkpoint as load
+    from demeanor.checkpoints.conv_autoencoder import import_checkpoint as load
 
     chosen = tuple(name.strip() for name in modalities.split(",") if name.strip())
     options = {"modalities": chosen, "force": force, "variant": variant, "corpus": corpus, "tokenizer": tokenizer}

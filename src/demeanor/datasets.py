@@ -230,7 +230,7 @@ class RepresentationsFolder(BundlesFolder):
         return self._filepath.is_dir()
 
     def _kind(self) -> type[Bundle]:
-        from demeanor.models.representation import RepresentationBundle
+        from demeanor.representations.base import RepresentationBundle
 
         return RepresentationBundle
 

@@ -11,7 +11,11 @@ from kedro.pipeline import Pipeline
 from demeanor.data.progress import Progress, use_log_lines
 
 #: Long to import and needed by every training; the workers do so while the run begins.
-PRELOAD = ("demeanor.training.launch", "demeanor.evaluation.validation", "demeanor.training.representation")
+PRELOAD = (
+    "demeanor.training.distributed.launch",
+    "demeanor.evaluation.validation",
+    "demeanor.training.pretraining.loop",
+)
 
 
 class WorkshopHooks:
@@ -29,7 +33,7 @@ class WorkshopHooks:
             return
         count = count_of(catalog)
         if count > 1:
-            from demeanor.training import workshop
+            from demeanor.training.distributed import workshop
 
             self._workshop = workshop.Workshop(count, found, PRELOAD)
             workshop.use(self._workshop)
@@ -44,7 +48,7 @@ class WorkshopHooks:
 
     def _close(self) -> None:
         if self._workshop is not None:
-            from demeanor.training import workshop
+            from demeanor.training.distributed import workshop
 
             workshop.use(None)
             self._workshop.close()
@@ -55,7 +59,7 @@ def count_of(catalog: DataCatalog) -> int:
     """The parameter `workers`, at most as many as most machines have memory for."""
     from demeanor.features.pools import available_cores
     from demeanor.pipelines.ingestion.nodes import worker_count
-    from demeanor.training.workshop import MOST
+    from demeanor.training.distributed.workshop import MOST
 
     workers = worker_count(catalog.load("params:workers") if "params:workers" in catalog else "auto")
     return min(available_cores() if workers == "auto" else workers, MOST)

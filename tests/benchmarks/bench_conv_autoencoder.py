@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.bench_conv_autoencoder [--threads 2] [--batches 32 512]
 
-The baseline is written from the specification as one would write it first: nn.Conv2d, nn.BatchNorm2d, nn.GELU,
+The baseline is written from the table of layers as one would write it first: nn.Conv2d, nn.BatchNorm2d, nn.GELU,
 nn.MaxPool2d and nn.MaxUnpool2d, planes one after the other (NCHW), batches cut out of a numpy array, Adam as it comes.
 `reference settings` is ours computing the same numbers (padding counts, decay on everything); `default` is ours as it
 is configured, which leaves padding out of statistics and loss. Released size: 32 and 10 channels, 20 words of 409
@@ -31,11 +31,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from demeanor.models.conv_autoencoder import ConvAutoencoder, ConvAutoencoderSettings
-from demeanor.models.representation import Layout
-from demeanor.training.allocator import kept_memory
-from demeanor.training.representation import _train_epoch
-from demeanor.training.representation_settings import RepresentationSettings
+from demeanor.kernels.allocator import kept_memory
+from demeanor.representations.base import Layout
+from demeanor.representations.conv_autoencoder import ConvAutoencoder, ConvAutoencoderSettings
+from demeanor.training.pretraining.loop import _train_epoch
+from demeanor.training.pretraining.settings import RepresentationSettings
 
 PROJECT = Path(__file__).resolve().parents[2]
 RESULTS = PROJECT / "docs" / "benchmarks"
@@ -53,7 +53,7 @@ def block(layer: nn.Module, channels: int) -> nn.Sequential:
 
 
 class StraightAutoencoder(nn.Module):
-    """Section 6 of the specification, read line by line."""
+    """docs/systems/conv_autoencoder.md#network, read line by line."""
 
     def __init__(self, c: int = CHANNELS, r: int = LATENT):
         super().__init__()
@@ -100,7 +100,7 @@ def our_model(masked: bool) -> ConvAutoencoder:
 
 
 def same_weights(straight: StraightAutoencoder, ours: ConvAutoencoder) -> None:
-    """Both list their parameters in the order of the specification, under names of their own."""
+    """Both list their parameters in the order of the layers, under names of their own."""
     values = list(straight.state_dict().values())
     ours.load_state_dict(dict(zip(ours.state_dict(), values, strict=True)))
 
@@ -247,7 +247,7 @@ def page(rows: list[dict[str, Any]], same: dict[str, float], about: str) -> str:
               "(of a training step; in double precision where nothing else is said).", "",
               "The target is a ratio of 1.5 at equal numbers. `default` gathers the observed positions of each map for "
               "its statistics and puts them back, which costs what the fewer positions save. Keeping memory takes back "
-              "at batch 512 what the blocks no longer remember: without it (demeanor.training.allocator) a step of "
+              "at batch 512 what the blocks no longer remember: without it (demeanor.kernels.allocator) a step of "
               "`reference settings` peaked at 4.2 GiB, a fifth slower.", "",
               "No GPU was at hand: bfloat16 and torch.compile, both settings of pretraining, are not measured here.",
               ""]  # fmt: skip

@@ -34,11 +34,11 @@ from demeanor.data.batch import Batch, Padded
 from demeanor.data.bundle import InputSpecification
 from demeanor.data.provenance import Provenance
 from demeanor.data.task import Task
-from demeanor.features.products import quicken
-from demeanor.models.mmml import MMMLDialogue
-from demeanor.models.mmml_parts.dialogue import rows_before
-from demeanor.models.mmml_parts.frames import valid_frames
-from demeanor.models.mmml_parts.inputs import join_tokens, normalise_waveform
+from demeanor.kernels.linear import quicken
+from demeanor.models.mmml.dialogue import rows_before
+from demeanor.models.mmml.frames import valid_frames
+from demeanor.models.mmml.inputs import join_tokens, normalise_waveform
+from demeanor.models.mmml.system import MMMLDialogue
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "benchmarks"
 SAMPLES, TOKENS, VOCABULARY, TURNS = 96_000, 96, 1_000, 8

@@ -29,7 +29,7 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from demeanor.models.multilogue_network import MultilogueNetwork  # noqa: E402
+from demeanor.models.multilogue.network import MultilogueNetwork  # noqa: E402
 from tests.models.multilogue_oracle import Oracle, loss_of, one_hot_speakers  # noqa: E402
 
 RESULTS = ROOT / "docs" / "benchmarks"

@@ -33,7 +33,7 @@ from demeanor.data.stream import Stream
 from demeanor.data.task import Task
 from demeanor.data.utterances import make_table
 from demeanor.evaluation.metrics import score
-from demeanor.models.tab_fusion_parts import memory
+from demeanor.models.tab_fusion.system import memory
 from demeanor.training.fit import Trained, fit
 from demeanor.training.settings import BranchSettings
 

@@ -10,9 +10,9 @@ import yaml
 from demeanor.corpora.base import CorpusSettings
 from demeanor.corpora.doctor import DoctorSettings
 from demeanor.data.task import Tasks
-from demeanor.training.representation_settings import RepresentationSettings
+from demeanor.training.pretraining.settings import RepresentationSettings
 from demeanor.training.settings import BranchSettings
-from demeanor.training.tuning_settings import TuningSettings, branch_with
+from demeanor.training.tuning.settings import TuningSettings, branch_with
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 ENVIRONMENTS = sorted(path.parent.name for path in CONF.glob("*/parameters_ingestion.yml"))

@@ -144,7 +144,7 @@ def test_values_that_are_not_finite(tmp_path, how, left):
 
 
 def test_golden_loader(tmp_path):
-    """Self-MM's loader, section 1.1 and 1.2 of the system's specification: what it hands to a model."""
+    """Self-MM's loader, docs/systems/self_mm.md#cleaning, #loader: what it hands to a model."""
     expected = np.load(golden_file("self_mm", "data_tiny_expected.npz"))
     settings = MmsaPickleSettings(
         path=golden_file("self_mm", "data_tiny_unaligned.pkl"), name="tiny", padding="keep", non_finite="reference"

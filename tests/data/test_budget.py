@@ -27,7 +27,7 @@ from demeanor.data.bundle import CARD, WEIGHTS, Bundle
 from demeanor.data.errors import InputError
 from demeanor.data.files import read_json
 from demeanor.data.ragged import Ragged
-from demeanor.training.inference import build
+from demeanor.inference.predict import build
 from tests.fuzz.cases import bundles
 
 LIST = b"\x80\x02c__builtin__\nlist\nq\x01](" + b"K\x01" * 5000 + b"eq\x00"

@@ -13,9 +13,9 @@ from demeanor.data.examples import Examples
 from demeanor.data.provenance import Provenance
 from demeanor.data.task import Task, Tasks
 from demeanor.data.utterances import make_table
-from demeanor.training.batches import Batches, drop_roles
+from demeanor.inference.batches import Batches, drop_roles
+from demeanor.inference.normaliser import Normaliser
 from demeanor.training.fit import fit, specify
-from demeanor.training.normaliser import Normaliser
 from demeanor.training.settings import BranchSettings, TrainingSettings
 from tests.toy import EMOTION, EMOTIONS, SENTIMENT, toy_examples, toy_score
 

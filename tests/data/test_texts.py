@@ -92,7 +92,7 @@ def test_the_table_and_serving_ask_the_same_question():
 
     from demeanor.data.utterances import has_text
     from demeanor.features.base import Clip
-    from demeanor.serving.recordings import table_of, utterances_of
+    from demeanor.inference.recordings import table_of, utterances_of
 
     said = ["\u200b", "\ufeff", "   ", "None", "🙂"]
     assert has_text(pd.DataFrame({"text": [*said, None]})).tolist() == [False, False, False, True, True, False]

@@ -22,7 +22,7 @@ from demeanor.evaluation.metrics import (
     primary_metrics,
     score,
 )
-from demeanor.evaluation.three_classes import score_three_classes
+from demeanor.reference.mmsa_three_classes import score_three_classes
 
 MOSI = Task(name="sentiment", kind="regression", column="sentiment")
 SIMS = Task(name="sims", kind="regression", column="sentiment", low=-1, high=1, convention="sims")

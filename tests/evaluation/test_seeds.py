@@ -10,7 +10,7 @@ from demeanor.evaluation.receipts import Receipt
 from demeanor.evaluation.seeds import COLUMNS, seeds_to_markdown
 
 MOSI = Task(name="sentiment", kind="regression", column="sentiment")
-#: MMML on CMU-MOSI as its README prints it (specification, section 10).
+#: MMML on CMU-MOSI as its README prints it (docs/systems/mmml.md#results).
 PUBLISHED = {
     1: (0.8921, 0.8918, 0.9131, 0.9131, 0.5991, 0.5248, 0.5687, 0.8803),
     11: (0.8790, 0.8786, 0.8979, 0.8978, 0.5889, 0.5160, 0.5677, 0.8790),

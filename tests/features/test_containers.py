@@ -288,7 +288,7 @@ def test_broken_sound_leaves_the_picture_to_ingestion(half_broken: Path):
 
 def test_broken_sound_leaves_picture_and_words_to_prediction(half_broken: Path):
     from demeanor.features import find_extractor
-    from demeanor.serving.extraction import Extraction
+    from demeanor.inference.extraction import Extraction
 
     makers = {
         "audio.waveform": ("audio", find_extractor("waveform")),

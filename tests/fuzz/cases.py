@@ -318,7 +318,7 @@ def card(number: int) -> Case:
     bundle = bundles()[number % len(bundles())]
 
     def run(folder: Path) -> None:
-        from demeanor.training.inference import build
+        from demeanor.inference.predict import build
 
         bundle.save(folder / "bundle")
         place, weights = folder / "bundle" / CARD, folder / "bundle" / WEIGHTS
@@ -351,9 +351,9 @@ class Rows:
     def predict(self, given: Any) -> Any:
         import pandas as pd
 
-        from demeanor.serving.extraction import Extraction
+        from demeanor.inference.extraction import Extraction
+        from demeanor.inference.reach import Reach
         from demeanor.serving.mlflow_server import known_columns
-        from demeanor.serving.reach import Reach
 
         read = Extraction(bundles()[0].card.model_copy(update={"inputs": {}}), Reach())(known_columns(given))
         return read.complete(pd.DataFrame({"sentiment": np.zeros(len(read.examples.ids))}))

@@ -1,6 +1,6 @@
 """Multilogue-Net written straight from the equations: slow, plain, and the yardstick of the fast implementation.
 
-Sections 1 to 4 and 6 of the system's specification. One torch module per published cell, so that its state_dict has
+docs/systems/multilogue_net.md#notation to #losses. One torch module per published cell, so that its state_dict has
 the published names; tensors are time-first as there: features [T, B, D], qmask [T, B, P], umask [B, T].
 """
 
@@ -109,7 +109,8 @@ def bimodal(x: Tensor, y: Tensor, keys: Tensor | None = None) -> Tensor:
 
 
 class Oracle(nn.Module):
-    """kind "cat" (both directions, rectifier, log-probabilities) or "reg" (forwards, 3 tanh); sections 3 and 4."""
+    """kind "cat" (both directions, rectifier, log-probabilities) or "reg" (forwards, 3 tanh);
+    docs/systems/multilogue_net.md#directions, #fusion."""
 
     def __init__(
         self,

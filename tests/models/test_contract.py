@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from demeanor.data.batch import Batch, Padded
+from demeanor.inference.predict import is_training_buffer
 from demeanor.models import SYSTEMS, find_system
 from demeanor.models.base import Output, System
-from demeanor.training.inference import is_training_buffer
 from tests.models.examples import TASKS, build, example_batch, take
 
 TOKENS = [name for name in SYSTEMS if any(role.kind == "any" for role in find_system(name).card.roles.values())]

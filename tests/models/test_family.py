@@ -7,13 +7,13 @@ import torch
 
 from demeanor.data.batch import Padded
 from demeanor.data.errors import InputError
-from demeanor.models.alignment import spread
-from demeanor.models.crossmodal import visibility
-from demeanor.models.layers import LastState, QuickDropout, load_renamed
+from demeanor.models.blocks.alignment import spread
+from demeanor.models.blocks.crossmodal import visibility
+from demeanor.models.blocks.layers import LastState, QuickDropout, load_renamed
+from demeanor.models.blocks.text_encoder import TextEncoder
 from demeanor.models.mag_bert import AdaptationGate
 from demeanor.models.misa import moment_discrepancy, orthogonality
 from demeanor.models.mmim import Likelihood, contrastive, entropy
-from demeanor.models.text_encoder import TextEncoder
 from tests.models.examples import TINY_ENCODER, build, example_batch, specification
 
 

@@ -15,15 +15,14 @@ from demeanor.data.provenance import Provenance
 from demeanor.data.ragged import Ragged
 from demeanor.data.stream import Stream
 from demeanor.data.task import Task
-from demeanor.models.mmml import MMML, MMMLDialogue
-from demeanor.models.mmml_parts import sources
-from demeanor.models.mmml_parts.checkpoint import OPTIONAL, our_name, read_published
-from demeanor.models.mmml_parts.dialogue import rows_before
-from demeanor.models.mmml_parts.frames import Convolutions, length_groups
-from demeanor.models.mmml_parts.inputs import history
-from demeanor.models.mmml_parts.settings import tiny_speech
-from demeanor.models.mmml_parts.speech import SpeechEncoder, masked_spans
-from demeanor.models.mmml_parts.streams import AUDIO_CONTEXT, TEXT_CONTEXT, write_context
+from demeanor.models.mmml.checkpoint import OPTIONAL, our_name, read_published
+from demeanor.models.mmml.dialogue import rows_before
+from demeanor.models.mmml.frames import Convolutions, length_groups
+from demeanor.models.mmml.inputs import history
+from demeanor.models.mmml.settings import tiny_speech
+from demeanor.models.mmml.speech import SpeechEncoder, masked_spans
+from demeanor.models.mmml.streams import AUDIO_CONTEXT, TEXT_CONTEXT, write_context
+from demeanor.models.mmml.system import MMML, MMMLDialogue, sources
 from tests.benchmarks.bench_mmml import measure, table
 from tests.models.examples import VOCABULARY, example_batch
 from tests.parity.golden import PROJECT
@@ -83,7 +82,7 @@ def test_only_the_frames_that_count_are_run_and_the_result_is_that_of_the_whole(
     values = values.double()
     with torch.no_grad():
         whole = network(values, attention_mask=mask.long()).last_hidden_state
-    monkeypatch.setattr("demeanor.models.mmml_parts.speech.GROUP_FRAMES", 0 if grouped else 10_000)
+    monkeypatch.setattr("demeanor.models.mmml.speech.GROUP_FRAMES", 0 if grouped else 10_000)
     encoder = SpeechEncoder(network).eval()
     with torch.no_grad():
         found = encoder(values[:, : max(lengths)], counts, padded)

@@ -15,11 +15,11 @@ from demeanor.data.provenance import Provenance
 from demeanor.data.task import IGNORED, Task
 from demeanor.models import find_system
 from demeanor.models.base import Output
-from demeanor.models.dialogue_layout import NONE, DialogueLayout
-from demeanor.models.multilogue_cells import MultilogueCores
-from demeanor.models.multilogue_net import ENCODED_TOGETHER, MultilogueNet, MultilogueNetSettings
-from demeanor.models.multilogue_network import MultilogueNetwork
-from demeanor.models.multilogue_reference import load_reference, reference_tensors
+from demeanor.models.multilogue.cells import MultilogueCores
+from demeanor.models.multilogue.layout import NONE, DialogueLayout
+from demeanor.models.multilogue.network import MultilogueNetwork
+from demeanor.models.multilogue.published import load_reference, reference_tensors
+from demeanor.models.multilogue.system import ENCODED_TOGETHER, MultilogueNet, MultilogueNetSettings
 from tests.models.examples import TINY_ENCODER, VOCABULARY, specification
 from tests.models.multilogue_oracle import Oracle, loss_of, one_hot_speakers
 
@@ -411,7 +411,7 @@ def test_sentences_are_encoded_in_passes_of_like_length(monkeypatch: pytest.Monk
     system, batch = make_reader()
     assert len(batch.dialogue) > ENCODED_TOGETHER
     at_once = predict(system, batch)
-    monkeypatch.setattr("demeanor.models.multilogue_net.ENCODED_TOGETHER", 3)
+    monkeypatch.setattr("demeanor.models.multilogue.system.ENCODED_TOGETHER", 3)
     torch.testing.assert_close(predict(system, batch), at_once, atol=1e-5, rtol=1e-4)
 
 

@@ -14,10 +14,15 @@ from demeanor.data.batch import Batch, Padded
 from demeanor.data.bundle import InputSpecification
 from demeanor.data.errors import InputError
 from demeanor.data.provenance import Provenance
-from demeanor.models.tab_fusion import TabFusion, TabFusionDialogue, TabFusionDialogueSettings, TabFusionSettings
-from demeanor.models.tab_fusion_parts import memory
-from demeanor.models.tab_fusion_parts.context import ContextAttention, window_of
-from demeanor.models.tab_fusion_parts.losses import penalty
+from demeanor.models.tab_fusion.context import ContextAttention, window_of
+from demeanor.models.tab_fusion.losses import penalty
+from demeanor.models.tab_fusion.system import (
+    TabFusion,
+    TabFusionDialogue,
+    TabFusionDialogueSettings,
+    TabFusionSettings,
+    memory,
+)
 from tests.models.examples import TASKS, example_batch, padded
 
 EMOTION = TASKS["classification"]

@@ -16,9 +16,9 @@ from demeanor.data.batch import Batch, Padded
 from demeanor.data.bundle import InputSpecification
 from demeanor.data.provenance import Provenance
 from demeanor.data.task import Task
-from demeanor.models.mmml import MMML
-from demeanor.models.mmml_parts.checkpoint import load_published
-from demeanor.models.mmml_parts.frames import Encoded
+from demeanor.models.mmml.checkpoint import load_published
+from demeanor.models.mmml.frames import Encoded
+from demeanor.models.mmml.system import MMML
 from tests.parity.golden import golden_file
 
 Arrays = Mapping[str, np.ndarray]

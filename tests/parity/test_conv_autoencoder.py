@@ -1,4 +1,4 @@
-"""The convolutional autoencoder against golden numbers of the reference (specification, section 16 on precision).
+"""The convolutional autoencoder against golden numbers of the reference (docs/systems/conv_autoencoder.md#precision).
 
 Training steps run in double precision: a max pool turns a difference in the last digit of single precision into
 another switch, which two machines (or two thread counts) do not share. The tolerances are the golden README's.
@@ -16,7 +16,8 @@ import torch
 from torch.nn import functional
 
 from demeanor.data.errors import InputError
-from demeanor.evaluation.reference_protocol import (
+from demeanor.kernels.conv import convolve, pool_pairs, unpool_pairs
+from demeanor.reference.conv_autoencoder_protocol import (
     binary_with_search,
     emotion_class,
     one_vs_rest,
@@ -24,22 +25,21 @@ from demeanor.evaluation.reference_protocol import (
     seven_classes,
     two_classes,
 )
-from demeanor.models.conv_autoencoder import (
-    ConvAutoencoder,
-    ConvAutoencoderSettings,
-    Places,
-    latent_shape,
-)
-from demeanor.models.convolution import convolve, pool_pairs, unpool_pairs
-from demeanor.models.convolutional_classifier import ConvolutionalClassifier, ConvolutionalClassifierSettings
-from demeanor.models.representation import Layout
-from demeanor.training.reference_autoencoder import (
+from demeanor.reference.conv_autoencoder_training import (
     DECAY,
     EarlyStopping,
     reference_rate,
     train_as_reference,
 )
-from demeanor.training.representation_normaliser import ReferenceNormaliser
+from demeanor.reference.convolutional_classifier import ConvolutionalClassifier, ConvolutionalClassifierSettings
+from demeanor.representations.base import Layout
+from demeanor.representations.conv_autoencoder import (
+    ConvAutoencoder,
+    ConvAutoencoderSettings,
+    Places,
+    latent_shape,
+)
+from demeanor.representations.normaliser import ReferenceNormaliser
 from tests.parity.golden import cases, golden_file
 
 SYSTEM = "conv_autoencoder"

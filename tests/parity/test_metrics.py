@@ -10,7 +10,7 @@ import pytest
 
 from demeanor.data.task import Task
 from demeanor.evaluation.metrics import UndefinedMetricWarning, score
-from demeanor.evaluation.three_classes import score_three_classes
+from demeanor.reference.mmsa_three_classes import score_three_classes
 from tests.parity.golden import golden_file, golden_folder
 
 RAW_TOLERANCE = 2e-6  # self_mm's golden README; the rounded values and mmml's are exact at four decimals

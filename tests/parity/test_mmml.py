@@ -1,6 +1,6 @@
 """MMML against golden numbers: outputs, intermediate states, losses, gradients, trainer replays, loader, valid frames.
 
-Tolerances: section 13 of the system's specification.
+Tolerances: docs/systems/mmml.md#precision.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from demeanor.models.mmml import MMML
-from demeanor.models.mmml_parts.checkpoint import load_published, our_name
-from demeanor.models.mmml_parts.cross_modality import CrossModalityLayer
-from demeanor.models.mmml_parts.frames import Convolutions, valid_frames
+from demeanor.models.mmml.checkpoint import load_published, our_name
+from demeanor.models.mmml.cross_modality import CrossModalityLayer
+from demeanor.models.mmml.frames import Convolutions, valid_frames
+from demeanor.models.mmml.system import MMML
 from tests.parity.golden import cases
 from tests.parity.mmml_cases import batch_of, build, configurations, forward, weights_of
 
@@ -132,7 +132,7 @@ def test_the_system_reads_raw_recordings_the_same_way(path):
 
 @pytest.mark.parametrize("path", cases("mmml", "train_*.npz"))
 def test_replay_of_the_original_trainer(path):
-    """AdamW with decay on everything, made anew for every epoch (Q8)."""
+    """AdamW with decay on everything, made anew for every epoch (docs/systems/mmml.md#q8)."""
     arrays = np.load(path)
     context = "_context_" in path.stem
     system = build(path, arrays["batch0/audio_inputs"].shape[1], context, prefix="w0/", dropout=0.0).train()

@@ -1,4 +1,4 @@
-"""MMML's audio-only programs against golden numbers. Tolerances: section 13 of the system's specification."""
+"""MMML's audio-only programs against golden numbers. Tolerances: docs/systems/mmml.md#precision."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import torch
 
 from demeanor.data.bundle import InputSpecification
 from demeanor.data.provenance import Provenance
-from demeanor.models.audio_only_mmml import DescriptorAudio, RawAudio, SpectrogramAudio
-from demeanor.models.mmml_parts.audio_networks import swapped_positions
-from demeanor.models.mmml_parts.checkpoint import load_published, our_name
+from demeanor.models.mmml.audio_networks import swapped_positions
+from demeanor.models.mmml.audio_only import DescriptorAudio, RawAudio, SpectrogramAudio
+from demeanor.models.mmml.checkpoint import load_published, our_name
 from tests.parity.golden import cases
 from tests.parity.mmml_cases import MSA, encoder_configuration, layers_in, weights_of
 from tests.parity.test_mmml import FLOOR, GRADIENT, LOSS, OUTPUT, TOTAL_GRADIENT, gradients

@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from demeanor.corpora.base import CorpusSettings
-from demeanor.models.mmml_parts.inputs import (
+from demeanor.models.mmml.inputs import (
     PCM_SCALE,
     SEPARATOR,
     cut_tokens,

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from demeanor.models import alignment, ef_lstm, lf_dnn, lmf, mfn, misa, mult, multitask, tetfn, tfn
+from demeanor.models import ef_lstm, lf_dnn, lmf, mfn, misa, mult, multitask, tetfn, tfn
 from demeanor.models.base import Output, System
-from demeanor.models.layers import load_renamed
-from demeanor.models.tensor_fusion import outer_product
+from demeanor.models.blocks import alignment
+from demeanor.models.blocks.layers import load_renamed
+from demeanor.models.blocks.tensor_fusion import outer_product
 from tests.parity.golden import cases
 from tests.parity.mmsa import (
     batch_of,

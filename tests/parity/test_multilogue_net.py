@@ -18,15 +18,15 @@ from demeanor.data.errors import InputError
 from demeanor.data.provenance import Provenance
 from demeanor.data.task import Task
 from demeanor.models.base import Output
-from demeanor.models.multilogue_net import MultilogueNet, MultilogueNetSettings
-from demeanor.models.multilogue_network import MultilogueNetwork
-from demeanor.models.multilogue_reference import (
+from demeanor.models.multilogue.network import MultilogueNetwork
+from demeanor.models.multilogue.published import (
     CLASS_WEIGHTS,
     load_reference,
     reference_parts,
     reference_sizes,
     reference_tensors,
 )
+from demeanor.models.multilogue.system import MultilogueNet, MultilogueNetSettings
 from tests.models.multilogue_oracle import Oracle, loss_of, masked_mse, masked_nll
 from tests.parity.golden import cases, golden_file
 
@@ -392,7 +392,7 @@ class PlainUnpickler(pickle.Unpickler):
 
 
 def published_dialogues(path: Path) -> tuple[dict[str, dict[str, list]], list[str], list[str]]:
-    """Section 8 of the specification: the 9-tuple, as named parts and the two lists of ids."""
+    """docs/systems/multilogue_net.md#data: the 9-tuple, as named parts and the two lists of ids."""
     with path.open("rb") as file:
         whole = PlainUnpickler(file, encoding="latin1").load()
     assert len(whole) == 9
@@ -454,7 +454,8 @@ def test_pipeline(path: Path) -> None:
 
 
 def epoch(system: MultilogueNet, batches: list[Batch], optimiser: torch.optim.Optimizer | None = None) -> list[float]:
-    """Average loss and the published scores of one pass (section 7), rounded as published."""
+    """Average loss and the published scores of one pass (docs/systems/multilogue_net.md#training), rounded as
+    published."""
     losses, predictions, targets = [], [], []
     for batch in batches:
         output = system(batch)

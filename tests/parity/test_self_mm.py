@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from demeanor.models.label_generation import MODES, LabelBank
-from demeanor.models.layers import load_renamed
+from demeanor.models.blocks.label_generation import MODES, LabelBank
+from demeanor.models.blocks.layers import load_renamed
 from demeanor.models.self_mm import PUBLISHED_NAMES, SelfMM, SelfMMSettings
 from tests.parity.golden import cases
 from tests.parity.mmsa import (
@@ -212,7 +212,8 @@ def label_rounding(bank: LabelBank, features: dict[str, torch.Tensor], rows: tor
 
 @pytest.mark.parametrize("path", cases("self_mm", "selfmm_train_*.npz"))
 def test_training_replay(path: Path) -> None:
-    """The published trainer (section 6), the batches in the recorded order, checked after every step."""
+    """The published trainer (docs/systems/self_mm.md#optimisation), the batches in the recorded order, checked after
+    every step."""
     golden = np.load(path)
     configuration = read_json(path.with_name(f"{path.stem}.config.json"))
     case = configuration["args"]

@@ -14,10 +14,10 @@ from demeanor.data.batch import Batch, Padded
 from demeanor.data.bundle import InputSpecification
 from demeanor.data.provenance import Provenance
 from demeanor.data.task import Task
-from demeanor.models.tab_fusion import TabFusion, TabFusionSettings
-from demeanor.models.tab_fusion_parts.context import ContextAttention
-from demeanor.models.tab_fusion_parts.fairseq import encoder_configuration, encoder_weights, fusion_weights
-from demeanor.models.tab_fusion_parts.losses import margin_loss, penalty
+from demeanor.models.tab_fusion.context import ContextAttention
+from demeanor.models.tab_fusion.fairseq import encoder_configuration, encoder_weights, fusion_weights
+from demeanor.models.tab_fusion.losses import margin_loss, penalty
+from demeanor.models.tab_fusion.system import TabFusion, TabFusionSettings
 from tests.parity.golden import cases, golden_file
 
 TOLERANCE = {"atol": 1e-4, "rtol": 1e-4}

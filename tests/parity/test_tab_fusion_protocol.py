@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from demeanor.evaluation.tab_fusion_protocol import batch_averaged, binary_loss, newbob, past_slots, session_slots
+from demeanor.reference.tab_fusion_protocol import batch_averaged, binary_loss, newbob, past_slots, session_slots
 from tests.parity.golden import cases
 
 miscellany = pytest.mark.parametrize("path", cases("tab_fusion", "e_misc*.json"))

@@ -15,8 +15,8 @@ from demeanor.features import find_extractor
 from demeanor.features.base import Clip
 from demeanor.features.clips import clips_of
 from demeanor.features.engine import extract_streams
-from demeanor.models.mmml import MMML
-from demeanor.models.mmml_parts.streams import TEXT_CONTEXT, write_context
+from demeanor.models.mmml.streams import TEXT_CONTEXT, write_context
+from demeanor.models.mmml.system import MMML
 from demeanor.pipelines.feature_engineering.nodes import FeatureSettings
 from demeanor.serving.predictor import Predictor
 from demeanor.training.fit import fit, specify

@@ -15,10 +15,10 @@ from demeanor.data.bundle import Bundle
 from demeanor.data.examples import Examples
 from demeanor.features.clips import clips_of
 from demeanor.features.engine import StreamRequest, extract_streams
-from demeanor.models.mmml import MMML
+from demeanor.inference.reach import VARIABLE
+from demeanor.models.mmml.system import MMML
 from demeanor.pipelines.ingestion.nodes import examine_corpus, keep_usable, probe_media
 from demeanor.serving.predictor import Predictor
-from demeanor.serving.reach import VARIABLE
 from demeanor.training.fit import fit
 from demeanor.training.settings import BranchSettings, TrainingSettings
 from tests.toy import SENTIMENT, toy_score

@@ -14,9 +14,9 @@ from demeanor.data.examples import Examples
 from demeanor.data.utterances import make_table
 from demeanor.features.clips import clips_of
 from demeanor.features.engine import StreamRequest, extract_streams
+from demeanor.inference.predict import predict
 from demeanor.serving.predictor import Predictor, as_text
 from demeanor.training.fit import fit
-from demeanor.training.inference import predict
 from demeanor.training.settings import BranchSettings, TrainingSettings
 from tests.project import DEMO
 from tests.toy import SENTIMENT, toy_examples, toy_score

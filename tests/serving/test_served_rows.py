@@ -20,7 +20,7 @@ from demeanor.data.examples import Examples
 from demeanor.data.utterances import make_table
 from demeanor.features.clips import clips_of
 from demeanor.features.engine import StreamRequest, extract_streams
-from demeanor.serving.reach import VARIABLE
+from demeanor.inference.reach import VARIABLE
 from demeanor.training.fit import fit
 from demeanor.training.settings import BranchSettings, TrainingSettings
 from tests.features.media_samples import faces, voice, write_recording
@@ -278,7 +278,7 @@ def test_what_the_first_request_needs_is_there_once_the_model_is_loaded(model, m
     """Nothing heavy is imported and no extractor is built by a request: loading has asked for every modality."""
     import sys
 
-    from demeanor.serving import extraction
+    from demeanor.inference import extraction
     from demeanor.serving.warming import first_rows
 
     def build(*_):
@@ -293,7 +293,7 @@ def test_what_the_first_request_needs_is_there_once_the_model_is_loaded(model, m
 
 
 def test_the_signature_names_every_column_and_refuses_none(bundle):
-    from demeanor.serving.recordings import COLUMNS
+    from demeanor.inference.recordings import COLUMNS
     from demeanor.serving.registry import signature_of
 
     inputs = signature_of(bundle.card).inputs

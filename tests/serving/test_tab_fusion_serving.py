@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from demeanor.checkpoints.speech_tokens import import_speech_tokens
 from demeanor.data.bundle import Bundle
 from demeanor.data.examples import Examples
 from demeanor.data.utterances import make_table
@@ -15,13 +16,12 @@ from demeanor.features import find_extractor
 from demeanor.features.base import Clip
 from demeanor.features.clips import clips_of
 from demeanor.features.engine import StreamRequest, extract_streams
-from demeanor.serving.import_speech_tokens import import_speech_tokens
+from demeanor.inference.predict import predict
 from demeanor.serving.predictor import Predictor
 from demeanor.training.fit import fit
-from demeanor.training.inference import predict
 from demeanor.training.settings import BranchSettings
+from tests.checkpoints.test_speech_tokens import PAIRS, release
 from tests.project import DEMO
-from tests.serving.test_import_speech_tokens import PAIRS, release
 from tests.toy import EMOTION, toy_score
 
 CLIPS = (

@@ -12,8 +12,8 @@ from demeanor.data.examples import Examples
 from demeanor.data.provenance import Provenance
 from demeanor.data.ragged import Ragged
 from demeanor.data.stream import Stream
+from demeanor.inference.predict import predict
 from demeanor.training.fit import fit
-from demeanor.training.inference import predict
 from demeanor.training.loop import TrainingFailed
 from demeanor.training.schedules import plateaus
 from demeanor.training.settings import BranchSettings, TrainingSettings
@@ -82,7 +82,9 @@ def test_trains_in_half_precision_on_any_processor(development, precision, syste
 
 def test_the_device_is_chosen_in_one_way_everywhere(monkeypatch):
     """Of several processes each has chosen its own GPU: that one, and not the first, is `auto`."""
-    from demeanor.training import embedding, fit, representation
+    from demeanor.representations import embedding
+    from demeanor.training import fit
+    from demeanor.training.pretraining import loop as representation
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)

@@ -9,11 +9,11 @@ import torch
 from demeanor.data.examples import Examples
 from demeanor.data.ragged import Ragged
 from demeanor.data.stream import Stream
+from demeanor.inference.batches import Batches
 from demeanor.models import find_system
-from demeanor.training.batches import Batches
 from demeanor.training.checkpoint import Checkpoint
+from demeanor.training.distributed.launch import train
 from demeanor.training.fit import fit, specify
-from demeanor.training.launch import train
 from demeanor.training.loop import TrainingFailed
 from tests.toy import SENTIMENT, toy_score
 from tests.toy_speech import speech_branch, speech_examples

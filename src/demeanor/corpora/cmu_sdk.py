@@ -1,6 +1,6 @@
 """CMU-MOSEI and CMU-MOSI as the CMU Multimodal SDK delivers them: a folder of `.csd` files.
 
-ConvAE, section 3 of the system's specification. Videos are read, aligned and written one at a time, so that the 66
+docs/systems/conv_autoencoder.md#sources. Videos are read, aligned and written one at a time, so that the 66
 hours of 74-dimensional COVAREP frames in MOSEI never stand in memory together.
 """
 
@@ -39,7 +39,7 @@ SEQUENCES = {
 }
 LABELS = ("All Labels", "Opinion Segment Labels", "Opinion_Labels")
 WORDS = ("words", "CMU_MOSEI_TimestampedWords")
-#: Columns of the label sequence by their number: MOSI has the first alone (section 3.2).
+#: Columns of the label sequence by their number: MOSI has the first alone (docs/systems/conv_autoencoder.md#labels).
 LABEL_COLUMNS = ("sentiment", "emotion_happiness", "emotion_sadness", "emotion_anger", "emotion_surprise",
                  "emotion_disgust", "emotion_fear")  # fmt: skip
 

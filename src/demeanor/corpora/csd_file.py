@@ -1,6 +1,6 @@
 """`.csd` files: computational sequences of the CMU Multimodal SDK, which are HDF5 files.
 
-ConvAE, section 3.1 of the system's specification: `/<root name>/data/<video id>/{features, intervals}` and
+docs/systems/conv_autoencoder.md#csd-file: `/<root name>/data/<video id>/{features, intervals}` and
 `/<root name>/metadata/<key>`, each a JSON document in a string. One video is read at a time.
 """
 

@@ -1,6 +1,6 @@
 """IEMOCAP's raw release: `SessionN/dialog/{transcriptions,EmoEvaluation,wav}` and `SessionN/sentences/wav`.
 
-Tab-fusion, section 1 of the system's specification. All turns of a dialogue are utterances, those without an agreed
+docs/systems/tab_fusion.md#iemocap. All turns of a dialogue are utterances, those without an agreed
 emotion with a missing label, so that the context of a turn is what was really said before it. Merging labels is the
 task's business: `merge: {excitement: happiness}` makes the usual four classes.
 """
@@ -24,7 +24,7 @@ from demeanor.data.texts import spoken
 from demeanor.data.utterances import make_table
 
 SESSIONS = (1, 2, 3, 4, 5)
-#: Kept by each setting; the published counts are those of "four" (section 1.3 of the specification).
+#: Kept by each setting; the published counts are those of "four" (docs/systems/tab_fusion.md#iemocap-counts).
 CLASSES = {
     "four": ("anger", "happiness", "excitement", "sadness", "neutral"),
     "six": ("anger", "happiness", "excitement", "sadness", "neutral", "frustration"),
@@ -39,7 +39,7 @@ class IemocapSettings(ReaderSettings):
     turns      "all"; or only those labelled with one of the "four" (excitement included) or "six" classes
     protocol   "session": session `held_out` is tested, a share of the other sessions' dialogues is for validation;
                "speaker": of session `held_out`, `test_speaker` is tested and the other one is for validation (the ten
-               runs of section 1.5)
+               runs of docs/systems/tab_fusion.md#iemocap-splits)
     held_out   1 to 5
     valid      share of the remaining dialogues for validation ("session" alone)
     seed       of that choice
@@ -162,7 +162,8 @@ def fold(table: pd.DataFrame, settings: IemocapSettings) -> Split:
 
 
 def all_folds(protocol: Literal["session", "speaker"]) -> list[dict[str, Any]]:
-    """Options of the reader for every run of a protocol: 5 sessions, or 10 speakers in the order of section 1.5."""
+    """Options of the reader for every run of a protocol: 5 sessions, or 10 speakers in the order of
+    docs/systems/tab_fusion.md#iemocap-splits."""
     if protocol == "session":
         return [{"protocol": "session", "held_out": session} for session in SESSIONS]
     # The order in which scikit-learn's KFold(5, shuffle=True, random_state=2022) holds the sessions out.

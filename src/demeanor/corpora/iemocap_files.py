@@ -1,6 +1,6 @@
 """IEMOCAP's text files: `dialog/EmoEvaluation/<dialogue>.txt` and `dialog/transcriptions/<dialogue>.txt`.
 
-Tab-fusion, sections 1.1 and 1.2 of the system's specification (golden case e).
+docs/systems/tab_fusion.md#iemocap-layout, #iemocap-labels.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The layout in which the field keeps raw recordings: `label.csv` beside `Raw/<video_id>/<clip_id>.mp4`.
 
-MMSA-FET and MMML read it (section 2 of either system's specification), MOSI, MOSEI, CH-SIMS and the demo corpus
+MMSA-FET and MMML read it (docs/systems/mmml.md#layout), MOSI, MOSEI, CH-SIMS and the demo corpus
 are handed around in it. Variants that are accepted: `raw/` and `wav/`, clip ids padded with zeros or made floats, one
 `id` column in place of two, labels of single modalities or none, `dev` for `valid`, any separator, a byte order mark.
 """
@@ -46,7 +46,7 @@ SPLIT_NAMES = {
 }  # fmt: skip
 #: Columns that are taken over as they are, where a table has them.
 EXTRA = ("annotation", "speaker", "emotion")
-#: MMML drops these six clips of MOSEI (section 2 of the system's specification).
+#: MMML drops these six clips of MOSEI (docs/systems/mmml.md#dropped-clips).
 MMML_DROPS = frozenset({
     ("3aIQUQgawaI", "12"), ("94ULum9MYX0", "2"), ("mRnEJOLkhp8", "24"),
     ("aE-X_QdDaqQ", "3"), ("94ULum9MYX0", "11"), ("mRnEJOLkhp8", "26"),

@@ -1,6 +1,6 @@
 """The feature pickles of the MMSA family: MOSI, MOSEI, CH-SIMS and CH-SIMS v2, aligned or not.
 
-Self-MM, section 1 of the system's specification: `{"train": S, "valid": S, "test": S}`, each S a dict of columns of
+docs/systems/self_mm.md#pickle: `{"train": S, "valid": S, "test": S}`, each S a dict of columns of
 equal length. The values cannot be made again from a recording (how the columns of MOSI were chosen is not known), and
 the streams say so.
 """
@@ -26,7 +26,7 @@ from demeanor.data.provenance import Provenance
 from demeanor.data.utterances import make_table
 
 CHUNK_BYTES = 1 << 26
-#: SHA-1 of the files as published (Self-MM, section 1 of the system's specification).
+#: SHA-1 of the files as published (docs/systems/self_mm.md#checksums).
 PUBLISHED_SHA1 = {
     ("mosi", "unaligned"): "5da0b8440fc5a7c3a457859af27458beb993e088",
     ("mosi", "aligned"): "5c62b896619a334a7104c8bef05d82b05272c71c",
@@ -174,7 +174,7 @@ def _tokens(triples: np.ndarray, padding: str) -> Iterator[np.ndarray]:
 
 
 def _repair(piece: np.ndarray, key: str, how: str) -> int:
-    """Repair in place; how many values were changed (Self-MM, section 1.1 of the system's specification)."""
+    """Repair in place; how many values were changed (docs/systems/self_mm.md#cleaning)."""
     if how == "keep" or key == "text" or (how == "reference" and key != "audio"):
         return 0
     bad = np.isneginf(piece) if how == "reference" else ~np.isfinite(piece)

@@ -1,6 +1,6 @@
 """Multilogue-Net's dialogue pickles: a 9-tuple of utterance-level features.
 
-Multilogue-Net, section 8 of the system's specification: ids, speakers, labels, text, audio and visual features,
+docs/systems/multilogue_net.md#data: ids, speakers, labels, text, audio and visual features,
 sentences (each a dict by video), then the lists of training and test videos. Stored by Python 2.
 """
 

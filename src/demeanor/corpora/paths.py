@@ -72,8 +72,8 @@ class MediaFolder:
 
     A name that is there is taken; else files of the same normal form (demeanor.data.names), if they all have one stem.
     Of several files with one stem the picture comes from the video and the sound from the audio file;
-    `X-edited.mp4`, which MMML's preparation writes beside a damaged `X.mp4`, wins over it (MMML, section 2.1 of the
-    system's specification).
+    `X-edited.mp4`, which MMML's preparation writes beside a damaged `X.mp4`, wins over it
+    (docs/systems/mmml.md#edited-clips).
     """
 
     def __init__(self, root: Path):

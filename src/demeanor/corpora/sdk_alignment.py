@@ -1,6 +1,6 @@
 """What the CMU Multimodal SDK does to computational sequences, with its exact semantics.
 
-ConvAE, section 3.3 of the system's specification (golden `sdk_toy`). A computational sequence is a dict from an entry
+docs/systems/conv_autoencoder.md#sdk-operations. A computational sequence is a dict from an entry
 id to an `Entry`; a dataset is a dict from the sequence's name to such a dict. Entry ids are a video's id, and
 `<video>[<row of the reference>]` after an alignment.
 

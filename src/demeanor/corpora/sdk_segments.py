@@ -93,7 +93,7 @@ def mean_of(frames: np.ndarray, repair: bool) -> np.ndarray:
 
 
 def _as_published(entries: Mapping[str, Entry], repair: bool):
-    """The SDK's own two alignments, without collapse (section 3.4 of ConvAE's specification)."""
+    """The SDK's own two alignments, without collapse (docs/systems/conv_autoencoder.md#q2)."""
     video = "video"
     features = {role: {video: entry} for role, entry in entries.items() if role != "labels"}
     words = impute(align(features, "text"), "text")

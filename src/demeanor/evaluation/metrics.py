@@ -164,7 +164,7 @@ def _warn_of_undefined(task: Task, scores: dict[str, float], prediction: Array, 
 
 
 def _mosi() -> list[Metric]:
-    """MOSI and MOSEI (Self-MM, section 9.1; MMML, section 7 of the systems' specifications)."""
+    """MOSI and MOSEI (docs/metrics.md)."""
     has0, non0 = partial(sums.sign_margins, zero=True), partial(sums.sign_margins, zero=False)
     return [
         Metric("MAE", "mean |p - t|, unclipped", sums.absolute_error, sums.mean_of_float32),
@@ -189,7 +189,7 @@ def _mosi() -> list[Metric]:
 
 
 def _sims() -> list[Metric]:
-    """CH-SIMS (Self-MM, section 9.2; MMML, section 7): both clipped to [-1, 1] first, MAE and Corr too."""
+    """CH-SIMS (docs/metrics.md): both clipped to [-1, 1] first, MAE and Corr too."""
     return [
         Metric(
             "MAE",

@@ -1,4 +1,4 @@
-"""Linear probe: what a linear model reads out of an embedding (specification, section 11, and Q14 of section 14).
+"""Linear probe: what a linear model reads out of an embedding (docs/systems/conv_autoencoder.md#downstream, #q14).
 
 The reference reports accuracy and weighted F1, near the majority's for the rarer emotions; here every table also has
 unweighted average recall, macro F1, both binarisations of a sentiment, the majority or mean baseline and a bootstrap

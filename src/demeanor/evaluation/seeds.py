@@ -1,4 +1,5 @@
-"""Every seed and their mean, in the columns in which MMML's authors print them (specification, sections 7 and 10)."""
+"""Every seed and their mean, in the columns in which MMML's authors print them (docs/systems/mmml.md#metrics,
+#results)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Byte-pair ids as fairseq's RoBERTa has them: GPT-2's pieces, renumbered by RoBERTa's own dictionary.
 
-Tab-fusion, sections 2.3 and 2.5 of the system's specification. For those who hold fairseq's three files; the ids
+docs/systems/tab_fusion.md#text-tokens, #lengths. For those who hold fairseq's three files; the ids
 equal those of `hf_tokens` with a roberta model.
 """
 

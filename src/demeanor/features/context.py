@@ -1,10 +1,10 @@
 """The sentence before, this one, the one after: what is said around an utterance within its dialogue.
 
-Windows of sentence vectors (Tab-fusion, section 2.2 of the system's specification): slots [-before .. +after] side by
+Windows of sentence vectors (docs/systems/tab_fusion.md#context-window): slots [-before .. +after] side by
 side, the own sentence always in its place, zeros where the dialogue has no turn or the turn no words. All turns of a
 dialogue count, labelled or not, and no window crosses into another dialogue. `after: 0` reads the past alone.
 
-Tokens of the turns before, as one text (MMML, section 3.3 of the system's specification).
+Tokens of the turns before, as one text (docs/systems/mmml.md#context).
 """
 
 from __future__ import annotations

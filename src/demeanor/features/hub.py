@@ -161,7 +161,7 @@ def load_model(model: str, kind: str = "AutoModel") -> Any:
     import transformers
 
     from demeanor.data.device import choose_device
-    from demeanor.features.products import quicken
+    from demeanor.kernels.linear import quicken
 
     resolve(model)
     transformers.logging.disable_progress_bar()

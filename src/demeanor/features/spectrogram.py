@@ -1,4 +1,4 @@
-"""Inputs of MMML's audio-only programs (section 8 of the system's specification): log-mel pictures and raw samples.
+"""Inputs of MMML's audio-only programs (docs/systems/mmml.md#audio-only): log-mel pictures and raw samples.
 
 Its third input, openSMILE ComParE_2016 descriptors with their deltas, is extractor `opensmile_lld` with
 `features: ComParE_2016, deltas: true`: 65 + 65 columns at 100 frames per second, of which the program reads 300.
@@ -68,7 +68,8 @@ def six_seconds(samples: Float[Tensor, "channels samples"], before: int = 0) -> 
 
 
 def normalised(samples: Float[Tensor, " samples"]) -> Float[Tensor, " samples"]:
-    """The first six seconds with mean 0 and (population) variance 1, as speech encoders want them (section 3.1)."""
+    """The first six seconds with mean 0 and (population) variance 1, as speech encoders want them
+    (docs/systems/mmml.md#audio-input)."""
     samples = samples[:LONGEST]
     return (samples - samples.mean()) / torch.sqrt(samples.var(correction=0) + 1e-7)
 

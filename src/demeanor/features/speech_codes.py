@@ -1,6 +1,6 @@
 """Streams of speech codes: the official vq-wav2vec checkpoint, and the speech-BERT dictionary that numbers its pairs.
 
-Tab-fusion, sections 2.4, 2.5 and 3.4 of the system's specification.
+docs/systems/tab_fusion.md#speech-tokens, #lengths, #vq-checkpoint.
 """
 
 from __future__ import annotations
@@ -123,7 +123,8 @@ class PairDictionary:
         self._table[numbers[:, 0], numbers[:, 1]] = np.arange(FIRST, self.size)
 
     def ids(self, codes: Int[np.ndarray, "frames 2"], longest: int | None = None) -> Int[np.ndarray, " ids"]:
-        """<s>, one id per frame (<unk> for pairs not listed), </s>; cut so that </s> stays last (section 2.5)."""
+        """<s>, one id per frame (<unk> for pairs not listed), </s>; cut so that </s> stays last
+        (docs/systems/tab_fusion.md#lengths)."""
         inside = np.all((codes >= 0) & (codes < self._table.shape), axis=1)
         clipped = np.minimum(np.maximum(codes, 0), np.array(self._table.shape) - 1)
         middle = np.where(inside, self._table[clipped[:, 0], clipped[:, 1]], UNKNOWN)

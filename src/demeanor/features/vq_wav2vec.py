@@ -1,6 +1,6 @@
 """vq-wav2vec (Baevski, Schneider and Auli, 2020, arXiv 1910.05453): speech to discrete codes, in plain torch.
 
-Tab-fusion, sections 2.4, 2.5 and 3 of the system's specification. Names of modules are those of the official
+docs/systems/tab_fusion.md#vq-wav2vec. Names of modules are those of the official
 checkpoints, so that their state dicts load as they are.
 """
 
@@ -53,7 +53,7 @@ class ConvolutionalEncoder(nn.Module):
     """Blocks of convolution, group norm over channels and time, GELU. [B, samples] -> [B, channels, frames].
 
     The norm runs over the whole utterance, so every frame depends on all samples: one utterance at a time, never
-    padded (section 3.1).
+    padded (docs/systems/tab_fusion.md#vq-encoder).
     """
 
     def __init__(self, layout: VqLayout):
@@ -80,7 +80,7 @@ class ConvolutionalEncoder(nn.Module):
 
 
 class KmeansQuantiser(nn.Module):
-    """Nearest codeword per group after a grouped projection (section 3.2)."""
+    """Nearest codeword per group after a grouped projection (docs/systems/tab_fusion.md#vq-quantiser)."""
 
     def __init__(self, layout: VqLayout):
         super().__init__()
@@ -110,7 +110,7 @@ class KmeansQuantiser(nn.Module):
 
 
 class GumbelQuantiser(nn.Module):
-    """The most probable codeword per group (section 3.3)."""
+    """The most probable codeword per group (https://arxiv.org/abs/1910.05453, section 3.1)."""
 
     def __init__(self, layout: VqLayout):
         super().__init__()

@@ -13,9 +13,9 @@ from demeanor.data.batch import Batch, Padded
 from demeanor.data.bundle import InputSpecification
 from demeanor.data.task import Task
 from demeanor.models.base import Card, Output, task_loss
-from demeanor.models.crossmodal import Attention
-from demeanor.models.encoded import MODALITIES, ROLES, EncodedSettings, EncodedSystem
-from demeanor.models.layers import AbsentStep, clean
+from demeanor.models.blocks.crossmodal import Attention
+from demeanor.models.blocks.encoded import MODALITIES, ROLES, EncodedSettings, EncodedSystem
+from demeanor.models.blocks.layers import AbsentStep, clean
 
 
 class ALMTSettings(EncodedSettings):

@@ -20,9 +20,9 @@ from demeanor.data.bundle import InputSpecification
 from demeanor.data.errors import InputError
 from demeanor.data.settings import Settings
 from demeanor.data.task import Task
+from demeanor.kernels.lstm import LSTM
 from demeanor.models.base import Card, Output, Role, System, masked_mean, task_loss
-from demeanor.models.layers import Absence, clean
-from demeanor.models.lstm import LSTM
+from demeanor.models.blocks.layers import Absence, clean
 
 MODALITIES = ("text", "audio", "vision")
 

@@ -12,11 +12,11 @@ from demeanor.data.batch import Batch
 from demeanor.data.bundle import InputSpecification
 from demeanor.data.settings import Settings
 from demeanor.data.task import Task
-from demeanor.models.aligned import AlignedSystem
+from demeanor.kernels.lstm import LSTM
 from demeanor.models.base import Card, Output
-from demeanor.models.layers import last_step
-from demeanor.models.lstm import LSTM
-from demeanor.models.subnets import ROLES
+from demeanor.models.blocks.aligned import AlignedSystem
+from demeanor.models.blocks.layers import last_step
+from demeanor.models.blocks.subnets import ROLES
 
 
 class EFLSTMSettings(Settings):

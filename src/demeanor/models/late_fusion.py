@@ -14,7 +14,7 @@ from demeanor.data.errors import InputError
 from demeanor.data.settings import Settings
 from demeanor.data.task import Task
 from demeanor.models.base import Card, Output, Role, System, task_loss
-from demeanor.models.layers import StatisticsEncoder
+from demeanor.models.blocks.layers import StatisticsEncoder
 
 MODALITIES = ("text", "audio", "vision")
 

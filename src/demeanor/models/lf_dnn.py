@@ -10,8 +10,8 @@ from demeanor.data.batch import Batch
 from demeanor.data.bundle import InputSpecification
 from demeanor.data.task import Task
 from demeanor.models.base import Card, Output
-from demeanor.models.layers import Perceptron
-from demeanor.models.subnets import ROLES, SUBNET_NAMES, SubnetSettings, SubnetSystem, head_names
+from demeanor.models.blocks.layers import Perceptron
+from demeanor.models.blocks.subnets import ROLES, SUBNET_NAMES, SubnetSettings, SubnetSystem, head_names
 
 
 class LFDNNSettings(SubnetSettings):

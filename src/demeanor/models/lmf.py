@@ -15,7 +15,7 @@ from demeanor.data.bundle import InputSpecification
 from demeanor.data.settings import Settings
 from demeanor.data.task import Task
 from demeanor.models.base import Card, Output
-from demeanor.models.subnets import ROLES, SUBNET_NAMES, SubnetSystem
+from demeanor.models.blocks.subnets import ROLES, SUBNET_NAMES, SubnetSystem
 
 
 class LMFSettings(Settings):

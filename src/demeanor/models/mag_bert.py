@@ -1,4 +1,5 @@
-"""MAG-BERT: a multimodal adaptation gate inside a text encoder. Rahman et al. 2020, https://arxiv.org/abs/1908.05787."""
+"""MAG-BERT: a multimodal adaptation gate inside a text encoder. Rahman et al. 2020,
+https://arxiv.org/abs/1908.05787."""
 
 from __future__ import annotations
 
@@ -13,11 +14,11 @@ from torch.nn import functional
 from demeanor.data.batch import Batch
 from demeanor.data.bundle import InputSpecification
 from demeanor.data.task import Task
-from demeanor.models.aligned import Holder
-from demeanor.models.alignment import spread
 from demeanor.models.base import Card, Output
-from demeanor.models.encoded import ROLES, EncodedSettings, EncodedSystem
-from demeanor.models.layers import AbsentStep, clean
+from demeanor.models.blocks.aligned import Holder
+from demeanor.models.blocks.alignment import spread
+from demeanor.models.blocks.encoded import ROLES, EncodedSettings, EncodedSystem
+from demeanor.models.blocks.layers import AbsentStep, clean
 
 
 class MAGBERTSettings(EncodedSettings):

@@ -15,9 +15,9 @@ from demeanor.data.batch import Batch
 from demeanor.data.bundle import InputSpecification
 from demeanor.data.settings import Settings
 from demeanor.data.task import Task
-from demeanor.models.aligned import MODALITIES, AlignedSystem
 from demeanor.models.base import Card, Output
-from demeanor.models.subnets import ROLES
+from demeanor.models.blocks.aligned import MODALITIES, AlignedSystem
+from demeanor.models.blocks.subnets import ROLES
 
 
 class MFNSettings(Settings):

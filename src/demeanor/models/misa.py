@@ -15,8 +15,8 @@ from demeanor.data.batch import Batch, Padded
 from demeanor.data.bundle import InputSpecification
 from demeanor.data.task import Task
 from demeanor.models.base import Card, Output, masked_mean, task_loss
-from demeanor.models.encoded import MODALITIES, ROLES, TEXT_NAMES, EncodedSettings, EncodedSystem
-from demeanor.models.layers import Absence, TwoWayState, clean
+from demeanor.models.blocks.encoded import MODALITIES, ROLES, TEXT_NAMES, EncodedSettings, EncodedSystem
+from demeanor.models.blocks.layers import Absence, TwoWayState, clean
 
 PAIRS = (("text", "audio"), ("text", "vision"), ("audio", "vision"))
 ORDER = ("text", "vision", "audio")

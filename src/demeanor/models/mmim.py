@@ -16,8 +16,8 @@ from demeanor.data.batch import Batch
 from demeanor.data.bundle import InputSpecification
 from demeanor.data.task import Task
 from demeanor.models.base import Card, Output, masked_mean, task_loss
-from demeanor.models.encoded import MODALITIES, ROLES, EncodedSettings, EncodedSystem
-from demeanor.models.layers import Absence, LastState, clean
+from demeanor.models.blocks.encoded import MODALITIES, ROLES, EncodedSettings, EncodedSystem
+from demeanor.models.blocks.layers import Absence, LastState, clean
 
 #: The text predicts each other modality (section 3.3).
 PAIRS = ("audio", "vision")

@@ -14,10 +14,10 @@ from demeanor.data.batch import Batch, Padded
 from demeanor.data.bundle import InputSpecification
 from demeanor.data.task import Task
 from demeanor.models.base import Card, Output
-from demeanor.models.crossmodal import ENCODER_NAMES, CrossmodalEncoder, Projection
-from demeanor.models.encoded import MODALITIES, ROLES, TEXT_NAMES, EncodedSettings, EncodedSystem
-from demeanor.models.layers import AbsentStep, last_step
-from demeanor.models.subnets import read
+from demeanor.models.blocks.crossmodal import ENCODER_NAMES, CrossmodalEncoder, Projection
+from demeanor.models.blocks.encoded import MODALITIES, ROLES, TEXT_NAMES, EncodedSettings, EncodedSystem
+from demeanor.models.blocks.layers import AbsentStep, last_step
+from demeanor.models.blocks.subnets import read
 
 OTHERS = {"text": ("audio", "vision"), "audio": ("text", "vision"), "vision": ("text", "audio")}
 

@@ -15,10 +15,10 @@ from demeanor.data.batch import Batch
 from demeanor.data.bundle import InputSpecification
 from demeanor.data.task import Task
 from demeanor.models.base import Card, Output, task_loss
-from demeanor.models.layers import Perceptron
+from demeanor.models.blocks.layers import Perceptron
+from demeanor.models.blocks.subnets import ROLES, SUBNET_NAMES, SubnetSettings, SubnetSystem, head_names
+from demeanor.models.blocks.tensor_fusion import TensorFusion
 from demeanor.models.lmf import LowRankFusion
-from demeanor.models.subnets import ROLES, SUBNET_NAMES, SubnetSettings, SubnetSystem, head_names
-from demeanor.models.tensor_fusion import TensorFusion
 from demeanor.models.tfn import bounded
 
 PAPER = "https://aclanthology.org/2020.acl-main.343"

@@ -1,7 +1,7 @@
 """Self-MM: self-supervised multi-task learning, https://arxiv.org/abs/2102.04830 (Yu et al., AAAI 2021).
 
 A fusion head and three unimodal heads; the unimodal heads learn labels that are generated from distances to class
-centres while training (label_generation.py). Sections 2 to 6 of the system's specification.
+centres while training (label_generation.py). docs/systems/self_mm.md.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from demeanor.data.bundle import InputSpecification
 from demeanor.data.settings import Settings
 from demeanor.data.task import Task
 from demeanor.models.base import Card, Output, Role, masked_mean
-from demeanor.models.label_generation import FUSION, MODALITIES, MODES
-from demeanor.models.layers import Absence, LastState, clean
-from demeanor.models.self_supervised import SelfSupervised
-from demeanor.models.text_encoder import TextEncoder
+from demeanor.models.blocks.label_generation import FUSION, MODALITIES, MODES
+from demeanor.models.blocks.layers import Absence, LastState, clean
+from demeanor.models.blocks.self_supervised import SelfSupervised
+from demeanor.models.blocks.text_encoder import TextEncoder
 
 
 class SelfMMSettings(Settings):
-    """Defaults: the published setting for MOSI (section 7.1, MMSA's column)."""
+    """Defaults: the published setting for MOSI (docs/systems/self_mm.md#settings, as MMSA ships it)."""
 
     encoder: str = Field(default="", description="of token streams: minilm, a folder, a hub id; empty: by provenance")
     encoder_configuration: dict[str, Any] = Field(
@@ -67,7 +67,8 @@ class SelfMMSettings(Settings):
 
 
 class SequenceEncoder(nn.Module):
-    """LSTM over the true length, dropout, projection (section 3); absent rows get a learned vector."""
+    """LSTM over the true length, dropout, projection (docs/systems/self_mm.md#frame-encoder); absent rows get a learned
+    vector."""
 
     def __init__(self, width: int, hidden: int, output: int, layers: int, dropout: float):
         super().__init__()
@@ -80,7 +81,7 @@ class SequenceEncoder(nn.Module):
         return self.absence(self.project(self.dropout(self.recurrent(padded))), padded.present)
 
 
-#: Names of the published state dict (section 8) -> ours, for `layers.load_renamed` with prefix "Model.".
+#: Names of the published state dict -> ours, for `layers.load_renamed` with prefix "Model.".
 PUBLISHED_NAMES = {
     "text_model.model.pooler.": "",
     "text_model.model.embeddings.position_ids": "",
@@ -148,8 +149,9 @@ class SelfMM(SelfSupervised):
         return states[:, 0] if self.pooling == "first" else masked_mean(states, mask)
 
     def parameter_groups(self, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
-        """Five groups (section 6). By default the unimodal heads are not decayed: in the first two epochs they have
-        no loss yet, and Adam's coupled decay would shrink them to nothing (section 11, row 18)."""
+        """Five groups (docs/systems/self_mm.md#optimisation). By default the unimodal heads are not decayed: in the
+        first two epochs they have no loss yet, and Adam's coupled decay would shrink them to nothing
+        (docs/systems/self_mm.md#d18)."""
         settings = self.settings
 
         def decay(name: str) -> float:

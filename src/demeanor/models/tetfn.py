@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from demeanor.data.batch import Batch, Padded
 from demeanor.data.bundle import InputSpecification
 from demeanor.data.task import Task
+from demeanor.kernels.lstm import LSTM
 from demeanor.models.base import Card, Output
-from demeanor.models.crossmodal import ENCODER_NAMES, CrossmodalEncoder, Projection
-from demeanor.models.encoded import MODALITIES, ROLES, TEXT_NAMES, EncodedSettings, EncodedSystem
-from demeanor.models.label_generation import FUSION
-from demeanor.models.layers import AbsentStep, clean, last_step
-from demeanor.models.lstm import LSTM
-from demeanor.models.self_supervised import SelfSupervised
-from demeanor.models.subnets import head_names, read
+from demeanor.models.blocks.crossmodal import ENCODER_NAMES, CrossmodalEncoder, Projection
+from demeanor.models.blocks.encoded import MODALITIES, ROLES, TEXT_NAMES, EncodedSettings, EncodedSystem
+from demeanor.models.blocks.label_generation import FUSION
+from demeanor.models.blocks.layers import AbsentStep, clean, last_step
+from demeanor.models.blocks.self_supervised import SelfSupervised
+from demeanor.models.blocks.subnets import head_names, read
 
 
 class TETFNSettings(EncodedSettings):

@@ -11,8 +11,8 @@ from demeanor.data.batch import Batch
 from demeanor.data.bundle import InputSpecification
 from demeanor.data.task import Task
 from demeanor.models.base import Card, Output
-from demeanor.models.subnets import ROLES, SUBNET_NAMES, SubnetSettings, SubnetSystem, head_names
-from demeanor.models.tensor_fusion import TensorFusion
+from demeanor.models.blocks.subnets import ROLES, SUBNET_NAMES, SubnetSettings, SubnetSystem, head_names
+from demeanor.models.blocks.tensor_fusion import TensorFusion
 
 
 class TFNSettings(SubnetSettings):

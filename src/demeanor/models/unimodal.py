@@ -13,7 +13,7 @@ from demeanor.data.bundle import InputSpecification
 from demeanor.data.settings import Settings
 from demeanor.data.task import Task
 from demeanor.models.base import Card, Output, Role, System
-from demeanor.models.layers import StatisticsEncoder
+from demeanor.models.blocks.layers import StatisticsEncoder
 
 
 class UnimodalSettings(Settings):

@@ -11,7 +11,7 @@ from kedro.pipeline import Node, Pipeline
 
 if TYPE_CHECKING:
     from demeanor.data.examples import Examples
-    from demeanor.training.workshop import Job, Plan
+    from demeanor.training.distributed.workshop import Job, Plan
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 PLAN, LONG = "jobs_of", "takes_long"

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pandas as pd
 
 from demeanor.data.bundle import Bundle
-from demeanor.models.representation import layout_of
-from demeanor.serving.extraction import Extraction
-from demeanor.serving.reach import EVERYWHERE, Reach
-from demeanor.serving.recordings import Rows
-from demeanor.training.embedding import embed
+from demeanor.inference.extraction import Extraction
+from demeanor.inference.reach import EVERYWHERE, Reach
+from demeanor.inference.recordings import Rows
+from demeanor.representations.base import layout_of
+from demeanor.representations.embedding import embed
 
 
 class Embedder:
-    """Embeds raw rows (see demeanor.serving.recordings.COLUMNS) with the bundle of a representation."""
+    """Embeds raw rows (see demeanor.inference.recordings.COLUMNS) with the bundle of a representation."""
 
     def __init__(self, bundle: Bundle, reach: Reach = EVERYWHERE):
         layout_of(bundle)  # an error for the bundle of anything else

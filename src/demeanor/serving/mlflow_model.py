@@ -9,7 +9,7 @@ import pandas as pd
 
 
 class DemeanorModel(mlflow.pyfunc.PythonModel):
-    """Answers for raw rows: text, audio and video, any of them missing; see demeanor.serving.recordings.COLUMNS.
+    """Answers for raw rows: text, audio and video, any of them missing; see demeanor.inference.recordings.COLUMNS.
 
     The bundle of a representation answers with embeddings, that of a trained system with predictions. A row may name
     files of the folder DEMEANOR_MEDIA_ROOT alone, and none where that is not set. Nothing that a caller sends makes it
@@ -18,10 +18,10 @@ class DemeanorModel(mlflow.pyfunc.PythonModel):
 
     def load_context(self, context: Any) -> None:
         from demeanor.data.bundle import Bundle
+        from demeanor.inference.reach import Reach
         from demeanor.serving.embedder import Embedder
         from demeanor.serving.mlflow_server import mend_requests
         from demeanor.serving.predictor import Predictor
-        from demeanor.serving.reach import Reach
         from demeanor.serving.warming import first_rows
 
         bundle = Bundle.load(context.artifacts["bundle"])

@@ -12,14 +12,14 @@ import pandas as pd
 from demeanor.data.bundle import Bundle
 from demeanor.data.examples import Examples
 from demeanor.data.task import Task
-from demeanor.serving.extraction import Extraction
-from demeanor.serving.reach import EVERYWHERE, Reach
-from demeanor.serving.recordings import Rows
-from demeanor.training.inference import batches_of, build, check_provenance, forward_all, with_representations
+from demeanor.inference.extraction import Extraction
+from demeanor.inference.predict import batches_of, build, check_provenance, forward_all, with_representations
+from demeanor.inference.reach import EVERYWHERE, Reach
+from demeanor.inference.recordings import Rows
 
 
 class Predictor:
-    """Scores raw rows (see demeanor.serving.recordings.COLUMNS) or examples with features of the same making."""
+    """Scores raw rows (see demeanor.inference.recordings.COLUMNS) or examples with features of the same making."""
 
     def __init__(self, bundle: Bundle, reach: Reach = EVERYWHERE):
         """`reach`: which files of this machine a row may name. A server gives `Reach.of_server()`."""

@@ -14,8 +14,8 @@ from typing import Any
 from demeanor.data.bundle import Bundle, BundleCard, spec_sheet
 from demeanor.data.errors import DemeanorError, InputError
 from demeanor.data.files import disk_errors_told, sha256_of_file
+from demeanor.inference.recordings import COLUMNS
 from demeanor.reachability import problem_of, readable
-from demeanor.serving.recordings import COLUMNS
 from demeanor.serving.standing import CHALLENGER, CHAMPION, PREVIOUS, Judged, Standing, standing
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def register_imported(bundle: Bundle, file: Path) -> dict[str, Any]:
     """`register` what `import_checkpoint` made of `file` as a model of its own, with where it comes from as tags.
 
     The tag `unknown` says what nobody can know of it: a representation without the statistics of its training
-    features embeds nothing before `demeanor.training.embedding.adapt` has fitted them.
+    features embeds nothing before `demeanor.representations.embedding.adapt` has fitted them.
     """
     unknown = []
     if bundle.card.embeds and not bundle.card.settings.get("normaliser", {}).get("fitted_on"):
@@ -65,7 +65,7 @@ def signature_of(card: BundleCard) -> Any:
     """All columns are optional and of any type; what comes out follows from the task.
 
     With types MLflow would refuse a whole batch for one cell, and content for a row without any: what a cell must be
-    is checked row by row (demeanor.serving.cells).
+    is checked row by row (demeanor.inference.cells).
     """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from demeanor.corpora.tables import numbers, read_table
-from demeanor.serving.recordings import COLUMNS
+from demeanor.inference.recordings import COLUMNS
 
 NUMBERS = ("start", "end", "turn")
 

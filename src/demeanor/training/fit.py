@@ -14,14 +14,14 @@ from demeanor.data.device import choose_device
 from demeanor.data.errors import InputError, nearest
 from demeanor.data.examples import Examples
 from demeanor.data.task import Task
-from demeanor.features.products import quicken
+from demeanor.inference.batches import Batches
+from demeanor.inference.normaliser import Normaliser
+from demeanor.inference.predict import forward_all, is_training_buffer
+from demeanor.kernels.linear import quicken
 from demeanor.models import find_system
-from demeanor.training.batches import Batches
 from demeanor.training.checkpoint import Checkpoint, identity_of
-from demeanor.training.inference import forward_all, is_training_buffer
+from demeanor.training.distributed.group import Processes
 from demeanor.training.loop import Loop, Report, Score, seed_everything
-from demeanor.training.normaliser import Normaliser
-from demeanor.training.processes import Processes
 from demeanor.training.settings import BranchSettings
 from demeanor.training.threads import threads
 

@@ -16,11 +16,11 @@ from demeanor.data.batch import Batch
 from demeanor.data.errors import DemeanorError
 from demeanor.data.progress import Progress
 from demeanor.data.task import Better, Task, direction_of
+from demeanor.inference.batches import Batches, drop_roles
+from demeanor.kernels.allocator import Kept, kept_memory
 from demeanor.models.base import System
-from demeanor.training.allocator import Kept, kept_memory
-from demeanor.training.batches import Batches, drop_roles
 from demeanor.training.checkpoint import Checkpoint
-from demeanor.training.processes import Processes
+from demeanor.training.distributed.group import Processes
 from demeanor.training.schedules import plateaus, schedule
 from demeanor.training.settings import TrainingSettings
 

@@ -74,8 +74,8 @@ def score_sealed_test(sealed_test: Examples, bundles: AllBundles) -> tuple[pd.Da
     from demeanor.evaluation.metrics import score
     from demeanor.evaluation.predictions import predictions_table
     from demeanor.evaluation.receipts import Receipt
+    from demeanor.inference.predict import Embedded, predict
     from demeanor.training import tracking
-    from demeanor.training.inference import Embedded, predict
 
     revision = code_revision(Path.cwd())
     embedded = Embedded(sealed_test)
@@ -198,7 +198,7 @@ def ablate_modalities(
 ) -> pd.DataFrame:
     """Each champion with every subset of its modalities, all seeds, as if the rest had not been recorded."""
     from demeanor.evaluation.robustness import modality_ablation
-    from demeanor.training.inference import Embedded
+    from demeanor.inference.predict import Embedded
 
     tables = []
     embedded = Embedded(sealed_test)
@@ -219,7 +219,7 @@ def ablate_modalities(
 
 def predict_with(found: Bundles, seen_by: Callable[[Bundle], Examples], kept: tuple[str, ...]) -> np.ndarray:
     """[seeds, N, outputs] of all seeds of a branch when only the modalities `kept` are there."""
-    from demeanor.training.inference import predict
+    from demeanor.inference.predict import predict
 
     predicted = []
     for bundle in found.values():
@@ -238,7 +238,7 @@ def register_champions(
 ) -> dict[str, dict[str, Any]]:
     """Each task's best as a new version in the MLflow model registry: alias `champion`, or `challenger` where the
     version that answers now is better or cannot be compared (demeanor.serving.standing)."""
-    from demeanor.serving.recordings import example_row
+    from demeanor.inference.recordings import example_row
     from demeanor.serving.registry import RegistryUnreachable, register, registered_name, told_if_unreachable
     from demeanor.serving.standing import Judged
 

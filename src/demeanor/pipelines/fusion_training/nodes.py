@@ -18,8 +18,8 @@ from demeanor.data.task import Task, Tasks
 from demeanor.training.settings import BranchSettings
 
 if TYPE_CHECKING:
+    from demeanor.training.distributed.workshop import Job, Place
     from demeanor.training.fit import Trained
-    from demeanor.training.workshop import Job, Place
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +31,8 @@ def seed_jobs(
     branch: str, development: Examples, settings: BranchSettings, tasks: Tasks, checkpoints: str
 ) -> list[Job]:
     """One job per seed of a branch: trained in a worker or here, reported to the tracker by this process."""
-    from demeanor.training.launch import on_cpu_alone
-    from demeanor.training.workshop import Job
+    from demeanor.training.distributed.launch import on_cpu_alone
+    from demeanor.training.distributed.workshop import Job
 
     def job(seed: int) -> Job:
         def run(place: Place, tell: Callable[[str], None]) -> Trained:
@@ -51,7 +51,7 @@ def train_seed(
     from demeanor.evaluation.environment import code_revision
     from demeanor.evaluation.validation import validation_score
     from demeanor.training import tracking
-    from demeanor.training.launch import train_reporting
+    from demeanor.training.distributed.launch import train_reporting
 
     parameters = {"branch": branch, "seed": seed, "task": task.as_dict(), "settings": settings.as_dict()}
     tags = {"branch": branch, "system": settings.system, "seed": str(seed), "data_hash": development.data_hash}
@@ -80,7 +80,7 @@ def train_branch(
 
     Returns bundles by name (`seed_1`, ...) and the history: one row per seed and epoch.
     """
-    from demeanor.training import workshop
+    from demeanor.training.distributed import workshop
 
     jobs = seed_jobs(branch, development, settings, tasks, checkpoints)
     bundles: dict[str, Bundle] = {}
@@ -107,7 +107,7 @@ def train_on_embeddings(
     The representations, which were learnt on the train split, embed the development examples, and travel in the
     bundles: these then answer for whatever the representations read, the sealed test and recordings included.
     """
-    from demeanor.training.embedding import embed
+    from demeanor.representations.embedding import embed
 
     wanted = {stream: stream.partition(".")[2] for stream in settings.streams.values() if stream.startswith(EMBEDDINGS)}
     missing = [f"there is no '{name}'.{nearest(name, representations)}" for name in wanted.values()

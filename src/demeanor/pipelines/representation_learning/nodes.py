@@ -17,11 +17,11 @@ from demeanor.data.places import anchored
 from demeanor.data.progress import told
 from demeanor.data.stream import Stream
 from demeanor.data.task import Task, Tasks
-from demeanor.training.representation_settings import RepresentationSettings
-from demeanor.training.representation_sweep import SweepSettings
+from demeanor.training.pretraining.settings import RepresentationSettings
+from demeanor.training.pretraining.sweep import SweepSettings
 
 if TYPE_CHECKING:
-    from demeanor.training.workshop import Job, Place
+    from demeanor.training.distributed.workshop import Job, Place
 
 logger = logging.getLogger(__name__)
 #: Node that puts representations into the registry.
@@ -40,7 +40,7 @@ class Representations(RootModel[dict[str, RepresentationSettings]]):
 def pretraining_jobs(development: Examples, settings: Representations, checkpoints: str) -> list[Job]:
     """One job per representation of the settings."""
     from demeanor.data.device import choose_device
-    from demeanor.training.workshop import Job
+    from demeanor.training.distributed.workshop import Job
 
     def job(name: str, chosen: RepresentationSettings) -> Job:
         def run(place: Place, tell: Callable[[str], None]) -> Pretrained:
@@ -59,7 +59,7 @@ def pretrain_one(
     import tempfile
 
     from demeanor.training import tracking
-    from demeanor.training.representation import pretrain_reporting
+    from demeanor.training.pretraining.loop import pretrain_reporting
 
     parameters = {"representation": name, "settings": settings.as_dict()}
     tags = {"representation": name, "data_hash": development.data_hash}
@@ -81,7 +81,7 @@ def pretrain_representations(
     development: Examples, settings: Representations, checkpoints: str
 ) -> tuple[dict[str, Bundle], pd.DataFrame]:
     """Learn every representation of the settings without labels, on the train split."""
-    from demeanor.training import workshop
+    from demeanor.training.distributed import workshop
 
     bundles: dict[str, Bundle] = {}
     rows = []
@@ -96,7 +96,7 @@ def pretrain_representations(
 
 def embed_development(development: Examples, bundles: dict[str, Bundle]) -> dict[str, Stream]:
     """One stream `representation.<name>` per representation."""
-    from demeanor.training.embedding import embed
+    from demeanor.representations.embedding import embed
 
     streams = [embed(bundle, development) for bundle in told(list(bundles.values()), "embedding", "representations")]
     return {stream.name: stream for stream in streams}
@@ -114,8 +114,9 @@ def probe_representations(
     """
     from demeanor.evaluation.probe import compared
     from demeanor.evaluation.probe_table import probe_to_markdown
-    from demeanor.training import tracking, workshop
-    from demeanor.training.embedding import pooled_features
+    from demeanor.representations.embedding import pooled_features
+    from demeanor.training import tracking
+    from demeanor.training.distributed import workshop
 
     if not bundles:
         nothing = pd.DataFrame({"task": [], "representation": []})
@@ -140,7 +141,7 @@ def probe_representations(
 
 def probe_job(name: str, stream: Stream, development: Examples, task: Task) -> Job:
     from demeanor.evaluation.probe import probe_reporting
-    from demeanor.training.workshop import Job
+    from demeanor.training.distributed.workshop import Job
 
     def run(place: Place, tell: Callable[[str], None]) -> dict[str, float]:
         tell(f"{task.name} from {name}")
@@ -153,7 +154,7 @@ def register_representations(
     bundles: dict[str, Bundle], names: list[str], utterances: pd.DataFrame, root: str
 ) -> dict[str, dict[str, Any]]:
     """The representations named in `registered_representations` as models that embed a recording."""
-    from demeanor.serving.recordings import example_row
+    from demeanor.inference.recordings import example_row
     from demeanor.serving.registry import (
         RegistryUnreachable,
         register,
@@ -193,9 +194,9 @@ def sweep_representations(
     corpus out of the mixture costs. Nothing unless `sweep.enabled`.
     """
     from demeanor.evaluation.probe import probe
+    from demeanor.representations.embedding import embed
     from demeanor.training import tracking
-    from demeanor.training.embedding import embed
-    from demeanor.training.representation_sweep import Combination, cost_of_leaving_out, sweep
+    from demeanor.training.pretraining.sweep import Combination, cost_of_leaving_out, sweep
 
     if not settings.enabled:
         return pd.DataFrame({"corpora": [], "modalities": []}), pd.DataFrame({"corpora": [], "modalities": []})

@@ -13,7 +13,7 @@ from demeanor.data.examples import Examples
 from demeanor.data.places import anchored
 from demeanor.data.task import Tasks
 from demeanor.evaluation.validation import validation_score
-from demeanor.training.tuning_settings import TuningSettings
+from demeanor.training.tuning.settings import TuningSettings
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ def tune_branches(
     Returns the trials and the files of a Kedro environment: all parameters of this run with the best settings in
     their places, so that the environment says the same whichever one the search ran in.
     """
-    from demeanor.training.tuning import Search
+    from demeanor.training.tuning.search import Search
 
     missing = [
         f"there is no branch '{branch}'.{nearest(branch, parameters['branches'])}"

@@ -1,0 +1,309 @@
+"""Bundles from the checkpoints that MMML's programs write (docs/systems/mmml.md#training, #weights).
+
+Such a file is a bare `state_dict`. Its keys and shapes tell the architecture but for three things: cme's v1 and v2
+have the same weights, the strides of the speech encoder's convolutions are the published ones, and heads are taken
+64 wide, as in all published encoders. Corpus, seed and validation score stand in the file's name where the original
+wrote it (`RH_loss_mosi_1_0.5687.pth`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+
+import demeanor
+from demeanor.data.bundle import Bundle, BundleCard, InputSpecification
+from demeanor.data.errors import DemeanorError, InputError
+from demeanor.data.files import sha256_of_file
+from demeanor.data.provenance import Provenance
+from demeanor.data.task import Task
+from demeanor.features import find_extractor
+from demeanor.inference.predict import is_training_buffer
+from demeanor.models import find_system
+from demeanor.models.mmml.checkpoint import load_published, read_published
+
+LICENCE = "MIT (github.com/zehuiwu/MMML); the corpora's and the pretrained encoders' own licences beside it"
+#: Corpus -> (lowest label, highest label, convention of the metrics).
+CORPORA: dict[str, tuple[float, float, Literal["mosi", "sims"]]] = {
+    "mosi": (-3.0, 3.0, "mosi"),
+    "mosei": (-3.0, 3.0, "mosi"),
+    "sims": (-1.0, 1.0, "sims"),
+}
+TOKENIZERS = {"en": ("roberta-large", 96), "zh": ("hfl/chinese-roberta-wwm-ext", 64)}
+STRIDES = (5, 2, 2, 2, 2, 2, 2)
+HEAD = 64
+VARIANTS = ("v1", "v2")
+NAME = re.compile(r"RH_(?P<kind>loss|acc)_(?P<corpus>[a-z]+)_(?P<seed>\d+)_(?P<value>\d+(?:\.\d+)?)")
+
+
+class State:
+    """Weights of a file, asked for by name; what is not there is an InputError about that file."""
+
+    def __init__(self, weights: Mapping[str, Tensor], path: Path):
+        self.weights, self.path = weights, path
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        if name not in self.weights:
+            raise InputError(str(self.path), [f"'{name}' is missing"], "Give a whole checkpoint of MMML.")
+        return tuple(self.weights[name].shape)
+
+    def has(self, prefix: str) -> bool:
+        return any(name.startswith(prefix) for name in self.weights)
+
+    def count(self, pattern: str) -> int:
+        """How many numbers stand where the pattern's group is."""
+        return len({found.group(1) for name in self.weights if (found := re.match(pattern, name))})
+
+
+def import_mmml(path: Path | str, variant: str = "", corpus: str = "", tokenizer: str = "") -> Bundle:
+    """The bundle of a .pth file, whose weights are read without running anything in it.
+
+    variant     v1 or v2 of cme without context, which the file cannot tell apart; v1, the program's default, if empty
+    corpus      mosi, mosei or sims, where the file's name does not say; sets the range of the labels
+    tokenizer   folder or hub name of the tokenizer; by default the one that the original used
+    Raises InputError for another kind of file, naming every weight that is missing, too many, or of another shape.
+    """
+    path = Path(path)
+    state = State(read_published(path), path)
+    problems = []
+    if variant and variant not in VARIANTS:
+        problems.append(f"there is no variant '{variant}' to choose; there is {', '.join(VARIANTS)}")
+    if corpus and corpus not in CORPORA:
+        problems.append(f"'{corpus}' is none of MMML's corpora: {', '.join(CORPORA)}")
+    if problems:
+        raise InputError(str(path), problems)
+    told = name_of(path.stem)
+    chinese = state.has("hubert_model.")
+    known = corpus or told.get("corpus", "") or ("sims" if chinese else "")
+    system, settings, inputs, notes = describe(state, chinese, variant, known, tokenizer)
+    low, high, convention = CORPORA[known or "mosi"]
+    task = Task(name="sentiment", kind="regression", column="sentiment", low=low, high=high, convention=convention)
+    model = find_system(system)(find_system(system).Settings(**settings), inputs, task)
+    left = load_published(model, state.weights, str(path))
+    if left:
+        notes.append(f"Left out, being unused in this variant: {len(left)} weights ({left[0]}, ...).")
+    card = BundleCard(
+        branch=path.stem,
+        system=system,
+        settings=model.settings.as_dict(),
+        task=task,
+        inputs=inputs,
+        protocol={
+            "corpus": known or "mosi or mosei",
+            **({"seed": told["seed"]} if told else {}),
+            "source": path.name,
+            "source_sha256": sha256_of_file(path),
+        },
+        metrics=told.get("metrics", {}),
+        version=demeanor.__version__,
+        licence=LICENCE,
+        notes=" ".join(["Imported from a checkpoint of the original program.", *notes]),
+    )
+    weights = {
+        f"model.{name}": value.detach().contiguous().numpy()
+        for name, value in model.state_dict().items()
+        if not is_training_buffer(model, name)
+    }
+    return Bundle(card, weights)
+
+
+def name_of(stem: str) -> dict[str, Any]:
+    """corpus, seed and metrics that the name of an original file tells; empty for other names."""
+    found = NAME.fullmatch(stem)
+    if found is None or found["corpus"].lower() not in CORPORA:
+        return {}
+    corpus = found["corpus"].lower()
+    accuracy = "Mult_acc_2" if corpus == "sims" else "Has0_acc_2"
+    metric = "loss" if found["kind"] == "loss" else accuracy
+    return {"corpus": corpus, "seed": int(found["seed"]), "metrics": {metric: float(found["value"])}}
+
+
+def describe(
+    state: State, chinese: bool, variant: str, corpus: str, tokenizer: str
+) -> tuple[str, dict[str, Any], dict[str, InputSpecification], list[str]]:
+    """(system, its settings, its inputs, notes) that these weights belong to."""
+    if state.has("roberta_model."):
+        return both_modalities(state, chinese, variant, tokenizer)
+    if state.has("conv1.0."):
+        return spectrogram(corpus, state.path)
+    if state.has("transformer_encoder."):
+        return descriptors(state)
+    if state.has("data2vec_model.") or chinese:
+        settings = {
+            "audio_configuration": speech_configuration(state, chinese),
+            "freeze_front": True,
+            "whole_mean": not chinese,
+            "reference": True,
+        }
+        return "mmml_audio_waveform", settings, {"audio": waveform()}, []
+    begins = ", ".join(sorted(state.weights)[:3]) or "nothing"
+    raise InputError(
+        str(state.path),
+        [f"holds no network of MMML (no roberta_model, data2vec_model or hubert_model; it begins with {begins})"],
+        "Give a .pth file that MMML's run.py or run_audio.py wrote.",
+    )
+
+
+def both_modalities(
+    state: State, chinese: bool, variant: str, tokenizer: str
+) -> tuple[str, dict[str, Any], dict[str, InputSpecification], list[str]]:
+    text, audio = text_configuration(state, chinese), speech_configuration(state, chinese)
+    context = state.shape("T_output_layers.1.weight")[1] == 2 * text["hidden_size"]
+    numbers = sorted(int(name.split(".")[1]) for name in state.weights if re.match(r"fused_.+\.weight", name))
+    fused = [state.shape(f"fused_output_layers.{number}.weight") for number in numbers]
+    if not fused:
+        raise InputError(str(state.path), ["'fused_output_layers' is missing"], "Give a whole checkpoint of MMML.")
+    model, longest = TOKENIZERS["zh" if chinese else "en"]
+    settings: dict[str, Any] = {
+        "text_configuration": text,
+        "audio_configuration": audio,
+        "freeze_front": True,
+        "fused": [shape[0] for shape in fused[:-1]],
+        "text_length": longest,
+        "reference": True,
+        "fusion": "cme" if state.has("CME_layers.") else "cc",
+    }
+    notes = ["Letters: MOSI's transcripts, all capitals, were read with the first letter kept and the rest small."]
+    notes = [] if chinese else notes
+    if settings["fusion"] == "cme":
+        width, inner = state.shape("CME_layers.0.lang_output.dense.weight")
+        settings |= {"width": width, "inner": inner, "layers": state.count(r"CME_layers\.(\d+)\.")}
+        if not context and fused[0][1] == 4 * width:
+            mixer = state.shape("text_encoder.layers.0.linear1.weight")
+            settings |= {"version": "v3", "mixer_inner": mixer[0]}
+            settings["mixer_layers"] = state.count(r"text_encoder\.layers\.(\d+)\.")
+        elif not context:
+            settings["version"] = variant or "v1"
+            if not variant:
+                notes.append("Taken as v1, the program's default; v2 has the same weights (--variant v2).")
+    if variant and settings.get("version") not in VARIANTS:
+        raise InputError(str(state.path), [f"variant '{variant}': only cme v1 and v2 without context can be mistaken"])
+    if context:
+        notes.append("Two utterances of words and one of sound before, the program's default, are taken as context.")
+    inputs = {"text": tokens(tokenizer or model, longest), "audio": waveform()}
+    return "mmml_dialogue" if context else "mmml", settings, inputs, notes
+
+
+def text_configuration(state: State, chinese: bool) -> dict[str, Any]:
+    """RoBERTa's for English, BERT's for Chinese, with the sizes of the weights (docs/systems/mmml.md#text-encoder)."""
+    prefix = "roberta_model."
+    vocabulary, width = state.shape(f"{prefix}embeddings.word_embeddings.weight")
+    special = {"layer_norm_eps": 1e-12, "pad_token_id": 0} if chinese else {"layer_norm_eps": 1e-5, "pad_token_id": 1}
+    return {
+        "model_type": "bert" if chinese else "roberta",
+        "vocab_size": vocabulary,
+        "hidden_size": width,
+        "num_hidden_layers": state.count(r"roberta_model\.encoder\.layer\.(\d+)\."),
+        "num_attention_heads": heads(width, state.path),
+        "intermediate_size": state.shape(f"{prefix}encoder.layer.0.intermediate.dense.weight")[0],
+        "max_position_embeddings": state.shape(f"{prefix}embeddings.position_embeddings.weight")[0],
+        "type_vocab_size": state.shape(f"{prefix}embeddings.token_type_embeddings.weight")[0],
+        **special,
+    }
+
+
+def speech_configuration(state: State, chinese: bool) -> dict[str, Any]:
+    """data2vec's for English, HuBERT's for Chinese (docs/systems/mmml.md#speech-encoder)."""
+    prefix = "hubert_model." if chinese else "data2vec_model."
+    front = f"{prefix}feature_extractor.conv_layers."
+    count = state.count(re.escape(front) + r"(\d+)\.")
+    if count != len(STRIDES):
+        raise InputError(
+            str(state.path), [f"{count} convolutions in front of the speech encoder, {len(STRIDES)} were published"]
+        )
+    kernels = [state.shape(f"{front}{layer}.conv.weight") for layer in range(count)]
+    width = state.shape(f"{prefix}feature_projection.projection.weight")[0]
+    place = f"{prefix}encoder.pos_conv_embed."
+    if chinese:
+        name = "parametrizations.weight.original1" if state.has(f"{place}conv.parametrizations") else "weight_v"
+        _, per_group, kernel = state.shape(f"{place}conv.{name}")
+        position = {"num_conv_pos_embeddings": kernel, "feat_extract_norm": "group", "do_stable_layer_norm": False}
+    else:
+        _, per_group, kernel = state.shape(f"{place}layers.0.conv.weight")
+        position = {
+            "conv_pos_kernel_size": kernel,
+            "num_conv_pos_embeddings": state.count(re.escape(place) + r"layers\.(\d+)\."),
+        }
+    return {
+        "model_type": "hubert" if chinese else "data2vec-audio",
+        "hidden_size": width,
+        "num_hidden_layers": state.count(re.escape(prefix) + r"encoder\.layers\.(\d+)\."),
+        "num_attention_heads": heads(width, state.path),
+        "intermediate_size": state.shape(f"{prefix}encoder.layers.0.feed_forward.intermediate_dense.weight")[0],
+        "conv_dim": [shape[0] for shape in kernels],
+        "conv_kernel": [shape[2] for shape in kernels],
+        "conv_stride": list(STRIDES),
+        "conv_bias": f"{front}0.conv.bias" in state.weights,
+        "num_feat_extract_layers": count,
+        "num_conv_pos_embedding_groups": width // per_group,
+        "feat_proj_dropout": 0.0,
+        **position,
+    }
+
+
+def heads(width: int, path: Path) -> int:
+    if width % HEAD:
+        raise InputError(str(path), [f"an encoder is {width} wide; published ones are multiples of {HEAD} wide"])
+    return width // HEAD
+
+
+def spectrogram(corpus: str, path: Path) -> tuple[str, dict[str, Any], dict[str, InputSpecification], list[str]]:
+    """The picture network, whose standardisation constants belong to a corpus."""
+    if corpus not in ("mosi", "sims"):
+        raise InputError(
+            str(path), ["it does not say on which corpus the pictures were standardised"], "Give --corpus mosi or sims."
+        )
+    maker = find_extractor("mel_spectrogram", {"standardise": corpus, "padding": "random"})
+    made = InputSpecification(stream="audio.spectrogram", dimension=maker.dimension, provenance=maker.provenance())
+    return "mmml_audio_spectrogram", {"channels": 2, "reference": True}, {"audio": made}, []
+
+
+def descriptors(state: State) -> tuple[str, dict[str, Any], dict[str, InputSpecification], list[str]]:
+    """The openSMILE network; the statistics of its inputs were kept in another file."""
+    inner, width = state.shape("transformer_encoder.layers.0.linear1.weight")
+    maker = Provenance(
+        extractor="opensmile_lld",
+        version="opensmile",
+        parameters={"features": "ComParE_2016", "deltas": True},
+        rate=100.0,
+        unit="frame",
+        licence="openSMILE: research only",
+        recomputable=False,
+        notes="standardised with statistics of the train split that the checkpoint does not hold",
+    )
+    settings = {
+        "heads": 2,
+        "inner": inner,
+        "layers": state.count(r"transformer_encoder\.layers\.(\d+)\."),
+        "reference": True,
+    }
+    made = InputSpecification(stream="audio.frames", dimension=width, provenance=maker)
+    return "mmml_audio_descriptors", settings, {"audio": made}, ["It cannot score a recording: see its input."]
+
+
+def waveform() -> InputSpecification:
+    maker = find_extractor("waveform")
+    return InputSpecification(
+        stream="audio.waveform", dimension=1, integer=True, longest=96_000, provenance=maker.provenance()
+    )
+
+
+def tokens(model: str, longest: int) -> InputSpecification:
+    """Ids of the tokenizer, or, where it cannot be had, a stream that cannot be made here and says why."""
+    try:
+        maker = find_extractor("hf_tokens", {"model": model, "longest": longest}).provenance()
+    except (DemeanorError, OSError) as error:
+        maker = Provenance(
+            extractor="hf_tokens",
+            version="1",
+            parameters={"model": model, "longest": longest},
+            unit="token",
+            recomputable=False,
+            notes=f"the tokenizer '{model}' was not to be had at import ({' '.join(str(error).split())[:120]}); "
+            "import again with --tokenizer FOLDER",
+        )
+    return InputSpecification(stream="text.tokens", dimension=1, integer=True, longest=longest, provenance=maker)

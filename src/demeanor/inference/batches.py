@@ -1,0 +1,176 @@
+"""Batches gathered from the ragged store: length buckets, whole dialogues, modality dropout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from demeanor.data.batch import Batch, Padded
+from demeanor.data.bundle import InputSpecification
+from demeanor.data.examples import Examples
+from demeanor.data.task import Task
+from demeanor.inference.normaliser import Normaliser
+
+BUCKET = 50
+"""Shuffled rows are sorted by length within windows of this many batches, which keeps padding and order bias low."""
+
+
+class Batches:
+    """Makes batches of `examples` for one system. Indexing with row positions gives the Batch of those rows."""
+
+    def __init__(
+        self,
+        examples: Examples,
+        inputs: Mapping[str, InputSpecification],
+        task: Task | None = None,
+        normaliser: Normaliser | None = None,
+        batching: str = "utterance",
+        bucket: Sequence[str] = (),
+    ):
+        self.examples = examples
+        self.inputs = dict(inputs)
+        self.normaliser = normaliser or Normaliser({})
+        self.batching = batching
+        table = examples.utterances
+        self._ragged = {role: examples.stream(value.stream).ragged for role, value in inputs.items()}
+        self._ids = np.array(table["utterance_id"], dtype=object)
+        self._dialogue = table["dialogue"].astype("category").cat.codes.to_numpy(copy=True)
+        self._turn = table["turn"].to_numpy(copy=True)
+        self._party = parties(self._dialogue, self._turn, table["speaker"].astype(object).to_numpy())
+        self._labels: dict[str, np.ndarray] = {}
+        if task is not None:
+            self._labels = {"target": task.targets(table), **task.unimodal_targets(table)}
+        lengths = [ragged.lengths for role, ragged in self._ragged.items() if not bucket or role in bucket]
+        self.lengths = np.max(lengths, axis=0) if lengths else np.ones(len(table), dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, rows: Sequence[int] | np.ndarray) -> Batch:
+        rows = np.asarray(rows, dtype=np.int64)
+        # Dialogues are numbered, and turns counted, among the rows that are here, in turn order.
+        rows = rows[np.lexsort((self._turn[rows], self._dialogue[rows]))]
+        _, dialogue = np.unique(self._dialogue[rows], return_inverse=True)
+        first = np.concatenate([[0], np.flatnonzero(np.diff(dialogue)) + 1])
+        turn = np.arange(len(rows)) - first[dialogue]
+        return Batch(
+            inputs={role: self._padded(role, rows) for role in self.inputs},
+            ids=tuple(self._ids[rows]),
+            rows=torch.from_numpy(rows),
+            dialogue=torch.from_numpy(dialogue.astype(np.int64)),
+            turn=torch.from_numpy(turn.astype(np.int64)),
+            speaker=torch.from_numpy(self._party[rows]),
+            labels={name: torch.from_numpy(values[rows]) for name, values in self._labels.items()},
+        )
+
+    def _padded(self, role: str, rows: np.ndarray) -> Padded:
+        values, mask = self._ragged[role].gather(rows, self.inputs[role].longest)
+        values = self.normaliser.apply(role, values, mask)
+        wanted = np.int64 if self.inputs[role].integer else np.float32
+        return Padded(torch.from_numpy(values.astype(wanted, copy=False)), torch.from_numpy(mask))
+
+    def plan(
+        self, batch_size: int, step_budget: int | None = None, shuffle: np.random.Generator | None = None
+    ) -> list[np.ndarray]:
+        """Rows of each batch. Without `shuffle` they are in order of length, which wastes the least padding.
+
+        A dialogue system gets whole dialogues, `batch_size` of them, bucketed by their number of turns.
+        """
+        groups = self._groups()
+        sizes = np.array([self._size(group) for group in groups])
+        order = np.arange(len(groups)) if shuffle is None else shuffle.permutation(len(groups))
+        window = len(groups) if shuffle is None else BUCKET * batch_size
+        planned: list[list[int]] = []
+        for start in range(0, len(order), max(window, 1)):
+            bucket = order[start : start + window]
+            bucket = bucket[np.argsort(sizes[bucket], kind="stable")]
+            planned += fill(bucket, sizes, batch_size, step_budget)
+        if shuffle is not None:
+            planned = [planned[n] for n in shuffle.permutation(len(planned))]
+        return [np.concatenate([groups[n] for n in batch]) for batch in planned]
+
+    def _groups(self) -> list[np.ndarray]:
+        if self.batching == "utterance":
+            return [np.array([n]) for n in range(len(self))]
+        order = np.lexsort((self._turn, self._dialogue))
+        starts = np.flatnonzero(np.diff(self._dialogue[order])) + 1
+        return [rows for rows in np.split(order, starts) if len(rows)]
+
+    def _size(self, group: np.ndarray) -> int:
+        return int(self.lengths[group[0]]) if self.batching == "utterance" else len(group)
+
+    def dialogue_of(self, rows: np.ndarray) -> np.ndarray:
+        """[B] a number for the dialogue of each row."""
+        return self._dialogue[rows]
+
+    def iterate(self, plan: Sequence[np.ndarray], workers: int = 0) -> Iterator[Batch]:
+        """The batches of a plan in its order, made ahead by worker processes when `workers` > 0."""
+        if workers == 0:
+            return (self[rows] for rows in plan)
+        return iter(DataLoader(_Planned(self, plan), batch_size=None, num_workers=workers, shuffle=False))
+
+
+class _Planned(torch.utils.data.Dataset):
+    def __init__(self, batches: Batches, plan: Sequence[np.ndarray]):
+        self.batches, self.plan = batches, plan
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.batches[self.plan[index]]
+
+
+def fill(order: np.ndarray, sizes: np.ndarray, batch_size: int, step_budget: int | None) -> list[list[int]]:
+    """Cut a sorted order into batches of at most `batch_size` groups and, padded, `step_budget` steps."""
+    batches: list[list[int]] = []
+    current: list[int] = []
+    for n in order:
+        longest = max(int(sizes[n]), 1)  # the order is sorted, so the newcomer is the longest
+        full = len(current) == batch_size
+        if current and (full or (step_budget is not None and longest * (len(current) + 1) > step_budget)):
+            batches.append(current)
+            current = []
+        current.append(int(n))
+    if current:
+        batches.append(current)
+    return batches
+
+
+def parties(dialogue: np.ndarray, turn: np.ndarray, speaker: np.ndarray) -> np.ndarray:
+    """[N] number of the speaker within its dialogue by first appearance; -1 where unknown."""
+    party = np.full(len(dialogue), -1, dtype=np.int64)
+    known: dict[tuple[int, str], int] = {}
+    seen: dict[int, int] = {}
+    for n in np.lexsort((turn, dialogue)):
+        name = speaker[n]
+        if not isinstance(name, str):
+            continue
+        key = (int(dialogue[n]), name)
+        if key not in known:
+            known[key] = seen.get(key[0], 0)
+            seen[key[0]] = known[key] + 1
+        party[n] = known[key]
+    return party
+
+
+def drop_roles(batch: Batch, chance: float, generator: torch.Generator) -> Batch:
+    """Modality dropout: leave each role of each row out with `chance`, but never the last one that is present."""
+    roles = list(batch.inputs)
+    if chance == 0.0 or len(roles) == 1:
+        return batch
+    present = torch.stack([batch[role].present for role in roles], dim=1)
+    kept = present & (torch.rand(present.shape, generator=generator) >= chance)
+    order = torch.rand(present.shape, generator=generator).masked_fill(~present, -1.0)
+    saved = torch.zeros_like(present).scatter_(1, order.argmax(dim=1, keepdim=True), True) & present
+    kept = torch.where(kept.any(dim=1, keepdim=True), kept, saved)
+    inputs = {}
+    for column, role in enumerate(roles):
+        mask = batch[role].mask & kept[:, column : column + 1]
+        values = batch[role].values
+        inputs[role] = Padded(values * mask.unsqueeze(-1).to(values.dtype), mask)
+    return replace(batch, inputs=inputs)

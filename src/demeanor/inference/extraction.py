@@ -1,0 +1,173 @@
+"""Raw rows to the streams that a bundle reads, by the extractors of its training."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from threading import Lock
+
+import numpy as np
+import pandas as pd
+
+from demeanor.data.bundle import BundleCard
+from demeanor.data.errors import DemeanorError, ProvenanceError
+from demeanor.data.examples import Examples
+from demeanor.data.ragged import Ragged
+from demeanor.data.stream import Stream
+from demeanor.features import extractor_from
+from demeanor.features.base import Clip, Extractor
+from demeanor.features.media import MediaError
+from demeanor.inference.cells import CellError
+from demeanor.inference.reach import EVERYWHERE, Reach
+from demeanor.inference.recordings import RawRow, Rows, clip_of, conversations, media_of, read_rows, utterances_of
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What could be read of some rows.
+
+    ids       of all rows, in their order
+    examples  the rows of which there is something that the model reads
+    used      utterance -> modalities of which there is at least one step
+    problems  utterance -> why there is no answer
+    broken    utterance -> what of it could not be decoded, though there is an answer from the rest
+    """
+
+    ids: list[str]
+    examples: Examples
+    used: Mapping[str, tuple[str, ...]]
+    problems: Mapping[str, str]
+    broken: Mapping[str, str] = field(default_factory=dict)
+
+    def complete(self, answers: pd.DataFrame) -> pd.DataFrame:
+        """`answers` has a row per example; the result one per row that was given, with its modalities and problem."""
+        result = answers.set_index(pd.Index(self.examples.ids)).reindex(self.ids)
+        result.insert(0, "utterance_id", result.index)
+        result["modalities"] = ["+".join(self.used.get(name, ())) for name in result.index]
+        result["problem"] = [self.problems.get(name) or self.broken.get(name, "") for name in result.index]
+        return result.reset_index(drop=True)
+
+
+class Extraction:
+    """The extractors of one bundle. `reach` says which files a row may name."""
+
+    def __init__(self, card: BundleCard, reach: Reach = EVERYWHERE):
+        self.inputs = card.raw_inputs
+        self.reach = reach
+        self._lock = Lock()
+        self._extractors: dict[str, Extractor] | None = None
+
+    @property
+    def extractors(self) -> dict[str, Extractor]:
+        """Stream -> the extractor that training used, built when first asked for, once for all threads;
+        ProvenanceError lists every stream that cannot be made here."""
+        with self._lock:
+            if self._extractors is None:
+                self._extractors = self._build()
+            return self._extractors
+
+    def _build(self) -> dict[str, Extractor]:
+        built, problems = {}, []
+        for stream, specification in self.inputs.items():
+            try:
+                built[stream] = extractor_from(specification.provenance, stream)
+            except ProvenanceError as error:
+                problems.append(str(error))
+        if problems:
+            raise ProvenanceError("\n".join(problems))
+        return built
+
+    def __call__(self, rows: Rows) -> Extracted:
+        """See demeanor.inference.recordings.COLUMNS for the rows. What is wrong with a row is its own problem; a sound
+        or picture that cannot be decoded leaves the rest of its row."""
+        raw = read_rows(rows, self.reach)
+        utterances = utterances_of(raw)
+        clips: dict[str, Clip] = {}
+        problems: dict[str, str] = {}
+        broken: dict[str, dict[str, str]] = {}
+        company = conversations(utterances)
+        for utterance, row in zip(utterances.itertuples(), raw, strict=True):
+            name = str(utterance.utterance_id)
+            try:
+                if row.problem:
+                    raise CellError(row.problem)
+                try:
+                    clips[name] = clip_of(utterance, row, *company[name])
+                except MediaError as error:
+                    broken.setdefault(name, {})["audio"] = self._why(error, row, "its sound")
+                    clips[name] = clip_of(utterance, row, *company[name], deaf=True)
+            except Exception as error:
+                problems[name] = self._why(error, row, "its recording")
+        streams = self._streams(clips, problems, broken, dict(zip(utterances["utterance_id"], raw, strict=True)))
+        usable = utterances[~utterances["utterance_id"].isin(list(problems))]
+        used = self.modalities(Examples.of(usable, streams))
+        needed = ", ".join(sorted({value.modality for value in self.inputs.values()}))
+        for name, modalities in used.items():
+            if not modalities:
+                reasons = "; ".join(dict.fromkeys(broken.get(name, {}).values()))
+                problems[name] = reasons or f"nothing in it that this model reads ({needed})"
+        examples = Examples.of(usable[~usable["utterance_id"].isin(list(problems))], streams)
+        told = {name: _without(reasons) for name, reasons in broken.items()}
+        return Extracted(list(utterances["utterance_id"]), examples, used, problems, told)
+
+    def modalities(self, examples: Examples) -> dict[str, tuple[str, ...]]:
+        """Utterance -> modalities of which the model is given at least one step."""
+        found: dict[str, set[str]] = {name: set() for name in examples.ids}
+        for stream, specification in self.inputs.items():
+            for name, length in zip(examples.ids, examples.stream(stream).ragged.lengths, strict=True):
+                if length:
+                    found[name].add(specification.modality)
+        return {name: tuple(sorted(modalities)) for name, modalities in found.items()}
+
+    def _why(self, error: Exception, row: RawRow, what: str) -> str:
+        """Why a row has no answer, in one line. An error that nobody foresaw is logged, without the row's content."""
+        if isinstance(error, DemeanorError):
+            text = str(error)
+            for column in ("video", "audio"):
+                text = self.reach.told(text, media_of(row, column), column)
+            return text
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        logger.error("%s of a row: %s in %s, line %s", what, type(error).__name__, place.filename, place.lineno)
+        return f"{what} cannot be read ({type(error).__name__})"
+
+    def _streams(
+        self,
+        clips: Mapping[str, Clip],
+        problems: dict[str, str],
+        broken: dict[str, dict[str, str]],
+        rows: Mapping[str, RawRow],
+    ) -> dict[str, Stream]:
+        """Every stream that the model reads; a clip that an extractor cannot read gets a problem instead, one whose
+        recording cannot be decoded for this stream is absent in it and stands in `broken`."""
+        streams = {}
+        for name, extractor in self.extractors.items():
+            sequences: dict[str, np.ndarray] = {}
+            for identity, clip in clips.items():
+                if identity in problems:
+                    continue
+                try:
+                    sequences[identity] = extractor.extract_clip(clip)
+                except MediaError as error:
+                    sequences[identity] = extractor.absent
+                    modality = "vision" if "video" in extractor.reads else "audio"
+                    broken.setdefault(identity, {})[modality] = self._why(error, rows[identity], modality)
+                except Exception as error:
+                    problems[identity] = self._why(error, rows[identity], f"the stream {name}")
+            ragged = Ragged.from_sequences(sequences, extractor.dimension, extractor.dtype)
+            streams[name] = Stream(name, ragged, extractor.provenance())
+        return {
+            name: stream.select([key for key in stream.ragged.ids if key not in problems])
+            for name, stream in streams.items()
+        }
+
+
+def _without(reasons: Mapping[str, str]) -> str:
+    """Reasons by modality in one line, each reason once: a file that cannot be opened is missed by all of them."""
+    missed: dict[str, list[str]] = {}
+    for modality, reason in sorted(reasons.items()):
+        missed.setdefault(reason, []).append(modality)
+    return "; ".join(f"without {' and '.join(modalities)}: {reason}" for reason, modalities in missed.items())

@@ -1,0 +1,1 @@
+"""Hand-made CPU kernels: each module opens with the plain equation that it computes."""

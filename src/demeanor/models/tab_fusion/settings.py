@@ -1,0 +1,76 @@
+"""Settings of TAB fusion; combinations that mean nothing are refused by name."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from demeanor.data.errors import InputError
+from demeanor.data.settings import Settings
+from demeanor.data.task import Task
+from demeanor.models.mmml.words import Pooling
+
+
+class TabFusionSettings(Settings):
+    before: int | None = Field(default=None, ge=0, le=64, description="turns before; None: all that the stream holds")
+    after: int | None = Field(default=None, ge=0, le=64, description="turns after; 0: the past alone; None: all")
+    slots: int | None = Field(default=None, ge=1, description="of a context stream whose maker does not tell them")
+    heads: int = Field(default=5, ge=1, description="weightings of the context window")
+    projection: int = Field(default=64, ge=1, description="width of a turn inside the context branch")
+    attention: int = Field(default=64, ge=1, description="width of the context attention")
+    context_dropout: float = Field(default=0.5, ge=0, lt=1, description="on the weighted turns")
+    hidden: int = Field(default=128, ge=1, description="width of the fusion layer")
+    dropout: float = Field(default=0.3, ge=0, lt=1, description="around the fusion layer; the published one has none")
+    encoder: str = Field(default="", description="of text tokens: minilm, a folder, a hub id; empty: by provenance")
+    encoder_configuration: dict[str, Any] = Field(default_factory=dict, description="build from this, without weights")
+    speech_encoder: str = Field(default="", description="of audio tokens: the folder that import-checkpoint wrote")
+    speech_configuration: dict[str, Any] = Field(default_factory=dict, description="build from this, without weights")
+    tune_text: int | None = Field(default=0, ge=0, description="trained layers from the last; 0: frozen; None: all")
+    tune_speech: int | None = Field(default=0, ge=0, description="the same for the encoder of audio tokens")
+    encoder_learning_rate: float = Field(default=1e-5, gt=0, description="of what is trained of the encoders")
+    text_length: int | None = Field(default=None, ge=3, description="tokens, </s> kept; None: the encoder's positions")
+    audio_length: int | None = Field(default=None, ge=3, description="tokens, </s> kept; None: the encoder's positions")
+    pooling: Pooling | None = Field(default=None, description="of token states; None: mean, under `reference` first")
+    feature_pooling: Literal["attention", "mean"] = Field(default="attention", description="of streams of features")
+    loss: Literal["cross_entropy", "multi_margin"] | None = Field(
+        default=None, description="of classification; None: cross_entropy, under `reference` multi_margin"
+    )
+    margin: float = Field(default=0.4, gt=0, description="of multi_margin")
+    penalty: float = Field(default=0.0, ge=0, description="weight of ||A A^T - I||, 0.3 where it is published")
+    class_weights: Literal["balanced", "none"] = Field(default="none", description="of the classification loss")
+    cached: bool = Field(default=True, description="run a frozen encoder once per utterance instead of every epoch")
+    cache: str = Field(default="", description="folder that keeps frozen encoders' vectors from run to run")
+    reference: bool = Field(default=False, description="the published code's behaviour where ours differs")
+
+    @model_validator(mode="after")
+    def _meaningful(self) -> TabFusionSettings:
+        problems = []
+        if self.cache and not self.cached:
+            problems.append("cache: a folder is named, but `cached` is false")
+        if self.slots is not None and self.slots % 2 == 0:
+            problems.append(f"slots {self.slots}: a centred window has an odd number")
+        if problems:
+            raise InputError("settings of TAB fusion", problems)
+        return self
+
+    @property
+    def margins(self) -> bool:
+        """Is a classification trained with margins?"""
+        return (self.loss or ("multi_margin" if self.reference else "cross_entropy")) == "multi_margin"
+
+    def check(self, task: Task) -> list[str]:
+        """What of these settings the task has no use for."""
+        if task.kind == "classification":
+            return []
+        problems = []
+        if self.loss == "multi_margin":
+            problems.append(f"loss: multi_margin is for one of several classes, not for {task.kind}")
+        if self.class_weights != "none":
+            problems.append(f"class_weights: there are no classes to balance in {task.kind}")
+        return problems
+
+
+class TabFusionDialogueSettings(TabFusionSettings):
+    before: int | None = Field(default=3, ge=0, le=64, description="turns before whose sentences are read")
+    after: int | None = Field(default=3, ge=0, le=64, description="turns after; 0: the past alone")

@@ -1,0 +1,1 @@
+"""What only parity with the published programs needs; nothing of the product imports it."""

@@ -1,0 +1,1 @@
+"""Models that embed instead of predicting, and what they read."""

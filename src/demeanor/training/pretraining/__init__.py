@@ -1,0 +1,1 @@
+"""Learning representations without labels."""
