@@ -1,0 +1,55 @@
+"""CONTRIBUTING.md is followed word by word: its model trains, its reader reads."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from demeanor.corpora.base import ReaderSettings
+from demeanor.data.errors import InputError
+from demeanor.models.base import System
+from tests.models.examples import TASKS, example_batch, specifications
+
+PAGE = Path(__file__).resolve().parents[1] / "CONTRIBUTING.md"
+
+
+def written(name: str) -> Any:
+    """What the page's block that defines `name` defines under it."""
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    (block,) = (text for text in blocks if f"class {name}(" in text)
+    space: dict[str, Any] = {"__name__": "contributing"}
+    exec(compile(block, str(PAGE), "exec"), space)
+    return space[name]
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_its_model_learns(kind: str):
+    kind_of_model: type[System] = written("MeanOfVoice")
+    torch.manual_seed(0)
+    system = kind_of_model(kind_of_model.Settings(), specifications(kind_of_model), TASKS[kind])
+    batch = example_batch(system)
+    optimiser = torch.optim.AdamW([group for group in system.parameter_groups(1e-2, 0.0) if group["params"]])
+    losses = []
+    for _ in range(20):
+        optimiser.zero_grad()
+        loss = system.loss(system(batch), batch)["total"]
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0]
+
+
+def test_its_reader_reads(tmp_path: Path):
+    reader = written("SplitTablesReader")
+    for split in ("train", "valid", "test"):
+        (tmp_path / f"{split}.csv").write_text("text;sentiment\nI like it.;1,5\nNo.;-2\n", encoding="utf-16")
+    corpus = reader().read(ReaderSettings(path=tmp_path, name="split tables"), tmp_path / "streams")
+    assert corpus.counts == {"train": 2, "valid": 2, "test": 2}
+    assert list(corpus.utterances["sentiment"]) == [1.5, -2.0] * 3
+    (tmp_path / "valid.csv").unlink()
+    with pytest.raises(InputError, match=r"valid\.csv"):
+        reader().read(ReaderSettings(path=tmp_path, name="split tables"), tmp_path / "streams")
