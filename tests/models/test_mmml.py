@@ -15,6 +15,7 @@ from demeanor.data.provenance import Provenance
 from demeanor.data.ragged import Ragged
 from demeanor.data.stream import Stream
 from demeanor.data.task import Task
+from demeanor.models.mmml import sources
 from demeanor.models.mmml.checkpoint import OPTIONAL, our_name, read_published
 from demeanor.models.mmml.dialogue import rows_before
 from demeanor.models.mmml.frames import Convolutions, length_groups
@@ -22,7 +23,7 @@ from demeanor.models.mmml.inputs import history
 from demeanor.models.mmml.settings import tiny_speech
 from demeanor.models.mmml.speech import SpeechEncoder, masked_spans
 from demeanor.models.mmml.streams import AUDIO_CONTEXT, TEXT_CONTEXT, write_context
-from demeanor.models.mmml.system import MMML, MMMLDialogue, sources
+from demeanor.models.mmml.system import MMML, MMMLDialogue
 from tests.benchmarks.bench_mmml import measure, table
 from tests.models.examples import VOCABULARY, example_batch
 from tests.parity.golden import PROJECT

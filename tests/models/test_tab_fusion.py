@@ -14,6 +14,7 @@ from demeanor.data.batch import Batch, Padded
 from demeanor.data.bundle import InputSpecification
 from demeanor.data.errors import InputError
 from demeanor.data.provenance import Provenance
+from demeanor.models.tab_fusion import memory
 from demeanor.models.tab_fusion.context import ContextAttention, window_of
 from demeanor.models.tab_fusion.losses import penalty
 from demeanor.models.tab_fusion.system import (
@@ -21,7 +22,6 @@ from demeanor.models.tab_fusion.system import (
     TabFusionDialogue,
     TabFusionDialogueSettings,
     TabFusionSettings,
-    memory,
 )
 from tests.models.examples import TASKS, example_batch, padded
 

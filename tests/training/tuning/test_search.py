@@ -17,8 +17,8 @@ from demeanor.training import tracking
 from demeanor.training.fit import fit
 from demeanor.training.loop import TrainingFailed
 from demeanor.training.settings import BranchSettings
+from demeanor.training.tuning import search as tuning
 from demeanor.training.tuning.search import Search, TuningFailed
-from demeanor.training.tuning.search import search as tuning
 from demeanor.training.tuning.settings import TuningSettings, leaves, placed
 from tests.toy import SENTIMENT, toy_examples, toy_score
 
