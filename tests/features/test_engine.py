@@ -23,7 +23,8 @@ from demeanor.data.ragged import Ragged
 from demeanor.data.stream import Stream
 from demeanor.data.utterances import make_table
 from demeanor.features import EXTRACTORS, base, extractor_class, extractor_from, find_extractor
-from demeanor.features.base import READS
+from demeanor.features.base import READS, Clip
+from demeanor.features.cache import ShardCache
 from demeanor.features.clips import clips_of
 from demeanor.features.engine import StreamRequest, extract_one, extract_streams
 from demeanor.features.pools import HerePool, ProcessPool, Task, after_death
@@ -340,3 +341,37 @@ def test_processes_survive_the_death_of_a_worker(made, tmp_path: Path, monkeypat
 def _die_once(marker: str) -> None:
     Path(marker).write_text("x")
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("features", ["eGeMAPSv02", "emobase"])
+def test_one_pass_of_opensmile_gives_descriptors_and_functionals_as_two_do(features: str):
+    frames, functionals = (
+        find_extractor(name, {"features": features}) for name in ("opensmile_lld", "opensmile_functionals")
+    )
+    assert frames.makes_too(functionals)
+    assert functionals.makes_too(frames)
+    assert not frames.makes_too(frames)
+    assert not find_extractor("opensmile_lld", {"features": features, "deltas": True}).makes_too(functionals)
+    tone = np.sin(np.arange(16_000) * 0.1).astype(np.float32) * np.linspace(0.1, 0.9, 16_000, dtype=np.float32)
+    for samples in (tone, tone[:600], np.zeros(8_000, np.float32)):
+        clip = Clip("u", recorded=samples)
+        both = frames.extract_both(clip, functionals)
+        assert np.array_equal(both[0], frames.extract_clip(clip))
+        assert np.array_equal(both[1], functionals.extract_clip(clip))
+    other = functionals.extract_both(Clip("u", recorded=tone), frames)
+    assert np.array_equal(other[0], functionals.extract_clip(Clip("u", recorded=tone)))
+
+
+def test_the_partner_of_a_pass_is_not_made_again(tmp_path: Path):
+    clips = [Clip(f"u{n}", recorded=np.sin(np.arange(8_000) * (0.05 + n / 50)).astype(np.float32)) for n in range(3)]
+    wanted = {
+        "audio.frames": StreamRequest(extractor="opensmile_lld"),
+        "audio.functionals": StreamRequest(extractor="opensmile_functionals"),
+    }
+    extractor = find_extractor("opensmile_functionals")
+    made, _ = extract_streams(clips, {"audio.frames": wanted["audio.frames"]}, tmp_path / "alone", tmp_path / "a", 1)
+    assert len(ShardCache.of(tmp_path / "alone", extractor, extractor.provenance())) == 0
+    both, _ = extract_streams(clips, wanted, tmp_path / "cache", tmp_path / "b", 1, progress=False)
+    assert len(ShardCache.of(tmp_path / "cache", extractor, extractor.provenance())) == 3
+    assert np.array_equal(both["audio.frames"].ragged["u1"], made["audio.frames"].ragged["u1"])
+    assert np.array_equal(both["audio.functionals"].ragged["u2"], extractor.extract_clip(clips[2]))

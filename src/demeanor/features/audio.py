@@ -6,9 +6,11 @@ licence); every stream made here says so in its provenance. `features/spectral.p
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
+from pathlib import Path
 from threading import Lock
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 
@@ -22,6 +24,41 @@ OPENSMILE_LICENCE = (
 SHORTEST = 0.06
 #: Held while openSMILE works: its log and the table of its components are the whole process'.
 _SMILING = Lock()
+
+
+def both_levels(feature_set: str) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """What gives descriptors ("lld") and functionals ("func") of samples in one pass: openSMILE computes both anyway.
+
+    Values are those of two passes; a level that openSMILE gives nothing for is empty.
+    """
+    import opensmile
+    from opensmile.core.config import config
+
+    smile = opensmile.Smile(getattr(opensmile.FeatureSet, feature_set), opensmile.FeatureLevel.Functionals)
+    root = Path(smile.default_config_root)
+    options = {
+        **smile._options(),
+        "sink": str(root / config.EXTERNAL_OUTPUT_MULTI_CONFIG),
+        "source": str(root / config.EXTERNAL_INPUT_CONFIG),
+        "sinkLevelLLD": "lld",
+        "sinkLevelFunc": "func",
+        "sampleRate": SAMPLE_RATE,
+        "nBits": 16,
+    }
+
+    def run(waveform: np.ndarray) -> dict[str, np.ndarray]:
+        rows: dict[str, list[np.ndarray]] = {"lld": [], "func": []}
+        engine = smile._smile(options=options)
+        for level, found in rows.items():
+            engine.external_sink_set_callback_ex(f"extsink{level}", smile._sink_callback(found, [], []))
+        samples = (waveform * np.float32(32768)).astype(np.int16)
+        engine.external_audio_source_write_data(config.EXTERNAL_SOURCE_COMPONENT, samples.tobytes())
+        engine.external_audio_source_set_eoi(config.EXTERNAL_SOURCE_COMPONENT)
+        engine.run()
+        engine.free()
+        return {level: np.vstack(found or [np.zeros(0)]).astype(np.float32) for level, found in rows.items()}
+
+    return run
 
 
 class Waveform(Extractor):
@@ -102,6 +139,26 @@ class _OpenSmile(Extractor):
     def dimension(self) -> int:
         return len(self.names)
 
+    @cached_property
+    def _both(self) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+        return both_levels(self.settings.features)
+
+    def makes_too(self, other: Extractor) -> bool:
+        """Descriptors and functionals of one set, without deltas, come from one pass."""
+        plain = all(not getattr(one.settings, "deltas", False) for one in (self, other))
+        levels = {getattr(one, "level", "") for one in (self, other)} == {"LowLevelDescriptors", "Functionals"}
+        return isinstance(other, _OpenSmile) and levels and plain and self.settings.features == other.settings.features
+
+    def extract_both(self, clip: Clip, other: Extractor) -> tuple[np.ndarray, np.ndarray]:
+        waveform = clip.audible
+        if waveform is None or len(waveform) < SHORTEST * SAMPLE_RATE:
+            return self.absent, other.absent
+        with _SMILING:
+            found = self._both(waveform)
+        tables = {"LowLevelDescriptors": found["lld"], "Functionals": found["func"]}
+        values = tables[self.level], tables[cast(_OpenSmile, other).level]
+        return _finite(values[0], self.absent), _finite(values[1], other.absent)
+
     def _table(self, smile: Any, clip: Clip) -> np.ndarray | None:
         waveform = clip.audible
         if waveform is None or len(waveform) < SHORTEST * SAMPLE_RATE:
@@ -113,7 +170,7 @@ class _OpenSmile(Extractor):
 
     def extract_clip(self, clip: Clip) -> np.ndarray:
         values = self._table(self._smile, clip)
-        return self.absent if values is None else np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+        return self.absent if values is None else _finite(values, self.absent)
 
     def cost(self, clip: Clip) -> float:
         return (clip.end or 0.0) - clip.start
@@ -174,3 +231,10 @@ class OpenSmileFunctionals(_OpenSmile):
     stream = "audio.functionals"
     unit = "utterance"
     level = "Functionals"
+
+
+def _finite(values: np.ndarray, absent: np.ndarray) -> np.ndarray:
+    """`values` with 0 for what is no number; `absent` where there is none at all."""
+    if not np.isfinite(values).any():
+        return absent
+    return np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)

@@ -272,6 +272,14 @@ class Extractor(ABC):
         (values,) = self.extract([clip])
         return values
 
+    def makes_too(self, other: Extractor) -> bool:
+        """Does one pass over a clip give what `other` makes as well? Then `extract_both` does so."""
+        return False
+
+    def extract_both(self, clip: Clip, other: Extractor) -> tuple[np.ndarray, np.ndarray]:
+        """[T, D] of one clip as `extract_clip` and `other.extract_clip` give it; only where `makes_too`."""
+        raise NotImplementedError
+
     def companion(self, clip: Clip) -> str:
         """Hash of what this extractor reads beside the clip itself, for example a table made by another program."""
         return ""

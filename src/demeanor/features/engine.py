@@ -66,7 +66,10 @@ def extract_streams(
     set_aside: list[dict[str, str]] = []
     # Word times come first: with them, streams that average over words know where those are.
     for name, extractor in sorted(makers.items(), key=lambda item: item[0] != WORD_TIMES):
-        stream, failures = _make(name, extractor, clips, Path(cache), Path(output), count, progress, cluster)
+        partner = next(
+            (other for other in makers.values() if other is not extractor and extractor.makes_too(other)), None
+        )
+        stream, failures = _make(name, extractor, clips, Path(cache), Path(output), count, progress, cluster, partner)
         made[name] = stream
         if name == WORD_TIMES:
             clips = with_words(clips, stream)
@@ -95,18 +98,22 @@ def _build(streams: Mapping[str, StreamRequest]) -> dict[str, Extractor]:
 
 def _make(
     name: str, extractor: Extractor, clips: Sequence[Clip], cache: Path, output: Path, workers: int,
-    progress: bool, cluster: Any,
+    progress: bool, cluster: Any, partner: Extractor | None = None,
 ) -> tuple[Stream, dict[str, str]]:  # fmt: skip
+    """The stream, and reasons by utterance; `partner`'s values, which come with these, go to its own cache."""
     provenance = extractor.provenance()
     keys, failures = _keys(extractor, clips)
     unique = {keys[clip.utterance_id]: clip for clip in clips if keys[clip.utterance_id] not in failures}
     given = len(unique) + len(failures)
     shards = ShardCache.of(cache, extractor, provenance)
-    tasks = list(_plan(extractor, unique, shards, workers))
+    beside = None if partner is None else ShardCache.of(cache, partner, partner.provenance())
+    tasks = list(_plan(extractor, unique, shards, workers, partner))
     total = sum(len(task.keys) for task in tasks)
     with Progress(name, total, "clips", progress) as shown:
         for outcome in pool_for(extractor, workers, total, cluster).run(tasks):
             shards.add(outcome.values)
+            if beside is not None and (more := beside.missing(outcome.partners)):
+                beside.add({key: outcome.partners[key] for key in more})
             failures.update(outcome.failures)
             shown.advance(len(outcome.values) + len(outcome.failures))
         kept = f", {len(unique) - total} kept from before" if len(unique) > total else ""
@@ -146,14 +153,17 @@ def name_of(clip: Clip) -> str:
     return str(clip.media) if isinstance(clip.media, Path) else clip.utterance_id
 
 
-def _plan(extractor: Extractor, unique: Mapping[str, Clip], shards: ShardCache, workers: int) -> Iterator[Task]:
+def _plan(
+    extractor: Extractor, unique: Mapping[str, Clip], shards: ShardCache, workers: int, partner: Extractor | None = None
+) -> Iterator[Task]:
     """What has to be done.
 
     Encoders batch clips of like length, and the last bits of their values depend on the company; their groups
     are therefore drawn from all clips, and a group of which anything is missing is made as a whole. So a run that
     was stopped ends with the very bytes of one that was not.
     """
-    settings = json.dumps(extractor.settings.as_dict(), sort_keys=True)
+    settings = _as_json(extractor)
+    other = None if partner is None else (partner.name, _as_json(partner))
     if extractor.batched:
         ordered = sorted(unique, key=lambda key: (extractor.cost(unique[key]), key))
         groups = [group for group in chunks(ordered, ENCODER_SHARD) if shards.missing(group)]
@@ -161,4 +171,9 @@ def _plan(extractor: Extractor, unique: Mapping[str, Clip], shards: ShardCache, 
         missing = shards.missing(unique)
         groups = list(chunks(missing, min(SHARD, max(len(missing) // (TASKS_EACH * workers), 1))))
     for group in groups:
-        yield Task(extractor.name, settings, tuple(unique[key].only(extractor.reads) for key in group), tuple(group))
+        clips = tuple(unique[key].only(extractor.reads) for key in group)
+        yield Task(extractor.name, settings, clips, tuple(group), partner=other)
+
+
+def _as_json(extractor: Extractor) -> str:
+    return json.dumps(extractor.settings.as_dict(), sort_keys=True)

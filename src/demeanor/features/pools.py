@@ -11,7 +11,7 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Protocol, runtime_checkable
 
@@ -27,7 +27,10 @@ ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class Task:
-    """Some clips for one extractor; `settings` as JSON, so that a worker builds its extractor once."""
+    """Some clips for one extractor; `settings` as JSON, so that a worker builds its extractor once.
+
+    partner  name and settings of another extractor whose values the same pass gives
+    """
 
     extractor: str
     settings: str
@@ -35,14 +38,16 @@ class Task:
     keys: tuple[str, ...]
     attempt: int = 1
     alone: bool = False
+    partner: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """values by key for the clips that went well, reasons by key for those that did not."""
+    """values by key for the clips that went well, reasons by key for those that did not; the partner's values."""
 
     task: Task
     values: dict[str, np.ndarray] = field(default_factory=dict)
+    partners: dict[str, np.ndarray] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
 
 
@@ -87,7 +92,11 @@ def work_with(extractor: Extractor, task: Task) -> Outcome:
             return outcome
     for key, clip in zip(task.keys, task.clips, strict=True):
         try:
-            outcome.values[key] = extractor.extract_clip(clip.without_cache())
+            if task.partner is None:
+                outcome.values[key] = extractor.extract_clip(clip.without_cache())
+            else:
+                both = extractor.extract_both(clip.without_cache(), _extractor(*task.partner))
+                outcome.values[key], outcome.partners[key] = both
         except MissingExtraError:
             raise
         except Exception as error:
@@ -191,13 +200,13 @@ def after_death(task: Task, error: BaseException) -> tuple[Outcome | None, list[
     """
     if len(task.clips) > 1:
         return None, [
-            Task(task.extractor, task.settings, (clip,), (key,), task.attempt, alone=True)
+            replace(task, clips=(clip,), keys=(key,), alone=True)
             for clip, key in zip(task.clips, task.keys, strict=True)
         ]
     if task.attempt >= ATTEMPTS:
         reason = f"its worker process died {task.attempt} times ({type(error).__name__})"
         return Outcome(task, failures={task.keys[0]: reason}), []
-    return None, [Task(task.extractor, task.settings, task.clips, task.keys, task.attempt + 1, alone=True)]
+    return None, [replace(task, attempt=task.attempt + 1, alone=True)]
 
 
 def available_cores() -> int:
