@@ -287,9 +287,9 @@ def test_broken_sound_leaves_the_picture_to_ingestion(half_broken: Path):
 
 def test_broken_sound_leaves_picture_and_words_to_prediction(half_broken: Path):
     from demeanor.data.bundle import BundleCard, InputSpecification
-    from demeanor.data.task import Task
     from demeanor.features import find_extractor
     from demeanor.inference.extraction import Extraction
+    from tests.models.examples import TASKS
 
     makers = {
         "audio.waveform": find_extractor("waveform"),
@@ -301,8 +301,9 @@ def test_broken_sound_leaves_picture_and_words_to_prediction(half_broken: Path):
         )
         for stream, maker in makers.items()
     }
-    card = BundleCard(branch="a", system="late_fusion", settings={}, task=Task(name="mood", kind="regression"),
-                      inputs=inputs, protocol={}, metrics={}, data_hash="")  # fmt: skip
+    card = BundleCard(
+        branch="a", system="late_fusion", settings={}, task=TASKS["regression"], inputs=inputs, protocol={}, metrics={}
+    )
     extraction = Extraction(card)
     rows = [
         {"utterance_id": "film", "video": str(half_broken)},
