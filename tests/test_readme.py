@@ -13,12 +13,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pandas as pd
 import pytest
 import yaml
 
-from demeanor.__main__ import systems_table
+from demeanor.__main__ import main, systems_table
 from demeanor.models.base import System
+from demeanor.packaged import with_command
 from demeanor.training import fit as training
 from demeanor.training.settings import BranchSettings, TrainingSettings
 from tests.project import PROJECT, cut_corpus, shell
@@ -46,6 +48,15 @@ NEEDS = {
     "make viz": "a browser",
     "kedro run --env mosi": "MOSI's feature file",
     "kedro run --env mosi --pipelines tuning": "MOSI's feature file",
+    "make test-avx2": "an installation from nothing",
+    "kedro package": "a network, for the wheel is built in an environment of its own",
+    "cd /elsewhere && python -m venv venv && venv/bin/pip install -c constraints.txt dist/*.whl": "a network",
+    "venv/bin/python -m demeanor --conf-source=conf-demeanor.tar.gz --pipelines=ingestion"
+    " --params corpus.options.path=~/clips": "the wheel installed; tests/test_packaged.py has the command itself",
+    "python -m demeanor": "the same",
+    "demeanor run": "the same",
+    "demeanor promote NAME": "a challenger; tests/serving/test_standing.py has one",
+    "demeanor send-tracking FOLDER": "a server that was away; tests/test_outbox.py has one",
     "python -m demeanor.corpora.demo": "minutes; tests/corpora/test_demo_generator.py makes a part of the corpus",
 }
 #: Commands within the text that a test types with a file of its own in place of the capitals.
@@ -68,7 +79,7 @@ def test_every_command_is_typed_or_says_what_it_needs():
 
 
 @pytest.mark.parametrize("line", NEEDS)
-def test_those_that_are_not_typed_are_understood_at_least(line: str):
+def test_those_that_are_not_typed_are_understood_at_least(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     program, *arguments = shlex.split(line)
     if program == "make":
         planned = subprocess.run(
@@ -77,12 +88,25 @@ def test_those_that_are_not_typed_are_understood_at_least(line: str):
         assert planned.returncode == 0, planned.stderr
         assert planned.stdout
     elif program == "kedro":
-        from kedro.framework.cli.project import run
+        from kedro.framework.cli.project import project_group
 
-        given = run.make_context("run", arguments[1:]).params
-        assert (PROJECT / "conf" / given["env"]).is_dir()
-    else:
+        name, *options = arguments
+        given = project_group.commands[name].make_context(name, options).params
+        assert name != "run" or (PROJECT / "conf" / given["env"]).is_dir()
+    elif program == "cd":
+        assert subprocess.run(["bash", "-n", "-c", line], check=False).returncode == 0
+        assert all((PROJECT / name).is_file() for name in re.findall(r"-c (\S+)", line))
+    elif line.endswith("demeanor.corpora.demo"):
         assert importlib.util.find_spec(arguments[-1] + ".__main__") is not None
+    else:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "conf-demeanor.tar.gz").touch()
+        (tmp_path / "FOLDER").mkdir()
+        after_name = arguments[2:] if arguments[:2] == ["-m", "demeanor"] else arguments
+        name, *options = with_command(after_name)
+        found = main.get_command(click.Context(main), name)
+        assert found is not None
+        found.make_context(name, options)
 
 
 def copy_of(project: Path, folder: Path) -> Path:
@@ -106,7 +130,7 @@ def test_the_commands_of_the_job(finished_project: Path, tmp_path: Path):
 @pytest.mark.slow
 def test_the_commands_of_serving(finished_project: Path, tmp_path: Path):
     folder = copy_of(finished_project, tmp_path / "project")
-    export, rows, predict, serve, ask = BLOCKS[SERVING]
+    export, root, rows, predict, serve, ask = BLOCKS[SERVING]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -114,7 +138,7 @@ def test_the_commands_of_serving(finished_project: Path, tmp_path: Path):
     until_it_answers = f"for second in $(seq 120); do {ask.replace('5000', str(port))} && break; sleep 1; done"
     # The server is the line typed in the first terminal, here in the background; it ends with the shell.
     done = shell(
-        folder, *BLOCKS[ACTIVATION], export, rows, predict, "echo", f"{serve} > server.log 2>&1 &",
+        folder, *BLOCKS[ACTIVATION], export, root, rows, predict, "echo", f"{serve} > server.log 2>&1 &",
         "trap 'pkill -P $!; kill $!' EXIT", until_it_answers, MLFLOW_PORT=str(port),
     )  # fmt: skip
     answers = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"predictions"')]

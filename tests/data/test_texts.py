@@ -92,13 +92,12 @@ def test_the_table_and_serving_ask_the_same_question():
 
     from demeanor.data.utterances import has_text
     from demeanor.features.base import Clip
-    from demeanor.inference.recordings import table_of, utterances_of
+    from demeanor.inference.recordings import read_rows, utterances_of
 
     said = ["\u200b", "\ufeff", "   ", "None", "🙂"]
     assert has_text(pd.DataFrame({"text": [*said, None]})).tolist() == [False, False, False, True, True, False]
-    assert (
-        utterances_of(table_of([{"text": text} for text in said]))["text"].isna().tolist() == [True] * 3 + [False] * 2
-    )
+    served = utterances_of(read_rows([{"text": text} for text in said]))
+    assert served["text"].isna().tolist() == [True] * 3 + [False] * 2
     assert [Clip("a", text).spoken for text in said] == [None, None, None, "None", "🙂"]
 
 

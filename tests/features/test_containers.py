@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -287,18 +286,25 @@ def test_broken_sound_leaves_the_picture_to_ingestion(half_broken: Path):
 
 
 def test_broken_sound_leaves_picture_and_words_to_prediction(half_broken: Path):
+    from demeanor.data.bundle import BundleCard, InputSpecification
     from demeanor.features import find_extractor
     from demeanor.inference.extraction import Extraction
+    from tests.models.examples import TASKS
 
     makers = {
-        "audio.waveform": ("audio", find_extractor("waveform")),
-        "vision.frames": ("vision", find_extractor("face_descriptors", {"fallback": "centre"})),
+        "audio.waveform": find_extractor("waveform"),
+        "vision.frames": find_extractor("face_descriptors", {"fallback": "centre"}),
     }
-    extraction = object.__new__(Extraction)
-    extraction.inputs = {
-        name: SimpleNamespace(modality=modality, provenance=maker.provenance())
-        for name, (modality, maker) in makers.items()
+    inputs = {
+        stream.split(".")[0]: InputSpecification(
+            stream=stream, dimension=maker.dimension, provenance=maker.provenance()
+        )
+        for stream, maker in makers.items()
     }
+    card = BundleCard(
+        branch="a", system="late_fusion", settings={}, task=TASKS["regression"], inputs=inputs, protocol={}, metrics={}
+    )
+    extraction = Extraction(card)
     rows = [
         {"utterance_id": "film", "video": str(half_broken)},
         {"utterance_id": "apart", "video": str(half_broken), "audio": str(half_broken)},

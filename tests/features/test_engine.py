@@ -7,11 +7,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pandas as pd
 import psutil
@@ -22,7 +20,7 @@ from demeanor.data.provenance import Provenance
 from demeanor.data.ragged import Ragged
 from demeanor.data.stream import Stream
 from demeanor.data.utterances import make_table
-from demeanor.features import EXTRACTORS, base, extractor_class, extractor_from, find_extractor
+from demeanor.features import EXTRACTORS, extractor_class, extractor_from, find_extractor
 from demeanor.features.base import READS, Clip
 from demeanor.features.cache import ShardCache
 from demeanor.features.clips import clips_of
@@ -261,19 +259,15 @@ def test_a_stream_that_nothing_can_be_made_of_is_an_error(tmp_path: Path):
 
 def test_one_recording_without_permission_is_set_aside(made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Whoever runs the tests may be root, to whom nothing is forbidden: the refusals are made here."""
-    closed = str(made[0] / "c8.mp4")
+    closed, plain = str(made[0] / "c8.mp4"), Path.stat
 
-    def refusing(call: Callable[..., Any]) -> Callable[..., Any]:
-        def refuse(path: Any, *arguments: Any, **more: Any) -> Any:
-            if str(path) == closed:
-                raise PermissionError(errno.EACCES, "Permission denied", closed)
-            return call(path, *arguments, **more)
+    def refusing(path: Path, **options: Any) -> os.stat_result:
+        if str(path) == closed:
+            raise PermissionError(errno.EACCES, "Permission denied", closed)
+        return plain(path, **options)
 
-        return refuse
-
-    monkeypatch.setattr("demeanor.features.base.sha256_of_file", refusing(base.sha256_of_file))
-    monkeypatch.setattr("demeanor.features.media.av.open", refusing(av.open))
-    base._file_digest.cache_clear()
+    # As in a folder that may not be entered; of a file that may not be opened see test_cache.py.
+    monkeypatch.setattr(Path, "stat", refusing)
     requests = {"audio.functionals": REQUESTS["audio.functionals"]}
     streams, aside = run(made, tmp_path, requests=requests)
     reasons = dict(zip(aside["utterance_id"], aside["reason"], strict=True))

@@ -115,15 +115,21 @@ def rows(corpus_folder: Path) -> list[dict]:
 def test_each_row_is_scored_or_says_why_not(bundle: Bundle, rows: list[dict]):
     answers = Predictor(bundle).predict(rows).set_index("utterance_id")
     assert answers["modalities"].to_dict() == {
-        "whole": "audio+text", "no_words": "audio", "no_sound": "text", "unreadable": "", "empty_file": "",
+        "whole": "audio+text", "no_words": "audio", "no_sound": "text", "unreadable": "text", "empty_file": "text",
         "ten_minutes": "audio+text", "nothing": "",
     }  # fmt: skip
-    scored = answers["problem"] == ""
-    assert list(answers.index[scored]) == ["whole", "no_words", "no_sound", "ten_minutes"]
-    assert np.isfinite(answers.loc[scored, "sentiment"]).all()
-    assert answers.loc[~scored, "sentiment"].isna().all()
+    faultless = answers["problem"] == ""
+    assert list(answers.index[faultless]) == ["whole", "no_words", "no_sound", "ten_minutes"]
+    sentiment = answers["sentiment"].astype(float)
+    assert list(answers.index[sentiment.isna()]) == ["nothing"]
+    assert np.isfinite(sentiment.drop("nothing")).all()
+    # A broken sound costs the sound and not the words, which are answered as if there had been none; and it is told.
+    for name, file in (("unreadable", "5.wav"), ("empty_file", "6.wav")):
+        assert sentiment[name] == pytest.approx(sentiment["no_sound"], abs=1e-6)
+        assert answers.loc[name, "problem"].startswith("without audio: ")
+        assert file in answers.loc[name, "problem"]
     assert "not a readable recording" in answers.loc["unreadable", "problem"]
-    assert "5.wav" in answers.loc["unreadable", "problem"]
+    assert "nothing in it that this model reads" in answers.loc["nothing", "problem"]
 
 
 def test_the_registered_model_gives_the_same_answers(bundle: Bundle, rows: list[dict], tmp_path, monkeypatch):
@@ -143,5 +149,5 @@ def test_the_registered_model_gives_the_same_answers(bundle: Bundle, rows: list[
     finally:
         mlflow.set_tracking_uri(former)
     for answers in (served, loaded):
-        np.testing.assert_allclose(answers["sentiment"], expected["sentiment"], atol=1e-6)
+        np.testing.assert_allclose(answers["sentiment"].astype(float), expected["sentiment"].astype(float), atol=1e-6)
         assert [bool(problem) for problem in answers["problem"]] == [bool(problem) for problem in expected["problem"]]
