@@ -177,9 +177,7 @@ def test_kill_9_in_training_then_the_same_result(finished_project: Path, tmp_pat
         folder, lambda: len(list(checkpoints.glob("*/*/latest.pt"))) >= 3,
         "kedro", "run", "--pipelines", "fusion_training",
     )  # fmt: skip
-    kedro(
-        folder, "run", "--pipelines", "fusion_training,evaluation", "--params", "evaluation.register_champions=false"
-    )
+    kedro(folder, "run", "--pipelines", "fusion_training,evaluation", "--params", "evaluation.register_champions=false")
     with sqlite3.connect(folder / "mlflow.db") as store:
         parents = store.execute(
             "select status from runs where run_uuid not in "
