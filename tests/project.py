@@ -7,15 +7,19 @@ import io
 import json
 import logging
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+
+from demeanor.data.progress import LogLines
 
 PROJECT = Path(__file__).resolve().parents[1]
 DEMO = PROJECT / "data" / "01_raw" / "demo"
@@ -153,30 +157,59 @@ def kedro(folder: Path, *arguments: str) -> str:
 
     Its errors are raised as they are, before the command line makes messages of them.
     """
-    import torch
     from kedro.framework.cli.cli import KedroCLI
 
-    told = io.StringIO()
-    handler, logger = logging.StreamHandler(told), logging.getLogger("demeanor")
-    before = dict(os.environ), list(sys.path), logger.level
+    with in_project(folder) as told:
+        KedroCLI(project_path=folder).main(list(arguments), standalone_mode=False)
+    return told.getvalue()
+
+
+def typed(folder: Path, *lines: str) -> str:
+    """Lines of `kedro` and `demeanor` in this process, one after the other; what they printed and logged.
+
+    That the installed programs do the same is what `shell` shows.
+    """
+    from demeanor.__main__ import main
+
+    told = ""
+    for line in lines:
+        program, *arguments = shlex.split(line, comments=True)
+        if program == "kedro":
+            told += kedro(folder, *arguments)
+            continue
+        assert program == "demeanor", line
+        with in_project(folder) as printed:
+            main(arguments, prog_name=program, standalone_mode=False)
+        told += printed.getvalue()
+    return told
+
+
+@contextlib.contextmanager
+def in_project(folder: Path) -> Iterator[io.StringIO]:
+    """This process within the project, as `command` starts one; what is written meanwhile, on either stream."""
+    import torch
+
+    told, root, logger = io.StringIO(), logging.getLogger(), logging.getLogger("demeanor")
+    before = dict(os.environ), list(sys.path), list(root.handlers), logger.level
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as OMP_NUM_THREADS does it for `command`
-    logging.getLogger().addHandler(handler)
+    # A run puts handlers of its own in the place of plain ones; they write where standard error is at the moment.
+    root.addHandler(LogLines())
     logger.setLevel(logging.INFO)
     try:
-        with contextlib.chdir(folder), contextlib.redirect_stdout(told):
+        with contextlib.chdir(folder), contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
             os.environ.clear()
             os.environ.update(environment(folder))
-            KedroCLI(project_path=folder).main(list(arguments), standalone_mode=False)
+            yield told
     finally:
         # Kedro puts the project on the path, MLflow remembers in the environment where it tracked.
         os.environ.clear()
         os.environ.update(before[0])
         sys.path[:] = before[1]
         torch.set_num_threads(threads)
-        logger.setLevel(before[2])
-        logging.getLogger().removeHandler(handler)
-    return told.getvalue()
+        root.handlers[:] = before[2]
+        logger.setLevel(before[3])
+        sys.stderr.write(told.getvalue())  # for whoever reads why a test failed
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen:

@@ -9,6 +9,7 @@ import re
 import shlex
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ from demeanor.models.base import System
 from demeanor.packaged import with_command
 from demeanor.training import fit as training
 from demeanor.training.settings import BranchSettings, TrainingSettings
-from tests.project import PROJECT, cut_corpus, shell
+from tests.project import PROJECT, cut_corpus, shell, typed
 from tests.toy import SENTIMENT, toy_examples, toy_score
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
@@ -117,14 +118,27 @@ def copy_of(project: Path, folder: Path) -> Path:
     return folder
 
 
+def scores(folder: Path) -> dict[tuple[str, int], dict[str, float]]:
+    """Of each branch and seed on the sealed test."""
+    entries = json.loads((folder / "data/08_reporting/demo/receipts.json").read_text(encoding="utf-8"))
+    return {(entry["branch"], entry["seed"]): entry["metrics"] for entry in entries}
+
+
 @pytest.mark.slow
 def test_the_commands_of_the_job(finished_project: Path, tmp_path: Path):
-    lines = BLOCKS[JOB]
-    assert lines[0] == "kedro run", "this one has made the project that is copied"
-    done = shell(copy_of(finished_project, tmp_path / "project"), *BLOCKS[ACTIVATION], *lines[1:])
-    assert "audio+text+vision" in done.stdout or "from audio, text, vision" in done.stdout
-    assert "Doctor's report: demo-synthetic" in done.stdout
-    assert "- fusion_training" in done.stdout
+    """Each runs by itself on what is persisted, and comes to what the whole job came to."""
+    first, stages, branch, *others = BLOCKS[JOB]
+    assert first == "kedro run", "this one has made the project that is copied, typed into a shell"
+    folder = copy_of(finished_project, tmp_path / "project")
+    assert "audio.waveform: 0 clips made, 73 kept from before" in typed(folder, stages)
+    trained = typed(folder, branch)
+    assert "late_fusion seed 1" in trained
+    assert "text_only seed 1" not in trained
+    told = typed(folder, *others)
+    assert "from audio, text, vision" in told
+    assert "Doctor's report: demo-synthetic" in told
+    assert "- fusion_training" in told
+    assert scores(folder) == scores(finished_project)
 
 
 @pytest.mark.slow
@@ -167,23 +181,38 @@ def test_the_commands_for_own_clips(finished_project: Path, tmp_path: Path):
     place.write_text(yaml.safe_dump(branches), encoding="utf-8")
     scores = {"evaluation": {"register_champions": True, "ceiling": None, "resamples": 200}}
     (folder / "conf/folder/parameters_evaluation.yml").write_text(yaml.safe_dump(scores), encoding="utf-8")
-    done = shell(folder, *BLOCKS[ACTIVATION], *(line.replace("/data/mine", str(mine)) for line in BLOCKS[OWN]))
-    assert "# Doctor's report: mine" in done.stdout
-    assert "demeanor-mine-sentiment" in done.stdout
+    doctor, job = (line.replace("/data/mine", str(mine)) for line in BLOCKS[OWN])
+    assert "# Doctor's report: mine" in shell(folder, *BLOCKS[ACTIVATION], doctor).stdout
+    assert "demeanor-mine-sentiment" in typed(folder, job)
     assert "ceiling" not in (folder / "data/08_reporting/folder/comparison.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
 def test_the_commands_of_tuning(finished_project: Path, tmp_path: Path):
-    """With two trials, then three, in place of twenty and fifty."""
-    folder = copy_of(finished_project, tmp_path / "project")
+    """With two trials, then three, in place of twenty and fifty; the settings that are found reproduce their score."""
+    folder = tmp_path / "project"
+    # The demo's clips and the MLflow artifacts are most of the files and play no part.
+    shutil.copytree(finished_project, folder, ignore=shutil.ignore_patterns("01_raw", "mlruns", ".venv"))
     conf = yaml.safe_load((folder / "conf/base/parameters_tuning.yml").read_text(encoding="utf-8"))
     conf["tuning"]["trials"] = 2
     (folder / "conf/local/parameters_tuning.yml").write_text(yaml.safe_dump(conf), encoding="utf-8")
     lines = [line.replace("tuning.trials=50", "tuning.trials=3") for line in BLOCKS[TUNING] if line not in NEEDS]
     assert len(lines) == len(BLOCKS[TUNING]) - 1
-    shell(folder, *BLOCKS[ACTIVATION], *lines)
-    assert len(pd.read_csv(folder / "data/08_reporting/demo/tuning.csv")) == 3
+    assert "--env demo_tuned" in typed(folder, *lines)
+    trials = pd.read_csv(folder / "data/08_reporting/demo/tuning.csv")
+    assert list(trials["trial"]) == [0, 1, 2]
+    card = json.loads((folder / "data/06_models/demo/branches/late_fusion/seed_1/card.json").read_text())
+    assert card["metrics"]["MAE"] == trials["MAE"].min()
+    with sqlite3.connect(folder / "mlflow.db") as store:
+        children = store.execute(
+            "select r.name, p.value from runs r "
+            "join tags p on p.run_uuid = r.run_uuid and p.key = 'mlflow.parentRunId' "
+            "join tags t on t.run_uuid = r.run_uuid and t.key = 'tuning'"
+        ).fetchall()
+        parents = store.execute("select run_uuid from runs where name = 'tuning'").fetchall()
+    assert {name for name, _ in children} == {f"late_fusion trial {n}" for n in range(3)}
+    assert {parent for _, parent in children} == {parent for (parent,) in parents}
+    assert len(parents) == 2, "one for each command that searched"
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ needs_espeak = pytest.mark.skipif(
 def many() -> list:
     """Far more dialogues than the corpus has, so that what holds on average is seen to hold."""
     random = np.random.default_rng(0)
-    return [sample_dialogue(10, random) for _ in range(400)]
+    return [sample_dialogue(10, random) for _ in range(200)]
 
 
 def columns(dialogues) -> tuple[np.ndarray, np.ndarray]:
@@ -41,8 +41,9 @@ def columns(dialogues) -> tuple[np.ndarray, np.ndarray]:
 
 def test_the_ceiling_is_above_a_linear_reading_and_rises_with_what_is_seen(many, monkeypatch):
     monkeypatch.setattr(ceiling, "_RESAMPLES", 2)
-    table = ceiling.ceilings(many)
-    seen, labels = columns(many)
+    some = many[:60]
+    table = ceiling.ceilings(some)
+    seen, labels = columns(some)
     design = np.column_stack([seen, np.ones(len(seen))])
     # Fitted on the very clips it is scored on, which favours the line.
     line = design @ np.linalg.lstsq(design, labels, rcond=None)[0]

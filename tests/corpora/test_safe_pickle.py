@@ -185,10 +185,11 @@ def test_every_truncation_ends_in_one_error():
 
 
 def test_random_damage_never_escapes():
+    """A sample; tests/fuzz goes on with damage of every kind for as long as it is given."""
     stored = pickle.dumps({key: value for key, value in VALUES.items() if "long" not in key and key != "large"})
     generator = np.random.default_rng(2)
     outcomes = collections.Counter()
-    for _ in range(2000):
+    for _ in range(400):
         damaged = bytearray(stored)
         for position in generator.integers(0, len(damaged), 3):
             damaged[position] = generator.integers(0, 256)
@@ -197,8 +198,8 @@ def test_random_damage_never_escapes():
             outcomes["read"] += 1
         except InputError:
             outcomes["refused"] += 1
-    assert outcomes["refused"] > 100
-    assert sum(outcomes.values()) == 2000
+    assert outcomes["refused"] > 20
+    assert sum(outcomes.values()) == 400
 
 
 def test_missing_and_empty_files(tmp_path):

@@ -7,7 +7,14 @@ import pytest
 
 from demeanor.data.task import Task
 from demeanor.evaluation.metrics import score
-from demeanor.evaluation.probe import bootstrap, class_scores, compare, confusion, regression_scores
+from demeanor.evaluation.probe import (
+    bootstrap,
+    bootstrap_classes,
+    class_scores,
+    compare,
+    confusion,
+    regression_scores,
+)
 from demeanor.evaluation.probe_table import probe_to_markdown
 from tests.models.examples import TASKS
 from tests.toy import SENTIMENT, toy_examples
@@ -40,6 +47,14 @@ def test_an_interval_of_what_is_never_defined_is_undefined():
     found = bootstrap(lambda rows: {"Corr": float("nan"), "MAE": float(rows.mean())}, 20, resamples=10)
     assert np.isnan(found["Corr.low"])
     assert found["MAE.low"] <= found["MAE.high"]
+
+
+def test_all_resamples_at_once_are_those_that_are_scored_one_by_one():
+    """With a class that some resamples lack, and one that none has."""
+    generator = np.random.default_rng(2)
+    truth, predicted = generator.choice((0, 0, 0, 0, 1), 12), generator.integers(0, 3, 12)
+    one_by_one = bootstrap(lambda rows: class_scores(confusion(truth[rows], predicted[rows], 3)), 12, 5, 40)
+    assert bootstrap_classes(truth, predicted, 3, 5, 40) == pytest.approx(one_by_one)
 
 
 def test_the_mean_has_no_correlation_in_the_probe_s_table():

@@ -37,6 +37,9 @@ from demeanor.evaluation.metrics import metric_of, prepare
 GRID = tuple(float(value) for value in np.logspace(-4, 2, 7))
 FOLDS = 5
 RESAMPLES = 1000
+CLASS_SCORES = {
+    "accuracy": sums.accuracy, "UAR": sums.mean_recall, "macro_F1": sums.macro_f1, "weighted_F1": sums.weighted_f1,
+}  # fmt: skip
 
 
 class VaryingColumns(VarianceThreshold):
@@ -87,10 +90,7 @@ def confusion(truth: Int[np.ndarray, " rows"], predicted: Int[np.ndarray, " rows
 def class_scores(counts: Int[np.ndarray, "classes classes"]) -> dict[str, float]:
     """accuracy, UAR, macro_F1 and weighted_F1 as `metrics` defines them."""
     margins = np.concatenate([np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)])
-    values = {
-        "accuracy": sums.accuracy, "UAR": sums.mean_recall, "macro_F1": sums.macro_f1, "weighted_F1": sums.weighted_f1,
-    }  # fmt: skip
-    return {name: float(value(margins)) for name, value in values.items()}
+    return {name: float(value(margins)) for name, value in CLASS_SCORES.items()}
 
 
 def regression_scores(
@@ -105,11 +105,30 @@ def bootstrap(
     score: Callable[[np.ndarray], dict[str, float]], rows: int, seed: int = 0, resamples: int = RESAMPLES
 ) -> dict[str, float]:
     """Percentile interval of 95 % for each metric: name.low and name.high; `score` gets the rows of a resample."""
+    drawn = [score(chosen) for chosen in _resamples(rows, seed, resamples)]
+    return _intervals({name: np.array([scores[name] for scores in drawn]) for name in drawn[0]})
+
+
+def bootstrap_classes(
+    truth: Int[np.ndarray, " rows"], predicted: Int[np.ndarray, " rows"], classes: int, seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> dict[str, float]:  # fmt: skip
+    """What `bootstrap` gives of `class_scores`, of all resamples at once: a sum over a resample is one over the rows,
+    each counted as often as it was drawn."""
+    rows = len(truth)
+    times = np.stack([np.bincount(chosen, minlength=rows) for chosen in _resamples(rows, seed, resamples)])
+    totals = sums.margins(predicted, truth, classes).astype(np.int64) @ times.T
+    return _intervals({name: np.asarray(value(totals)) for name, value in CLASS_SCORES.items()})
+
+
+def _resamples(rows: int, seed: int, resamples: int) -> Iterator[np.ndarray]:
     generator = np.random.default_rng(seed)
-    drawn = [score(generator.integers(0, rows, rows)) for _ in range(resamples)]
+    return (generator.integers(0, rows, rows) for _ in range(resamples))
+
+
+def _intervals(drawn: Mapping[str, np.ndarray]) -> dict[str, float]:
     found: dict[str, float] = {}
-    for name in drawn[0]:
-        values = np.array([scores[name] for scores in drawn])
+    for name, values in drawn.items():
         defined = values[~np.isnan(values)]
         low, high = np.quantile(defined, (0.025, 0.975)) if len(defined) else (np.nan, np.nan)
         found |= {f"{name}.low": float(low), f"{name}.high": float(high)}
@@ -203,11 +222,7 @@ def _classify(x: np.ndarray, y: np.ndarray, rows: Rows, groups: np.ndarray, clas
     else:
         predicted, c = majority, float("nan")
 
-    def score(chosen: np.ndarray) -> dict[str, float]:
-        return class_scores(confusion(truth[chosen], predicted[chosen], classes))
-
-    everything = np.arange(len(truth))
-    found = {**score(everything), **bootstrap(score, len(truth)), "C": c}
+    found = class_scores(confusion(truth, predicted, classes)) | bootstrap_classes(truth, predicted, classes) | {"C": c}
     found |= {f"majority.{k}": v for k, v in class_scores(confusion(truth, majority, classes)).items()}
     return {f"{prefix}{name}": value for name, value in found.items()}
 

@@ -53,22 +53,19 @@ def view_likelihood(view: View, modality: str) -> Float[np.ndarray, "kinds grid 
     """P(view | kind, sentiment, emotion) of one modality; a density inside (-3, 3), a mass at either end."""
     suits = model.emotion_probabilities(np.array(view.value))
     shown = EMOTIONS.index(view.emotion)
-    table = np.empty((len(KINDS), len(GRID), len(EMOTIONS)))
-    for index, kind in enumerate(KINDS):
-        slope = model.slope(kind, modality)
-        centre, spread = slope * GRID, model.NOISE[modality]
-        if abs(view.value) < 3:
-            value = norm.pdf(view.value, centre, spread)
-        else:
-            value = norm.cdf(-3, centre, spread) if view.value < 0 else norm.sf(3, centre, spread)
-        fidelity = model.EMOTION_FIDELITY if slope > 0 else 0.0
-        emotion = np.full(len(EMOTIONS), (1 - fidelity) * suits[shown])
-        emotion[shown] += fidelity
-        if modality == "text":
-            marked = model.marker_probability(kind, view.value)
-            value = value * (marked if view.marker else 1 - marked)
-        table[index] = value[:, None] * emotion[None, :]
-    return table
+    slopes = np.array([model.slope(kind, modality) for kind in KINDS])
+    centre, spread = slopes[:, None] * GRID, model.NOISE[modality]
+    if abs(view.value) < 3:
+        value = norm.pdf(view.value, centre, spread)
+    else:
+        value = norm.cdf(-3, centre, spread) if view.value < 0 else norm.sf(3, centre, spread)
+    fidelity = np.where(slopes > 0, model.EMOTION_FIDELITY, 0.0)
+    emotion = np.repeat(((1 - fidelity) * suits[shown])[:, None], len(EMOTIONS), axis=1)
+    emotion[:, shown] += fidelity
+    if modality == "text":
+        marked = np.array([model.marker_probability(kind, view.value) for kind in KINDS])
+        value = value * (marked if view.marker else 1 - marked)[:, None]
+    return value[:, :, None] * emotion[:, None, :]
 
 
 def clip_likelihood(clip: Latents, modalities: tuple[str, ...]) -> Float[np.ndarray, "grid emotions"]:
