@@ -179,7 +179,10 @@ def typed(folder: Path, *lines: str) -> str:
             continue
         assert program == "demeanor", line
         with in_project(folder) as printed:
-            main(arguments, prog_name=program, standalone_mode=False)
+            try:
+                main(arguments, prog_name=program, standalone_mode=False)
+            except SystemExit as end:
+                assert not end.code, f"{line}\n{printed.getvalue()}"
         told += printed.getvalue()
     return told
 
