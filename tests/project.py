@@ -182,7 +182,8 @@ def typed(folder: Path, *lines: str) -> str:
             try:
                 main(arguments, prog_name=program, standalone_mode=False)
             except SystemExit as end:
-                assert not end.code, f"{line}\n{printed.getvalue()}"
+                if end.code:
+                    raise AssertionError(f"{line} ended with {end.code}\n{printed.getvalue()}") from end
         told += printed.getvalue()
     return told
 
