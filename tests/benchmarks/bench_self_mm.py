@@ -252,7 +252,7 @@ def explanation(rows: list[dict[str, Any]]) -> str:
     lines.append(
         "What saves time: only real steps are computed, about a third of them, in batches of like lengths; memory\n"
         "that tensors leave behind is kept for the next step; and linear layers go through oneDNN where torch's MKL\n"
-        "is the slower library (features/products.py), as on this processor and not on Intel's. TFN's time is its\n"
+        "is the slower library (kernels/linear.py), as on this processor and not on Intel's. TFN's time is its\n"
         "outer product of 140,000 columns with nine million weights, which every step needs three times; the\n"
         "product is made slice by slice and its dropout from single random bits. Of the memory, some 370 MiB are\n"
         "Python with torch and pandas, and BERT's gradients and Adam's two moments are 1.3 GiB."

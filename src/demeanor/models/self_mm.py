@@ -1,7 +1,7 @@
 """Self-MM: self-supervised multi-task learning, https://arxiv.org/abs/2102.04830 (Yu et al., AAAI 2021).
 
 A fusion head and three unimodal heads; the unimodal heads learn labels that are generated from distances to class
-centres while training (label_generation.py). docs/systems/self_mm.md.
+centres while training (blocks/label_generation.py). docs/systems/self_mm.md.
 """
 
 from __future__ import annotations
