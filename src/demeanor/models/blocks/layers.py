@@ -181,7 +181,7 @@ WIDE = 256
 class LastState(nn.Module):
     """State of a forward LSTM at the true end of each sequence; zero for a row without a step.
 
-    On a CPU one layer over wide steps, such as word vectors, runs over real steps alone (kernels/packed_lstm.py), which takes
+    On a CPU one layer over wide steps, such as word vectors, runs over real steps alone (kernels/packed_lstm.py), in
     half of the memory. Otherwise the recurrence runs densely over the batch's longest row and the state is gathered at
     each row's last real step: a forward LSTM never looks ahead, so the result is that of a packed sequence, and the
     dense kernel is faster.
