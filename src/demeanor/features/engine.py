@@ -66,10 +66,12 @@ def extract_streams(
     set_aside: list[dict[str, str]] = []
     # Word times come first: with them, streams that average over words know where those are.
     for name, extractor in sorted(makers.items(), key=lambda item: item[0] != WORD_TIMES):
-        partner = next(
-            (other for other in makers.values() if other is not extractor and extractor.makes_too(other)), None
+        others = (other for other in makers.values() if other is not extractor and extractor.makes_too(other))
+        partner = next(others, None)
+        together = next((done for done in made if makers[done].makes_too(extractor)), "")
+        stream, failures = _make(
+            name, extractor, clips, Path(cache), Path(output), count, progress, cluster, partner, together
         )
-        stream, failures = _make(name, extractor, clips, Path(cache), Path(output), count, progress, cluster, partner)
         made[name] = stream
         if name == WORD_TIMES:
             clips = with_words(clips, stream)
@@ -98,9 +100,12 @@ def _build(streams: Mapping[str, StreamRequest]) -> dict[str, Extractor]:
 
 def _make(
     name: str, extractor: Extractor, clips: Sequence[Clip], cache: Path, output: Path, workers: int,
-    progress: bool, cluster: Any, partner: Extractor | None = None,
+    progress: bool, cluster: Any, partner: Extractor | None = None, together: str = "",
 ) -> tuple[Stream, dict[str, str]]:  # fmt: skip
-    """The stream, and reasons by utterance; `partner`'s values, which come with these, go to its own cache."""
+    """The stream, and reasons by utterance; `partner`'s values, which come with these, go to its own cache.
+
+    together  the stream whose passes have given this one's values as well
+    """
     provenance = extractor.provenance()
     keys, failures = _keys(extractor, clips)
     unique = {keys[clip.utterance_id]: clip for clip in clips if keys[clip.utterance_id] not in failures}
@@ -116,7 +121,8 @@ def _make(
                 beside.add({key: outcome.partners[key] for key in more})
             failures.update(outcome.failures)
             shown.advance(len(outcome.values) + len(outcome.failures))
-        kept = f", {len(unique) - total} kept from before" if len(unique) > total else ""
+        source = f"made with {together}" if together else "kept from before"
+        kept = f", {len(unique) - total} {source}" if len(unique) > total else ""
         aside = f", {len(failures)} set aside" if failures else ""
         shown.say(f"{name}: {shown.done} clips made{kept}{aside}")
     if failures and len(failures) == given:
