@@ -193,7 +193,7 @@ def differences(card: BundleCard, shapes: Mapping[str, tuple[int, ...]], prefix:
     if card.task.outputs > LARGEST_SIDE:
         problems.append(f"{prefix}task: {card.task.outputs} classes; there are at most {LARGEST_SIDE}")
     problems += [
-        f"{prefix}settings.{name[:80]}: {value:.3g}; no setting is larger than {LARGEST_SETTING}"
+        f"{prefix}settings.{name[:80]}: too large; no setting is larger than {LARGEST_SETTING}"
         for name, listed in flatten(card.settings).items()
         for value in (listed if isinstance(listed, list) else [listed])
         if isinstance(value, int | float) and abs(value) > LARGEST_SETTING and "seed" not in name
