@@ -5,7 +5,6 @@ from __future__ import annotations
 import pandas as pd
 
 from demeanor.data.bundle import Bundle
-from demeanor.data.examples import Examples
 from demeanor.inference.extraction import Extraction
 from demeanor.inference.reach import EVERYWHERE, Reach
 from demeanor.inference.recordings import Rows
@@ -26,12 +25,8 @@ class Embedder:
         modalities that were used; problem, why there is no embedding or what was left
         out of it, else empty."""
         read = self.extraction(rows)
-        complete = read.complete(self.describe(read.examples))
+        vectors = embed(self.bundle, read.examples).ragged
+        values = [vectors[name].reshape(-1).astype(float).tolist() for name in read.examples.ids]
+        complete = read.complete(pd.DataFrame({"embedding": pd.Series(values, dtype="object")}))
         known = complete["embedding"].notna()
         return complete.assign(embedding=complete["embedding"].where(known, None))
-
-    def describe(self, examples: Examples) -> pd.DataFrame:
-        """The column `embedding`, a list of R numbers for each of the examples in order."""
-        vectors = embed(self.bundle, examples).ragged
-        values = [vectors[name].reshape(-1).astype(float).tolist() for name in examples.ids]
-        return pd.DataFrame({"embedding": pd.Series(values, dtype="object")})
