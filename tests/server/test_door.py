@@ -15,12 +15,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from demeanor.inference.extraction import Extraction
+from demeanor.inference.model import TrainedModel
 from demeanor.server.app import create_app
+from demeanor.server.batching import answers
 from demeanor.server.engine import Engine
 from demeanor.server.keys import VARIABLE, Keys
 from demeanor.server.refusals import CODES
 from demeanor.serving.answers import records_of
-from demeanor.serving.predictor import Predictor
 from tests.server.conftest import CLIPS, on_loop
 
 ROWS = [
@@ -56,10 +58,10 @@ def refusal(response, code: str) -> dict:
     return body
 
 
-def test_the_answers_are_those_of_the_predictor_byte_for_byte(door, bundle_folder):
+def test_the_answers_are_those_of_the_model_byte_for_byte(door, bundle_folder):
     answered = post(door, ROWS)
     assert answered.status_code == 200
-    offline = records_of(Predictor.load(bundle_folder).predict(ROWS))
+    offline = records_of(TrainedModel.load(bundle_folder).score(ROWS))
     assert json.dumps(answered.json()["predictions"]) == json.dumps(offline)
     assert answered.json()["model"] == {"name": "fusion", "alias": None, "version": None}
     assert [row["modalities"] for row in offline] == ["text", "text", "text", "audio+text+vision", ""]
@@ -75,13 +77,9 @@ def test_requests_that_share_a_forward_pass_keep_their_dialogues_and_their_answe
 
 
 def test_merged_requests_are_split_again(door):
-    engine = door.app.state.engine
-    served = engine.shelf.all[0]
-    from demeanor.inference.extraction import Extraction
-
+    served = door.app.state.engine.shelf.all[0]
     extraction = Extraction(served.card)
-    several = [extraction(ROWS[:3]), extraction(ROWS[4:]), extraction(ROWS[1:2])]
-    tables = served.answers(several)
+    tables = answers(served, (), [extraction(ROWS[:3]), extraction(ROWS[4:]), extraction(ROWS[1:2])])
     assert [len(table) for table in tables] == [3, 1, 1]
     assert tables[1]["problem"][0]
     assert tables[0]["sentiment"][1] == pytest.approx(tables[2]["sentiment"][0], abs=1e-5)
@@ -95,7 +93,8 @@ def test_an_upload_is_a_row_of_its_content(door):
     heard = door.post("/v1/predict?without=text,vision", files={"file": CLIPS[0].read_bytes()}, data={"text": "bad"})
     assert heard.json()["predictions"][0]["modalities"] == "audio"
     nothing = door.post("/v1/predict?without=text", data={"text": "bad"}, files=[("text", (None, "worse"))])
-    assert all("without text" in row["problem"] for row in nothing.json()["predictions"])
+    assert all("nothing in it that this model reads" in row["problem"] for row in nothing.json()["predictions"])
+    refusal(door.post("/v1/predict?without=text,audio,vision", files={"text": (None, "bad")}), "bad_request")
     assert list(Path(door.app.state.uploads).iterdir()) == []
 
 

@@ -19,7 +19,7 @@ from demeanor.data.examples import Examples
 from demeanor.data.stream import Stream
 from demeanor.data.task import Task
 from demeanor.inference.describe import describe
-from demeanor.inference.extraction import Extraction
+from demeanor.inference.extraction import Extracted, Extraction
 from demeanor.inference.predict import Prediction
 from demeanor.inference.reach import EVERYWHERE, Reach
 from demeanor.inference.recordings import Rows
@@ -143,7 +143,10 @@ class TrainedModel:
         `dialogue` keeps their conversations apart. InputError for an unknown column, ProvenanceError where a stream
         cannot be made here.
         """
-        read = self.extraction(rows)
+        return self.answer(self.extraction(rows))
+
+    def answer(self, read: Extracted) -> pd.DataFrame:
+        """`score` for rows that `extraction` has read, here or in another process."""
         if self.absent:
             read = read.only(self._sources())
         examples = Embedded(read.examples).for_model(self) if len(read.examples) else read.examples

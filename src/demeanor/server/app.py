@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from demeanor import __version__
-from demeanor.server import intake, rows
+from demeanor.server import intake, page, rows
 from demeanor.server.doorkeeper import Doorkeeper, refused
 from demeanor.server.engine import Engine
 from demeanor.server.keys import Keys
@@ -66,12 +66,15 @@ def create_app(engine: Engine, keys: Keys | None = None) -> FastAPI:
         return refused(Refusal(code, message.get(code, "the request cannot be read")), request.scope)
 
     _health(app, engine)
+    _page(app)
 
     @app.get("/v1/model", summary="A model's card, and the others", openapi_extra=QUERY, responses=ANSWERS)
     async def model(request: Request) -> JSONResponse:
         chosen = engine.shelf.get(request.query_params.get("model"))
         known = [each.called() for each in engine.shelf.all]
-        return JSONResponse({**chosen.described(), "models": known, "limits": limits_of(settings)})
+        return JSONResponse(
+            {**chosen.described(), "models": known, "limits": limits_of(settings), "examples": page.listed()}
+        )
 
     @app.post("/v1/predict", summary="Answers for rows or uploads", openapi_extra=PREDICT, responses=ANSWERS)
     async def predict(request: Request) -> JSONResponse:
@@ -93,6 +96,17 @@ def create_app(engine: Engine, keys: Keys | None = None) -> FastAPI:
 
     app.openapi = lambda: described(app, keys)  # type: ignore[method-assign]
     return app
+
+
+def _page(app: FastAPI) -> None:
+    @app.get("/", include_in_schema=False)
+    async def index() -> Response:
+        content, headers = page.page()
+        return Response(content, media_type="text/html; charset=utf-8", headers=headers)
+
+    @app.get("/v1/examples/{name}.mp4", summary="A drawn recording", response_class=Response)
+    async def example(name: str) -> Response:
+        return Response(await asyncio.to_thread(page.film, name), media_type="video/mp4")
 
 
 def _health(app: FastAPI, engine: Engine) -> None:

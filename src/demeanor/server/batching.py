@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,7 +17,6 @@ from demeanor.server.refusals import Refusal
 if TYPE_CHECKING:
     import pandas as pd
 
-    from demeanor.data.examples import Examples
     from demeanor.inference.extraction import Extracted
     from demeanor.server.metrics import Metrics
     from demeanor.server.models import Served
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 class Waiting:
     """One request's rows on their way through the model; the ticket is settled with its table of answers."""
 
-    served: Served
     extracted: Extracted
     ticket: Ticket
 
@@ -70,7 +68,7 @@ class Batcher:
                 after = await asyncio.wait_for(self._queue.get(), left)
             except TimeoutError:
                 break
-            if after.served is not first.served or rows + after.rows > self.rows:
+            if after.ticket.what != first.ticket.what or rows + after.rows > self.rows:
                 self._held = after
                 break
             batch.append(after)
@@ -82,7 +80,11 @@ class Batcher:
         loop = asyncio.get_running_loop()
         try:
             tables = await loop.run_in_executor(
-                self._thread, batch[0].served.answers, [each.extracted for each in batch]
+                self._thread,
+                answers,
+                batch[0].ticket.model,
+                batch[0].ticket.without,
+                [each.extracted for each in batch],
             )
         except Exception as error:
             self.metrics.log_unforeseen(error, "the model")
@@ -102,37 +104,51 @@ class Batcher:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
 
-def merged(several: Sequence[Examples]) -> Examples:
-    """Examples of several requests as one; their names and dialogues stay apart, whatever callers called them."""
+def answers(model: Served, without: Sequence[str], several: Sequence[Extracted]) -> list[pd.DataFrame]:
+    """One table per request, as `TrainedModel.score` has it; one request alone goes the very same way."""
+    view = model.view(without)
+    if len(several) == 1:
+        return [view.answer(several[0])]
+    table, found, place = view.answer(merged(several)), [], 0
+    for extracted in several:
+        own = table.iloc[place : place + len(extracted.ids)].reset_index(drop=True)
+        found.append(own.assign(utterance_id=extracted.ids))
+        place += len(extracted.ids)
+    return found
+
+
+def merged(several: Sequence[Extracted]) -> Extracted:
+    """What was read for several requests as one; their names and dialogues stay apart, whatever callers called them."""
     import pandas as pd
 
     from demeanor.data.examples import Examples
     from demeanor.data.ragged import Ragged
+    from demeanor.inference.extraction import Extracted
 
     tables, streams = [], {}
-    for number, examples in enumerate(several):
-        table = examples.utterances
-        tables.append(
-            table.assign(
-                utterance_id=[f"{number}/{name}" for name in table["utterance_id"]],
-                dialogue=[f"{number}/{name}" for name in table["dialogue"]],
-            )
-        )
-    for name, stream in several[0].streams.items():
-        parts = [examples.streams[name].ragged for examples in several]
+    for number, extracted in enumerate(several):
+        table = extracted.examples.utterances
+        names = {name: [f"{number}/{value}" for value in table[name]] for name in ("utterance_id", "dialogue")}
+        tables.append(table.assign(**names))
+    for name, stream in several[0].examples.streams.items():
+        parts = [extracted.examples.streams[name].ragged for extracted in several]
         sequences: dict[str, np.ndarray] = {
             f"{number}/{identity}": part[identity] for number, part in enumerate(parts) for identity in part.ids
         }
         ragged = Ragged.from_sequences(sequences, stream.dimension, stream.ragged.dtype)
         streams[name] = type(stream)(stream.name, ragged, stream.provenance)
-    return Examples.of(pd.concat(tables, ignore_index=True), streams)
 
+    def together(which: str) -> dict[str, Any]:
+        return {
+            f"{number}/{name}": value
+            for number, extracted in enumerate(several)
+            for name, value in getattr(extracted, which).items()
+        }
 
-def split(answers: pd.DataFrame, several: Sequence[Extracted]) -> list[pd.DataFrame]:
-    """Each request's own answers, complete with the rows that have none."""
-    found, place = [], 0
-    for extracted in several:
-        count = len(extracted.examples)
-        found.append(extracted.complete(answers.iloc[place : place + count].reset_index(drop=True)))
-        place += count
-    return found
+    return Extracted(
+        [f"{number}/{name}" for number, extracted in enumerate(several) for name in extracted.ids],
+        Examples.of(pd.concat(tables, ignore_index=True), streams),
+        together("used"),
+        together("problems"),
+        together("broken"),
+    )

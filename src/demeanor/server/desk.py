@@ -21,10 +21,16 @@ class Ticket:
     """One request on its way. `deadline` by time.monotonic(); `answer` is set once, with a result or a Refusal."""
 
     model: Served
+    without: tuple[str, ...]
     order: Order
     deadline: float
     answer: asyncio.Future[Any]
     since: float = field(default_factory=time.monotonic)
+
+    @property
+    def what(self) -> tuple[int, frozenset[str]]:
+        """Tickets of which this is the same may be answered in one forward pass."""
+        return id(self.model), frozenset(self.without)
 
     @property
     def left(self) -> float:

@@ -85,7 +85,7 @@ class Engine:
 
     async def _warm(self, models: Sequence[Served]) -> None:
         """Every worker has the extractors of all models; what goes wrong in one is raised here."""
-        orders = await self._in_thread(lambda: [self._order(each, _first_rows(), (), warm=True) for each in models])
+        orders = await self._in_thread(lambda: [self._order(each, _first_rows(), warm=True) for each in models])
         self._orders, self._problems = orders, dict[int, BaseException]()
         for errand, warmed in zip(self._errands, self._warmed, strict=True):
             warmed.clear()
@@ -99,12 +99,10 @@ class Engine:
         for each in models:
             await self.answer(each, await self._in_thread(_first_rows), deadline=120.0)
 
-    def _order(
-        self, model: Served, rows: Sequence[Mapping[str, Any]], without: Sequence[str], warm: bool = False
-    ) -> Order:
+    def _order(self, model: Served, rows: Sequence[Mapping[str, Any]], warm: bool = False) -> Order:
         from demeanor.server.extraction import Order
 
-        return Order(model.digest, model.card, rows, tuple(without), self.settings.recording_seconds, warm)
+        return Order(model.digest, model.card, rows, self.settings.recording_seconds, warm)
 
     async def answer(
         self,
@@ -113,13 +111,16 @@ class Engine:
         without: Sequence[str] = (),
         deadline: float | None = None,
     ) -> Any:
-        """The table of answers for raw rows, as `Predictor.predict` has it. Refusal where there is none.
+        """The table of answers for raw rows, as `TrainedModel.score` has it. Refusal where there is none.
 
         deadline  seconds from now; work that has not begun by then is never begun
         """
+        model.view(without)
         patience = self.settings.deadline if deadline is None else deadline
         loop = asyncio.get_running_loop()
-        ticket = Ticket(model, self._order(model, rows, without), time.monotonic() + patience, loop.create_future())
+        ticket = Ticket(
+            model, tuple(without), self._order(model, rows), time.monotonic() + patience, loop.create_future()
+        )
         self.desk.put(ticket)
         try:
             return await asyncio.wait_for(ticket.answer, patience)
@@ -163,7 +164,7 @@ class Engine:
         if reply.refusal is not None:
             ticket.refuse(reply.refusal)
         elif reply.extracted is not None:
-            self.batcher.put(Waiting(ticket.model, reply.extracted, ticket))
+            self.batcher.put(Waiting(reply.extracted, ticket))
 
     async def _renew(self, worker: Worker) -> None:
         try:

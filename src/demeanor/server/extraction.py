@@ -21,7 +21,6 @@ class Order:
     digest   hash of the model's weights: extractors are built once for each
     card     of the model
     rows     raw rows; see demeanor.inference.recordings.COLUMNS
-    without  modalities that are treated as not recorded
     seconds  of sound that the rows may hold together
     warm     an order of the server's own: after it the limit of memory holds
     """
@@ -29,7 +28,6 @@ class Order:
     digest: str
     card: BundleCard
     rows: Sequence[Mapping[str, Any]]
-    without: tuple[str, ...] = ()
     seconds: float = 300.0
     warm: bool = False
 
@@ -65,7 +63,7 @@ class Workbench:
         try:
             heard = seconds_of(order.rows, self.reach, order.seconds)
             counted = time.perf_counter()
-            extracted = silenced(self.extraction(order)(list(order.rows)), order)
+            extracted = self.extraction(order)(list(order.rows))
         except Refusal as refusal:
             return Reply(refusal=refusal)
         except MemoryError:
@@ -73,41 +71,6 @@ class Workbench:
                 refusal=Refusal("extraction_out_of_memory", "decoding takes more memory than one request may have")
             )
         return Reply(extracted, None, heard, {"decode": counted - begun, "extract": time.perf_counter() - counted})
-
-
-def silenced(extracted: Extracted, order: Order) -> Extracted:
-    """The same without the modalities that the caller has left out, as if they had not been recorded.
-
-    A row of which nothing is left has no answer, and says so.
-    """
-    from dataclasses import replace
-
-    import numpy as np
-
-    from demeanor.data.examples import Examples
-    from demeanor.data.ragged import Ragged
-
-    if not order.without:
-        return extracted
-    examples = extracted.examples
-    streams = {}
-    for name, stream in examples.streams.items():
-        ragged = stream.ragged
-        if stream.modality in order.without:
-            empty = np.zeros((0, ragged.dimension), dtype=ragged.dtype)
-            ragged = Ragged(empty, np.zeros(len(examples) + 1, dtype=np.int64), examples.ids)
-        streams[name] = replace(stream, ragged=ragged)
-    used = {
-        name: tuple(modality for modality in modalities if modality not in order.without)
-        for name, modalities in extracted.used.items()
-    }
-    problems = dict(extracted.problems)
-    for name in examples.ids:
-        if not used.get(name):
-            problems[name] = f"nothing is left of it without {' and '.join(order.without)}"
-    left = [name for name in examples.ids if name not in problems]
-    table = examples.utterances[examples.utterances["utterance_id"].isin(left)]
-    return replace(extracted, examples=Examples.of(table, streams), used=used, problems=problems)
 
 
 def work(connection: Connection, reach: Reach, memory: int) -> None:

@@ -14,9 +14,7 @@ from demeanor.data.errors import InputError
 from demeanor.server.refusals import Refusal
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from demeanor.inference.extraction import Extracted
+    from demeanor.inference.model import TrainedModel
 
 logger = logging.getLogger(__name__)
 
@@ -68,13 +66,11 @@ class Served:
     """One version of one model: what workers need of it and what the model thread asks."""
 
     def __init__(self, address: Address, version: str | None, bundle: Bundle):
-        from demeanor.serving.embedder import Embedder
-        from demeanor.serving.predictor import Predictor
+        from demeanor.inference.model import TrainedModel
 
         self.address, self.version, self.bundle = address, version, bundle
         self.digest = bundle.weights_sha256
-        self._embedder = Embedder(bundle) if self.card.embeds else None
-        self._predictor = None if self.card.embeds else Predictor(bundle)
+        self.model = TrainedModel.load(bundle)
 
     @property
     def card(self) -> BundleCard:
@@ -89,15 +85,12 @@ class Served:
         """Name, alias and version."""
         return {"name": self.name, "alias": self.address.alias, "version": self.version}
 
-    def answers(self, several: Sequence[Extracted]) -> list[pd.DataFrame]:
-        """One table per request, as `Predictor.predict` has it; one request alone goes the very same way."""
-        from demeanor.server.batching import merged, split
-
-        examples = several[0].examples if len(several) == 1 else merged([each.examples for each in several])
-        if self._predictor is not None:
-            return split(self._predictor.describe(self._predictor._forward(examples)), several)
-        assert self._embedder is not None
-        return split(self._embedder.describe(examples), several)
+    def view(self, without: Sequence[str]) -> TrainedModel:
+        """The model as if these modalities were never recorded. Refusal where it lacks one, or reads nothing else."""
+        try:
+            return self.model.without(*without) if without else self.model
+        except InputError as error:
+            raise Refusal("bad_request", "; ".join(error.problems)) from None
 
     def described(self) -> dict[str, Any]:
         """The card for callers: no path of this machine is in it."""
@@ -107,7 +100,7 @@ class Served:
             "weights_sha256": self.digest,
             "branch": card.branch,
             "system": card.system,
-            "task": None if card.embeds else card.task.model_dump(mode="json"),
+            "task": None if card.kind == "embeds" else card.task.model_dump(mode="json"),
             "modalities": sorted({value.modality for value in card.raw_inputs.values()}),
             "inputs": {
                 stream: {"extractor": value.provenance.extractor, "version": value.provenance.version}
