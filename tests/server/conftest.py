@@ -20,6 +20,7 @@ from demeanor.features import find_extractor
 from demeanor.server.app import create_app
 from demeanor.server.engine import Engine
 from demeanor.server.settings import ServerSettings
+from demeanor.server.workers import begin_importing
 from demeanor.training.fit import fit
 from demeanor.training.settings import BranchSettings, TrainingSettings
 from tests.project import DEMO
@@ -64,6 +65,7 @@ def trained(seed: int = 1) -> Bundle:
 
 @pytest.fixture(scope="session")
 def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    begin_importing()  # beside the training
     folder = tmp_path_factory.mktemp("served")
     trained().save(folder / "bundle")
     return folder / "bundle"
