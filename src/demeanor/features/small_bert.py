@@ -44,8 +44,9 @@ class SmallBert(nn.Module):
         super().__init__()
         self.config = config
         self.embeddings = _Embeddings(config)
-        self.encoder = nn.Module()
-        self.encoder.layer = nn.ModuleList([_Layer(config) for _ in range(config.num_hidden_layers)])
+        self.encoder = nn.ModuleDict(
+            {"layer": nn.ModuleList([_Layer(config) for _ in range(config.num_hidden_layers)])}
+        )
 
     @classmethod
     def load(cls, folder: Path | str) -> SmallBert:
@@ -66,7 +67,7 @@ class SmallBert(nn.Module):
         """States of every token; `attention_mask` is 1 on real ones."""
         mask = attention_mask.bool()[:, None, None, :]
         states = [self.embeddings(input_ids)]
-        for layer in self.encoder.layer:
+        for layer in self.encoder["layer"].children():
             states.append(layer(states[-1], mask))
         return Encoded(states[-1], tuple(states) if output_hidden_states else None)
 
@@ -92,24 +93,20 @@ class _Layer(nn.Module):
         super().__init__()
         width, inner, eps = config.hidden_size, config.intermediate_size, config.layer_norm_eps
         self.heads = config.num_attention_heads
-        self.attention = nn.Module()
-        self.attention.self = nn.Module()
-        for name in ("query", "key", "value"):
-            self.attention.self.add_module(name, nn.Linear(width, width))
-        self.attention.output = _Joined(width, width, eps)
-        self.intermediate = nn.Module()
-        self.intermediate.dense = nn.Linear(width, inner)
+        projections = nn.ModuleDict({name: nn.Linear(width, width) for name in ("query", "key", "value")})
+        self.attention = nn.ModuleDict({"self": projections, "output": _Joined(width, width, eps)})
+        self.intermediate = nn.ModuleDict({"dense": nn.Linear(width, inner)})
         self.output = _Joined(inner, width, eps)
 
     def forward(self, states: Float[Tensor, "batch steps width"], mask: Tensor) -> Float[Tensor, "batch steps width"]:
         batch, steps, width = states.shape
         query, key, value = (
-            linear(states).view(batch, steps, self.heads, -1).transpose(1, 2)
-            for linear in (self.attention.self.query, self.attention.self.key, self.attention.self.value)
+            projection(states).view(batch, steps, self.heads, -1).transpose(1, 2)
+            for projection in self.attention["self"].children()
         )
         mixed = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        states = self.attention.output(mixed.transpose(1, 2).reshape(batch, steps, width), states)
-        return self.output(nn.functional.gelu(self.intermediate.dense(states)), states)
+        states = self.attention["output"](mixed.transpose(1, 2).reshape(batch, steps, width), states)
+        return self.output(nn.functional.gelu(self.intermediate["dense"](states)), states)
 
 
 class _Joined(nn.Module):
