@@ -113,7 +113,7 @@ def test_by_keyboard_from_span_to_span_and_without_the_face(browser, address):
     tab.keyboard.press("Enter")
     until(tab, "document.getElementById('player').currentTime > 0")
     with tab.expect_request(re.compile("without=vision")):
-        tab.get_by_label("face").uncheck()
+        tab.get_by_role("checkbox", name="face").uncheck()
     scored(tab)
     until(tab, "document.querySelector('[role=group][aria-label=face] .span.empty') !== null")
     assert "without=vision" in tab.text_content("#curl")
