@@ -42,7 +42,7 @@ def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = shared / "finished" / "project"
     with FileLock(str(shared / "finished.lock")):
         if not (folder / "run.log").is_file():
-            make_project(folder, embedded=True)
+            make_project(folder, embedded=True, tracked=False)
             # As README says it; one thread and wide lines, which later runs are compared with.
             done = shell(folder, ". .venv/bin/activate", "kedro run", OMP_NUM_THREADS="1", COLUMNS="200")
             (folder / "run.log").write_text(done.stdout + done.stderr, encoding="utf-8")

@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 from demeanor.data.progress import LogLines
+from tests.store import empty_store
 
 PROJECT = Path(__file__).resolve().parents[1]
 DEMO = PROJECT / "data" / "01_raw" / "demo"
@@ -34,12 +35,17 @@ EMBEDDED = {
 }  # fmt: skip
 
 
-def make_project(folder: Path, dialogues: dict[str, int] | None = None, embedded: bool = False) -> Path:
+def make_project(
+    folder: Path, dialogues: dict[str, int] | None = None, embedded: bool = False, tracked: bool = True
+) -> Path:
     """Copy code and configuration to `folder`, with the first dialogues of each split as its corpus.
 
     embedded  with a branch that needs representation_learning to have run
+    tracked   with an empty MLflow database, as after a first run; without it the project has to make its own
     """
     folder.mkdir(parents=True)
+    if tracked:
+        empty_store(folder / "mlflow.db")
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
     for name in ("src", "conf"):
         shutil.copytree(PROJECT / name, folder / name, ignore=ignored)
