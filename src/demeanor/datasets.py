@@ -90,6 +90,22 @@ class _Folder(AbstractDataset):
         return self._filepath
 
 
+class WorkFolder(_Folder):
+    """A folder that nodes write to while they work, loaded as its path: caches, checkpoints, streams beyond memory.
+
+    The catalog says where it lies, as it does for everything else; nothing is saved through it.
+    """
+
+    def load(self) -> str:
+        return str(self._filepath)
+
+    def save(self, data: Any) -> None:
+        raise InputError(str(self._filepath), ["is a folder that nodes write to; no output may be saved in its place"])
+
+    def _exists(self) -> bool:
+        return True  # whoever works in it makes it
+
+
 class EnvironmentFolder(_Folder):
     """A configuration environment of Kedro: file name -> parameters, written as YAML, the whole folder at once."""
 
@@ -251,4 +267,5 @@ __all__ = [
     "StreamsFolder",
     "TextFile",
     "UtterancesFile",
+    "WorkFolder",
 ]
