@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 from kedro.config import MissingConfigException
+from kedro.io import DataCatalog
+from kedro.validation import DataValidationError
 
 from demeanor.configuration import ARGUMENTS, ConfigLoader
 from demeanor.data.errors import InputError
+from demeanor.data.utterances import make_table
 from demeanor.pipelines.branches import REPRESENTATION, Selection, selection_of
-from tests.project import parameters_of
+from tests.project import PROJECT, parameters_of
 
 
 def write(path: Path, text: str) -> Path:
@@ -68,3 +71,19 @@ def test_branches_are_those_that_are_enabled():
 def test_parameters_without_a_branch_are_refused(branches):
     with pytest.raises(InputError, match="branches"):
         selection_of({"branches": branches})
+
+
+def test_the_catalog_checks_the_utterances_whoever_reads_or_writes_them(tmp_path: Path):
+    from demeanor.cli import message_of
+
+    entry = ConfigLoader(str(PROJECT / "conf"), **ARGUMENTS)["catalog"]["utterances"]
+    catalog = DataCatalog.from_config({"utterances": {**entry, "filepath": str(tmp_path / "utterances.parquet")}})
+    row = {"utterance_id": "a", "corpus": "c", "split": "train", "dialogue": "d", "turn": 0, "text": "Well."}
+    catalog.save("utterances", make_table([row]))
+    assert list(catalog.load("utterances")["utterance_id"]) == ["a"]
+    wrong = catalog.load("utterances").assign(split="exam")
+    with pytest.raises(DataValidationError) as caught:
+        catalog.save("utterances", wrong)
+    told = message_of(caught.value)
+    assert told is not None
+    assert "split" in told

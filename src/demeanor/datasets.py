@@ -57,20 +57,6 @@ class FigureFile(_Atomic, MatplotlibDataset):
     """matplotlib.MatplotlibDataset, saved atomically."""
 
 
-class UtterancesFile(ParquetFile):
-    """The utterances table, checked by its schema when it is written and when it is read."""
-
-    def save(self, data: Any) -> None:
-        from demeanor.data.utterances import validate
-
-        super().save(validate(data, str(self._filepath)))
-
-    def load(self) -> Any:
-        from demeanor.data.utterances import validate
-
-        return validate(super().load(), str(self._filepath))
-
-
 class _Folder(AbstractDataset):
     """Base of the datasets that are a folder."""
 
@@ -266,6 +252,5 @@ __all__ = [
     "RepresentationsFolder",
     "StreamsFolder",
     "TextFile",
-    "UtterancesFile",
     "WorkFolder",
 ]
