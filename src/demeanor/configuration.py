@@ -26,6 +26,9 @@ class ConfigLoader(OmegaConfigLoader):
     environment's name where no globals.yml says otherwise.
     """
 
+    env: str | None
+    base_env: str
+
     def __getitem__(self, key: str) -> dict[str, Any]:
         if key in self.data:  # given by somebody, not read
             return super().__getitem__(key)
