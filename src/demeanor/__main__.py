@@ -201,7 +201,7 @@ def systems_table() -> str:
 
 
 @main.command()
-@click.argument("corpus", default="base", metavar="[ENVIRONMENT|PATH]")
+@click.argument("corpus", default="demo", metavar="[ENVIRONMENT|PATH]")
 @click.option("--quick", is_flag=True, help="Do not open the recordings.")
 @click.option("--reader", help="Of a path: how to read it, where that cannot be told from its names.")
 @click.option("--name", help="Of a path: what to call the corpus. Default: what the folder or file is called.")
@@ -209,7 +209,7 @@ def systems_table() -> str:
 def doctor(corpus: str, quick: bool, reader: str | None, name: str | None, options: tuple[str, ...]) -> None:
     """Look at a corpus and report what is wrong with it; nothing is written.
 
-    The corpus is that of an environment of this project (base is the demo), or what lies at a path: a folder of
+    The corpus is that of an environment of this project (by default the demo), or what lies at a path: a folder of
     recordings, a table or a feature file, read as its names say.
     """
     import tempfile
@@ -218,7 +218,9 @@ def doctor(corpus: str, quick: bool, reader: str | None, name: str | None, optio
     from demeanor.pipelines.ingestion.nodes import examine_corpus, probe_media
 
     project = project_folder()
-    known = sorted(path.name for path in (project / "conf").glob("*") if path.is_dir() and path.name != "local")
+    folders = (path.name for path in (project / "conf").glob("*") if path.is_dir())
+    known = sorted(name for name in folders if name not in ("base", "local"))
+    corpus = "demo" if corpus == "base" and "demo" in known else corpus  # its name until conf/base held defaults alone
     given = [f"--{key}" for key, value in (("reader", reader), ("name", name), ("option", options)) if value]
     if corpus in known and not given:
         settings, parameters = environment_corpus(project, corpus)
@@ -236,14 +238,12 @@ def environment_corpus(project: Path, environment: str) -> tuple[CorpusSettings,
     """CorpusSettings of an environment and what its doctor is told; its paths are meant from the project's root."""
     import warnings
 
-    from kedro.config import OmegaConfigLoader
-
+    from demeanor.configuration import ARGUMENTS, ConfigLoader
     from demeanor.corpora.base import CorpusSettings
 
     with warnings.catch_warnings():  # as in settings.py: nobody here can act on it
         warnings.filterwarnings("ignore", message="register_new_resolver", category=UserWarning)
-        loader = OmegaConfigLoader(str(project / "conf"), base_env="base", default_run_env=environment, env=environment)
-        parameters = loader["parameters"]
+        parameters = ConfigLoader(str(project / "conf"), env=environment, **ARGUMENTS)["parameters"]
     os.chdir(project)
     return CorpusSettings(**parameters["corpus"]), parameters.get("doctor", {})
 

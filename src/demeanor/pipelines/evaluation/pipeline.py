@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from kedro.pipeline import Node, Pipeline
 
-from demeanor.pipelines.boxes import boxed
 from demeanor.pipelines.evaluation import drawing, nodes
 
 TASKS, SETTINGS = "params:tasks", "params:evaluation"
 
 
 def create_pipeline() -> Pipeline:
-    pipeline = Pipeline(
+    return Pipeline(
         [
             Node(nodes.keep_selected, ["bundles", "params:branches"], "candidates", name="keep_selected"),
             Node(nodes.choose_champions, ["development", "candidates"], "champions", name="choose_champions"),
@@ -56,6 +55,9 @@ def create_pipeline() -> Pipeline:
                 name="summarise",
                 tags="tracked",
             ),
-        ]
+        ],
+        namespace="evaluation",
+        inputs={"bundles", "development", "sealed_test", "utterances", "media_root"},
+        outputs={"comparison", "registration", "summary"},
+        parameters={"branches", "tasks", "evaluation"},
     )
-    return boxed(pipeline, "evaluation", ["comparison", "registration", "summary"])
