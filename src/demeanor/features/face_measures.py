@@ -123,7 +123,8 @@ def measure(
     middle = (seen.min(axis=1) + seen.max(axis=1)) / 2
     extent = (seen.max(axis=1) - seen.min(axis=1)).max(axis=1)
     columns = [
-        apart(*LIPS["inner"]), apart(*LIPS["corners"]), *corners, (corners[0] + corners[1]) / 2, corners[1] - corners[0],
+        apart(*LIPS["inner"]), apart(*LIPS["corners"]),
+        *corners, (corners[0] + corners[1]) / 2, corners[1] - corners[0],
         at(LIPS["outer"][0])[:, 1] - at(NOSE_BASE)[:, 1],
         *inner, *outer, (inner[0] + inner[1]) / 2, (outer[0] + outer[1]) / 2, 1 - between,
         *lids, (lids[0] + lids[1]) / 2, 1 + at(*WINGS)[:, 1] - eyes, 1 + at(*CHEEKS)[:, 1] - eyes,

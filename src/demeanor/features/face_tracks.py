@@ -18,7 +18,7 @@ from jaxtyping import Float, Float32, UInt8
 from demeanor.features.face_models import DETECTION, LANDMARKS, network
 
 #: Seconds after which other faces are looked for while all those known are still seen.
-LOOK_AGAIN = 2.0
+LOOK_AGAIN = 1.0
 #: Seconds for which a lost face keeps its number: whoever is found near its place after that is somebody else.
 KEPT = 1.0
 #: Faces that are followed at once: the biggest ones.
@@ -119,7 +119,7 @@ def find_faces(image: UInt8[np.ndarray, "height width 3"], folder: str | None = 
 
 
 def _corners(centre: np.ndarray, size: np.ndarray) -> tuple[float, float, float, float]:
-    (x, y), (width, height) = centre, size
+    x, y, width, height = float(centre[0]), float(centre[1]), float(size[0]), float(size[1])
     return x - width / 2, y - height / 2, x + width / 2, y + height / 2
 
 
