@@ -109,6 +109,7 @@ def settings_of(folder: Path) -> dict[str, dict[str, Any]]:
     return {
         "waveform": {}, "opensmile_lld": {}, "opensmile_functionals": {}, "librosa_frames": {"mfcc": 4, "pitch": False},
         "librosa_functionals": {}, "mel_spectrogram": {"padding": "random"}, "face_descriptors": {"rate": 4.0},
+        "face_mesh": {"rate": 4.0, "gaze": "iris"},
         "hf_tokens": {"longest": 5}, "hf_words": {}, "hf_sentence": {"layer": 1}, "hf_context": {"before": 1},
         "hf_context_tokens": {"longest": 6},
         "vq_wav2vec_codes": coded, "vq_wav2vec_ids": {**coded, "dictionary": str(folder / "dict.txt")},

@@ -37,6 +37,7 @@ EXTRACTORS: dict[str, str] = {
     "hf_image": "demeanor.features.pictures:ImageStates",
     "hf_video": "demeanor.features.pictures:VideoStates",
     "face_descriptors": "demeanor.features.vision:FaceDescriptors",
+    "face_mesh": "demeanor.features.face_mesh:FaceMesh",
 }
 
 

@@ -151,21 +151,24 @@ class Extraction:
     ) -> dict[str, Stream]:
         """Every stream that the model reads; a clip that an extractor cannot read gets a problem instead, one whose
         recording cannot be decoded for this stream is absent in it and stands in `broken`."""
-        streams = {}
-        for name, extractor in self.extractors.items():
-            sequences: dict[str, np.ndarray] = {}
-            for identity, clip in clips.items():
+        made: dict[str, dict[str, np.ndarray]] = {name: {} for name in self.extractors}
+        pictures = sum("video" in extractor.reads for extractor in self.extractors.values()) > 1
+        for identity, clip in clips.items():
+            held = clip.at_hand(pictures)  # decoded once for all streams, and let go before the next
+            for name, extractor in self.extractors.items():
                 if identity in problems:
-                    continue
+                    break
                 try:
-                    sequences[identity] = extractor.extract_clip(clip)
+                    made[name][identity] = extractor.extract_clip(held)
                 except MediaError as error:
-                    sequences[identity] = extractor.absent
+                    made[name][identity] = extractor.absent
                     modality = "vision" if "video" in extractor.reads else "audio"
                     broken.setdefault(identity, {})[modality] = self._why(error, rows[identity], modality)
                 except Exception as error:
                     problems[identity] = self._why(error, rows[identity], f"the stream {name}")
-            ragged = Ragged.from_sequences(sequences, extractor.dimension, extractor.dtype)
+        streams = {}
+        for name, extractor in self.extractors.items():
+            ragged = Ragged.from_sequences(made[name], extractor.dimension, extractor.dtype)
             streams[name] = Stream(name, ragged, extractor.provenance())
         return {
             name: stream.select([key for key in stream.ragged.ids if key not in problems])

@@ -108,6 +108,8 @@ def probe_one(path: Path) -> MediaProbe:
             raise
         except Exception as error:
             broken["vision"] = _one_line(error)
+        if _several_faces_beside(path):
+            remarks = (*remarks, "several_faces")
     if broken and len(broken) == info.has_audio + info.has_video:
         return MediaProbe(error=next(iter(broken.values())))
     return MediaProbe(
@@ -130,6 +132,16 @@ def _shows_face(path: Path, rate: float | None) -> bool:
 
     pictures = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for _, image in decode_frames(path, rate=rate))
     return any(find_face(picture) is not None for picture in pictures)
+
+
+def _several_faces_beside(path: Path) -> bool:
+    """Does a table of OpenFace lie beside the film that holds more than one face?"""
+    table = path.with_suffix(".csv")
+    if not table.is_file():
+        return False
+    from demeanor.features.openface import faces_in
+
+    return faces_in(table) > 1
 
 
 def _one_line(error: Exception) -> str:
