@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from demeanor.data.calibration import CalibrationSettings
 from demeanor.data.errors import InputError
 from demeanor.data.settings import Settings
 
@@ -51,6 +52,7 @@ class BranchSettings(Settings):
     normalise: bool = Field(default=True, description="standardise features with statistics of the train split")
     model: dict[str, Any] = Field(default_factory=dict, description="the system's own settings")
     training: TrainingSettings = TrainingSettings()
+    calibration: CalibrationSettings = CalibrationSettings()
     notes: str = ""
 
     @model_validator(mode="after")
