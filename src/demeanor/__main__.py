@@ -73,9 +73,10 @@ def predict(
         connect(project_folder())
     uris = model or champions()
     # After the question whether the registry answers: these take seconds to import.
+    from demeanor.inference.describe import as_text
+    from demeanor.inference.model import TrainedModel
     from demeanor.inference.reach import EVERYWHERE
     from demeanor.serving.answers import records_of
-    from demeanor.serving.predictor import Predictor, as_text
     from demeanor.serving.registry import load_bundle
 
     answers: dict[str, list[dict[str, Any]]] = {}
@@ -83,10 +84,10 @@ def predict(
     for uri in uris:
         bundle = load_bundle(uri)
         # Whoever types the command may read these files anyway.
-        answers[uri] = records_of(Predictor(bundle, EVERYWHERE).predict(table))
+        answers[uri] = records_of(TrainedModel.load(bundle, reach=EVERYWHERE).score(table))
         failed = failed or any(row["problem"] and not row["modalities"] for row in answers[uri])
         if not as_json:
-            click.echo("\n".join(as_text(row, bundle.card.task) for row in answers[uri]))
+            click.echo("\n".join(as_text(row, bundle.card) for row in answers[uri]))
             click.echo(f"  by {uri} ({bundle.card.branch}, trained on {bundle.card.protocol.get('corpus', 'unknown')})")
     if as_json:
         click.echo(json.dumps(answers, indent=2, ensure_ascii=False, allow_nan=False))

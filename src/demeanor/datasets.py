@@ -163,14 +163,10 @@ class BundlesFolder(_Folder):
     """Bundles of one branch by name, `seed_1`, `seed_2`, ...; empty where the branch has not been trained yet."""
 
     def load(self) -> dict[str, Bundle]:
-        kind = self._kind()
-        folders = sorted(path for path in self._filepath.glob("*") if path.is_dir() and path.name[0] != ".")
-        return {path.name: kind.load(path) for path in folders}
-
-    def _kind(self) -> type[Bundle]:
         from demeanor.data.bundle import Bundle
 
-        return Bundle
+        folders = sorted(path for path in self._filepath.glob("*") if path.is_dir() and path.name[0] != ".")
+        return {path.name: Bundle.load(path) for path in folders}
 
     def save(self, data: dict[str, Bundle]) -> None:
         with write_atomically(self._filepath) as temporary:
@@ -228,11 +224,6 @@ class RepresentationsFolder(BundlesFolder):
 
     def _exists(self) -> bool:
         return self._filepath.is_dir()
-
-    def _kind(self) -> type[Bundle]:
-        from demeanor.representations.base import RepresentationBundle
-
-        return RepresentationBundle
 
     def preview(self) -> JSONPreview:
         """What kedro viz shows: the size of each."""

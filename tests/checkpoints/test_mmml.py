@@ -15,9 +15,9 @@ from demeanor.checkpoints.mmml import import_mmml, name_of
 from demeanor.data.batch import Batch, Padded
 from demeanor.data.bundle import Bundle
 from demeanor.data.errors import InputError, ProvenanceError
+from demeanor.inference.model import TrainedModel
 from demeanor.inference.predict import build
 from demeanor.models.mmml.checkpoint import our_name
-from demeanor.serving.predictor import Predictor
 from tests.project import DEMO, PROJECT
 
 TABLES = json.loads((PROJECT / "tests/golden/mmml/published_keys.json").read_text(encoding="utf-8"))
@@ -177,7 +177,7 @@ def test_the_command_writes_a_bundle_that_scores_a_recording(tmp_path):
     assert done.exit_code == 0, done.output
     assert "mmml_dialogue" in done.output
     clip = next((DEMO / "Raw").glob("*/*.mp4"))
-    answer = Predictor.load(tmp_path / "bundle").predict([{"text": "I really like it.", "video": str(clip)}])
+    answer = TrainedModel.load(tmp_path / "bundle").score([{"text": "I really like it.", "video": str(clip)}])
     assert answer["problem"].tolist() == [""]
     assert np.isfinite(answer["sentiment"]).all()
 
@@ -187,4 +187,4 @@ def test_without_the_tokenizer_a_bundle_says_so_when_it_is_asked(tmp_path, monke
     bundle = import_mmml(save(tmp_path, "zh_cc"), tokenizer=str(tmp_path / "nowhere"))
     assert not bundle.card.recomputable
     with pytest.raises(ProvenanceError, match="--tokenizer FOLDER"):
-        Predictor(bundle).predict([{"text": "好"}])
+        TrainedModel.load(bundle).score([{"text": "好"}])

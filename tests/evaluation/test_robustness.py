@@ -30,14 +30,14 @@ def test_drops_are_positive_where_a_modality_is_missed(grouped: bool):
     noise = {name: generator.normal(size=200) for name in ("text", "audio")}
     asked = []
 
-    def predict(subset: tuple[str, ...]) -> np.ndarray:
-        asked.append(subset)
-        mean = np.nan_to_num(target) + sum(noise[name] for name in subset) / len(subset)
-        return np.stack([mean, mean + 0.01])[..., None]
+    def predict(chosen: list[tuple[str, ...]]) -> list[np.ndarray]:
+        asked.append(chosen)
+        means = [np.nan_to_num(target) + sum(noise[name] for name in subset) / len(subset) for subset in chosen]
+        return [np.stack([mean, mean + 0.01])[..., None] for mean in means]
 
     groups = np.arange(200) // 20 if grouped else None
     table = modality_ablation(MOSI, predict, target, ["text", "audio"], groups=groups, resamples=500)
-    assert asked == subsets(["text", "audio"])
+    assert asked == [subsets(["text", "audio"])]
     assert table["modalities"].tolist() == ["text + audio", "text", "audio"]
     assert table["n"].tolist() == [199] * 3
     assert table["seeds"].tolist() == [2] * 3
@@ -53,7 +53,7 @@ def test_drops_are_positive_where_a_modality_is_missed(grouped: bool):
 def test_classes_and_a_single_modality():
     generator = np.random.default_rng(0)
     logits, target = generator.normal(size=(60, 3)), generator.integers(-1, 3, 60)
-    table = modality_ablation(EMOTION, lambda subset: logits, target, ["text"], resamples=50)
+    table = modality_ablation(EMOTION, lambda chosen: [logits], target, ["text"], resamples=50)
     assert len(table) == 1
     expected = score(EMOTION, logits, target)
     assert {name: table[name].iloc[0] for name in expected} == pytest.approx(expected)
@@ -61,6 +61,6 @@ def test_classes_and_a_single_modality():
 
 def test_wrong_predictions_are_refused():
     with pytest.raises(InputError, match="do not belong together"):
-        modality_ablation(MOSI, lambda subset: np.zeros(4), np.zeros(5), ["text"])
+        modality_ablation(MOSI, lambda chosen: [np.zeros(4)], np.zeros(5), ["text"])
     with pytest.raises(InputError, match="no modality"):
-        modality_ablation(MOSI, lambda subset: np.zeros(5), np.zeros(5), [])
+        modality_ablation(MOSI, lambda chosen: [np.zeros(5)], np.zeros(5), [])

@@ -356,7 +356,7 @@ class Rows:
         from demeanor.serving.mlflow_server import known_columns
 
         read = Extraction(bundles()[0].card.model_copy(update={"inputs": {}}), Reach())(known_columns(given))
-        return read.complete(pd.DataFrame({"sentiment": np.zeros(len(read.examples.ids))}))
+        return read.complete(pd.DataFrame({"sentiment": np.zeros(len(read.examples.ids)), "modalities": "text"}))
 
 
 def request(number: int) -> Case:

@@ -14,8 +14,8 @@ import yaml
 
 from demeanor.data.bundle import Bundle
 from demeanor.data.errors import ProvenanceError
+from demeanor.inference.model import TrainedModel
 from demeanor.models import SYSTEMS, find_system
-from demeanor.serving.predictor import Predictor
 from demeanor.serving.registry import load_bundle
 from tests.models.examples import TINY_ENCODER
 from tests.project import PROJECT, kedro, make_project
@@ -115,7 +115,7 @@ def test_every_system_goes_from_a_file_shaped_like_mosi_to_the_registry(tmp_path
     monkeypatch.chdir(folder)
     # Its features cannot be made from a recording: the model says so instead of guessing.
     with pytest.raises(ProvenanceError, match="recomputed"):
-        Predictor(load_bundle(made["uri"])).predict([{"text": "So it is."}])
+        TrainedModel.load(load_bundle(made["uri"])).score([{"text": "So it is."}])
 
 
 def test_zero_labels_and_a_single_test_utterance_end_in_undefined_metrics_and_not_in_an_error(tmp_path: Path):

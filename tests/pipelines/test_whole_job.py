@@ -19,7 +19,7 @@ import yaml
 from demeanor.data.bundle import Bundle
 from demeanor.data.stream import Stream
 from demeanor.features.cache import Shard
-from demeanor.serving.predictor import Predictor
+from demeanor.inference.model import TrainedModel
 from tests.project import BRANCHES, command, kedro, make_project, start
 
 pytestmark = pytest.mark.slow
@@ -52,7 +52,7 @@ def test_a_branch_reads_embeddings_up_to_the_sealed_test(finished_project: Path)
     bundle = Bundle.load(folder)
     assert list(bundle.card.representations) == ["representation.principal_components"]
     clip = sorted((finished_project / "data/01_raw/demo/Raw").rglob("*.mp4"))[0]
-    (answer,) = Predictor.load(folder).predict([{"video": str(clip), "text": "Well."}]).to_dict(orient="records")
+    (answer,) = TrainedModel.load(folder).score([{"video": str(clip), "text": "Well."}]).to_dict(orient="records")
     assert answer["modalities"] == "audio+text+vision"
     assert -3.5 < answer["sentiment"] < 3.5
 

@@ -9,7 +9,7 @@ from demeanor.data.errors import InputError
 from demeanor.data.examples import Examples
 from demeanor.data.ragged import Ragged
 from demeanor.data.stream import Stream
-from demeanor.representations.embedding import embed
+from demeanor.inference.model import TrainedModel
 from demeanor.representations.preparation import Preparation
 from demeanor.training.pretraining.loop import pretrain
 from demeanor.training.pretraining.settings import RepresentationSettings
@@ -56,7 +56,7 @@ def test_a_column_that_says_nothing_is_zero_everywhere(development: Examples, va
     # Whatever another split holds there: it could not have been learnt.
     other, _ = Preparation.of(bundle)(changed(given, "audio.frames", column(2, 1e9)))
     assert (other[..., 2] == 0).all()
-    assert all(np.isfinite(row).all() for row in embed(bundle, given).ragged)
+    assert all(np.isfinite(row).all() for row in TrainedModel.load(bundle).embed(given).ragged)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -86,7 +86,7 @@ def test_without_word_times_frames_are_shared_out_and_it_is_said(development: Ex
     assert "text.word_times" not in development.streams
     with pytest.warns(UserWarning, match=r"no usable word times.*Make the stream 'text.word_times'"):
         bundle, _ = pretrain(settings(), development)
-    assert len(embed(bundle, development).ragged) == len(development)
+    assert len(TrainedModel.load(bundle).embed(development).ragged) == len(development)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -98,7 +98,7 @@ def test_a_last_batch_of_one_and_a_split_of_one(development: Examples):
     assert bundle.card.protocol["valid"] == 1
     assert np.isfinite([row["train_loss"] for row in history]).all()
     single = one.split("valid")
-    assert embed(bundle, single).ragged[0].shape == (1, bundle.card.protocol["dimension"])
+    assert TrainedModel.load(bundle).embed(single).ragged[0].shape == (1, bundle.card.protocol["dimension"])
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -108,7 +108,7 @@ def test_streams_of_another_width_are_refused_all_at_once(development: Examples)
     for name in ("audio.frames", "vision.frames"):
         other = changed(other, name, lambda values: np.concatenate([values, values[:, :2]], axis=1))
     with pytest.raises(InputError) as caught:
-        embed(bundle, other)
+        TrainedModel.load(bundle).embed(other)
     assert "5 columns expected for audio, stream 'audio.frames' has 7" in str(caught.value)
     assert "4 columns expected for vision, stream 'vision.frames' has 6" in str(caught.value)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from demeanor.data.bundle import Bundle
-from demeanor.serving.predictor import Predictor
+from demeanor.inference.model import TrainedModel
 from demeanor.serving.registry import load_bundle, register
 from demeanor.tracking import connect
 
@@ -25,9 +25,9 @@ def test_self_mm_scores_a_raw_clip_from_the_registry(finished_project: Path, tmp
     bundle = load_bundle(made["uri"])
     assert bundle.card.system == "self_mm"
     silent = {"text": "I really like it."}
-    answers = Predictor(bundle).predict([row, silent]).to_dict(orient="records")
+    answers = TrainedModel.load(bundle).score([row, silent]).to_dict(orient="records")
     assert [answer["modalities"] for answer in answers] == ["audio+text+vision", "text"]
     assert all(-4 < answer["sentiment"] < 4 for answer in answers)
     assert answers[0]["sentiment"] != answers[1]["sentiment"]
-    direct = Predictor(Bundle.load(folder)).predict([row]).to_dict(orient="records")[0]
+    direct = TrainedModel.load(Bundle.load(folder)).score([row]).to_dict(orient="records")[0]
     assert direct["sentiment"] == pytest.approx(answers[0]["sentiment"], abs=1e-5)

@@ -15,10 +15,10 @@ from demeanor.features import find_extractor
 from demeanor.features.base import Clip
 from demeanor.features.clips import clips_of
 from demeanor.features.engine import extract_streams
+from demeanor.inference.model import TrainedModel
 from demeanor.models.mmml.streams import TEXT_CONTEXT, write_context
 from demeanor.models.mmml.system import MMML
 from demeanor.pipelines.feature_engineering.nodes import FeatureSettings
-from demeanor.serving.predictor import Predictor
 from demeanor.training.fit import fit, specify
 from demeanor.training.settings import BranchSettings
 from tests.toy import SENTIMENT, toy_score
@@ -89,8 +89,8 @@ def test_it_is_trained_on_them_and_reads_the_turns_before_of_a_conversation(exam
     assert max(lengths) > 6
     turns = [{"utterance_id": f"u{n}", "text": text, "dialogue": "d", "turn": n}
              for n, text in enumerate(["it was so dull", "hello", "hello"])]  # fmt: skip
-    answers = Predictor(bundle).predict(turns).set_index("utterance_id")
-    alone = Predictor(bundle).predict([{"utterance_id": "u1", "text": "hello"}]).set_index("utterance_id")
+    answers = TrainedModel.load(bundle).score(turns).set_index("utterance_id")
+    alone = TrainedModel.load(bundle).score([{"utterance_id": "u1", "text": "hello"}]).set_index("utterance_id")
     assert not answers["problem"].any()
     # The same words after other words: the past is read, and it is that of the conversation.
     assert abs(answers.loc["u1", "sentiment"] - alone.loc["u1", "sentiment"]) > 1e-6

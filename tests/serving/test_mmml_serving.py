@@ -15,10 +15,10 @@ from demeanor.data.bundle import Bundle
 from demeanor.data.examples import Examples
 from demeanor.features.clips import clips_of
 from demeanor.features.engine import StreamRequest, extract_streams
+from demeanor.inference.model import TrainedModel
 from demeanor.inference.reach import VARIABLE
 from demeanor.models.mmml.system import MMML
 from demeanor.pipelines.ingestion.nodes import examine_corpus, keep_usable, probe_media
-from demeanor.serving.predictor import Predictor
 from demeanor.training.fit import fit
 from demeanor.training.settings import BranchSettings, TrainingSettings
 from tests.toy import SENTIMENT, toy_score
@@ -113,7 +113,7 @@ def rows(corpus_folder: Path) -> list[dict]:
 
 
 def test_each_row_is_scored_or_says_why_not(bundle: Bundle, rows: list[dict]):
-    answers = Predictor(bundle).predict(rows).set_index("utterance_id")
+    answers = TrainedModel.load(bundle).score(rows).set_index("utterance_id")
     assert answers["modalities"].to_dict() == {
         "whole": "audio+text", "no_words": "audio", "no_sound": "text", "unreadable": "text", "empty_file": "text",
         "ten_minutes": "audio+text", "nothing": "",
@@ -143,9 +143,9 @@ def test_the_registered_model_gives_the_same_answers(bundle: Bundle, rows: list[
     try:
         with mlflow.start_run():
             made = register(bundle, "demeanor-toy-sentiment", {"system": "mmml"}, {"MAE": 1.0}, rows[0])
-        expected = Predictor(bundle).predict(rows)
+        expected = TrainedModel.load(bundle).score(rows)
         served = mlflow.pyfunc.load_model(made["uri"]).predict(pd.DataFrame(rows))
-        loaded = Predictor(load_bundle(made["uri"])).predict(rows)
+        loaded = TrainedModel.load(load_bundle(made["uri"])).score(rows)
     finally:
         mlflow.set_tracking_uri(former)
     for answers in (served, loaded):

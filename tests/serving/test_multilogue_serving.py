@@ -15,8 +15,7 @@ from demeanor.data.examples import Examples
 from demeanor.data.utterances import make_table
 from demeanor.features.clips import clips_of
 from demeanor.features.engine import StreamRequest, extract_streams
-from demeanor.inference.predict import predict
-from demeanor.serving.predictor import Predictor
+from demeanor.inference.model import TrainedModel
 from demeanor.training.fit import fit
 from demeanor.training.settings import BranchSettings
 from tests.project import DEMO
@@ -75,15 +74,15 @@ def probabilities(answers) -> np.ndarray:
 
 
 def test_a_conversation_of_raw_clips(examples: Examples, folder: Path):
-    predictor = Predictor.load(folder)
-    answers = predictor.predict(raw(examples, "dialogue", "turn", "speaker"))
+    model = TrainedModel.load(folder)
+    answers = model.score(raw(examples, "dialogue", "turn", "speaker"))
     assert (answers["problem"] == "").all()
-    logits = predict(predictor.bundle, examples)
+    logits = model.predict(examples)
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(probabilities(answers), expected, atol=1e-4)
     # Who speaks matters, and so does what was said before; without them the rows are answered all the same.
-    nobody = predictor.predict(raw(examples, "dialogue", "turn"))
-    alone = predictor.predict(raw(examples))
+    nobody = model.score(raw(examples, "dialogue", "turn"))
+    alone = model.score(raw(examples))
     for other in (nobody, alone):
         assert (other["problem"] == "").all()
         assert np.abs(probabilities(other) - probabilities(answers)).max() > 1e-5

@@ -16,8 +16,7 @@ from demeanor.features import find_extractor
 from demeanor.features.base import Clip
 from demeanor.features.clips import clips_of
 from demeanor.features.engine import StreamRequest, extract_streams
-from demeanor.inference.predict import predict
-from demeanor.serving.predictor import Predictor
+from demeanor.inference.model import TrainedModel
 from demeanor.training.fit import fit
 from demeanor.training.settings import BranchSettings
 from tests.checkpoints.test_speech_tokens import PAIRS, release
@@ -97,24 +96,24 @@ def probabilities(answers) -> np.ndarray:
 
 def test_a_dialogue_of_raw_clips(examples: Examples, bundle: Bundle, tmp_path: Path):
     bundle.save(tmp_path / "bundle")
-    predictor = Predictor.load(tmp_path / "bundle")
+    model = TrainedModel.load(tmp_path / "bundle")
     rows = raw(examples)
-    answers = predictor.predict(rows)
+    answers = model.score(rows)
     assert (answers["problem"] == "").all()
     assert answers["modalities"].tolist() == ["audio" if n == 2 else "audio+text" for n in range(len(rows))]
-    logits = predict(bundle, examples)
+    logits = model.predict(examples)
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(probabilities(answers), expected, atol=1e-4)
     # A neighbour's words are heard within two turns and not beyond, nor in the other dialogue.
     rows[0]["text"] = "I hate every minute of it"
-    changed = np.abs(probabilities(predictor.predict(rows)) - probabilities(answers)).max(axis=1) > 1e-6
+    changed = np.abs(probabilities(model.score(rows)) - probabilities(answers)).max(axis=1) > 1e-6
     assert changed.tolist() == [True, True, False, False, False, False] + [False] * 4
 
 
 def test_rows_that_lack_what_training_had(examples: Examples, bundle: Bundle):
     rows = raw(examples)[:1]
     alone = [{"text": "well"}, {"video": rows[0]["video"]}, {"text": " "}]
-    answers = Predictor(bundle).predict(alone)
+    answers = TrainedModel.load(bundle).score(alone)
     assert answers["modalities"].tolist()[:2] == ["text", "audio"]
     assert np.isfinite(probabilities(answers)[:2]).all()
     assert "nothing in it that this model reads" in answers["problem"].iloc[2]

@@ -12,7 +12,7 @@ from demeanor.data.examples import Examples
 from demeanor.data.provenance import Provenance
 from demeanor.data.ragged import Ragged
 from demeanor.data.stream import Stream
-from demeanor.inference.predict import predict
+from demeanor.inference.model import TrainedModel
 from demeanor.training.fit import fit
 from demeanor.training.loop import TrainingFailed
 from demeanor.training.schedules import plateaus
@@ -42,8 +42,8 @@ def test_learns_and_its_bundle_predicts_the_same_after_saving(examples, developm
     trained.bundle.save(tmp_path / "bundle")
     loaded = Bundle.load(tmp_path / "bundle")
     valid = development.split("valid")
-    again = predict(loaded, valid)
-    np.testing.assert_array_equal(again, predict(trained.bundle, valid))
+    again = TrainedModel.load(loaded).predict(valid)
+    np.testing.assert_array_equal(again, TrainedModel.load(trained.bundle).predict(valid))
     error = np.abs(again[:, 0] - SENTIMENT.targets(valid.utterances)).mean()
     guess = np.abs(SENTIMENT.targets(valid.utterances) - SENTIMENT.targets(examples.split("train").utterances).mean())
     assert error < 0.7 * guess.mean()
@@ -82,13 +82,13 @@ def test_trains_in_half_precision_on_any_processor(development, precision, syste
 
 def test_the_device_is_chosen_in_one_way_everywhere(monkeypatch):
     """Of several processes each has chosen its own GPU: that one, and not the first, is `auto`."""
-    from demeanor.representations import embedding
+    from demeanor.inference import model
     from demeanor.training import fit
     from demeanor.training.pretraining import loop as representation
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
-    for module in (fit, representation, embedding):
+    for module in (fit, representation, model):
         assert module.choose_device("auto") == torch.device("cuda", 3)
         assert module.choose_device("cuda:1") == torch.device("cuda", 1)
         assert module.choose_device("cpu") == torch.device("cpu")
@@ -174,7 +174,7 @@ def test_features_made_in_another_way_are_refused(development):
         development.utterances, {**development.streams, "text.words": Stream(stream.name, stream.ragged, other)}
     )
     with pytest.raises(ProvenanceError, match="version: '1' expected, '2' found"):
-        predict(trained.bundle, changed)
+        TrainedModel.load(trained.bundle).predict(changed)
 
 
 def test_misspelt_settings_are_refused_before_anything_runs():
@@ -207,7 +207,9 @@ def test_checkpoints_leave_frozen_encoders_out_and_go_on_with_the_same_ones_alon
     again = run(tmp_path / "a")
     for other in (stopped, again):
         assert other.bundle.weights_sha256 == whole.bundle.weights_sha256
-    np.testing.assert_array_equal(predict(again.bundle, examples), predict(whole.bundle, examples))
+    np.testing.assert_array_equal(
+        TrainedModel.load(again.bundle).predict(examples), TrainedModel.load(whole.bundle).predict(examples)
+    )
     with torch.no_grad():
         encoder.embeddings.word_embeddings.weight.add_(1.0)
     encoder.save_pretrained(tmp_path / "encoder")

@@ -23,7 +23,7 @@ from demeanor.data.bundle import Bundle, BundleCard, InputSpecification
 from demeanor.data.errors import InputError
 from demeanor.data.files import sha256_of_file
 from demeanor.data.provenance import Provenance
-from demeanor.representations.base import RECONSTRUCTION, Layout, RepresentationBundle
+from demeanor.representations.base import RECONSTRUCTION, Layout
 from demeanor.representations.conv_autoencoder import ConvAutoencoder, ConvAutoencoderSettings
 from demeanor.representations.word_matrix import WordMatrixSettings
 from demeanor.training.pretraining.collapse import CollapsedEncoderError, latent_health
@@ -57,7 +57,7 @@ def import_conv_autoencoder(
     modalities: Sequence[str] = (),
     force: bool = False,
     order: Sequence[str] = (),
-) -> RepresentationBundle:
+) -> Bundle:
     """The bundle of a released .pt file, whose weights are read without running anything in it.
 
     modalities  of audio, text, vision; needed where the file's name does not say (a checkpoint has no width)
@@ -113,6 +113,7 @@ def import_conv_autoencoder(
     )
     card = BundleCard(
         branch=path.stem,
+        kind="embeds",
         system="conv_autoencoder",
         settings={
             "model": settings.as_dict(),
@@ -137,7 +138,7 @@ def import_conv_autoencoder(
         licence=LICENCE,
         notes=" ".join(_notes(tuple(blocks), corpora, health.collapsed, bool(modalities))),
     )
-    return RepresentationBundle(card, {f"model.{name}": value.numpy() for name, value in model.state_dict().items()})
+    return Bundle(card, {f"model.{name}": value.numpy() for name, value in model.state_dict().items()})
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
+
+#: Utterances (or whole dialogues) that a trained model answers for at once, whatever it predicts or embeds.
+EVALUATION_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,28 @@ class Batch:
         return replace(
             self,
             inputs={role: value.absent() if role in dropped else value for role, value in self.inputs.items()},
+        )
+
+    def stacked(self, dropped: Sequence[Collection[str]]) -> Batch:
+        """S * B rows: for each entry of `dropped` in turn, all rows as if these roles had not been recorded.
+
+        Copies of a dialogue are dialogues of their own.
+        """
+        copies, count = [self.without(roles) for roles in dropped], len(dropped)
+        dialogues = int(self.dialogue.max()) + 1
+        return Batch(
+            inputs={
+                role: Padded(
+                    torch.cat([copy[role].values for copy in copies]), torch.cat([copy[role].mask for copy in copies])
+                )
+                for role in self.inputs
+            },
+            ids=self.ids * count,
+            rows=self.rows.repeat(count),
+            dialogue=torch.cat([self.dialogue + number * dialogues for number in range(count)]),
+            turn=self.turn.repeat(count),
+            speaker=self.speaker.repeat(count),
+            labels={name: torch.cat([value] * count) for name, value in self.labels.items()},
         )
 
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from demeanor.data.budget import LARGEST_CARD
 from demeanor.data.calibration import Calibration
@@ -45,8 +45,11 @@ class InputSpecification(Settings):
 class BundleCard(Settings):
     """The readable part of a bundle."""
 
-    branch: str = Field(description="name of the pipeline branch that trained it")
-    system: str = Field(description="name in the registry of systems")
+    branch: str = Field(description="name of the pipeline branch, or of the representation, that trained it")
+    kind: Literal["predicts", "embeds"] = Field(
+        default="predicts", description="what its model does: predict the task, or make one vector per utterance"
+    )
+    system: str = Field(description="name in the registry of systems, or of representations where it embeds")
     settings: dict[str, Any] = Field(description="the system's own settings, complete")
     task: Task
     inputs: dict[str, InputSpecification]
@@ -67,6 +70,15 @@ class BundleCard(Settings):
         default_factory=dict, description="stream -> what makes it, where an input is itself the output of a model"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _kind_of_old_cards(cls, values: Any) -> Any:
+        """Older cards do not say what their model does; those of representations alone had a layout."""
+        if isinstance(values, dict) and "kind" not in values:
+            settings = values.get("settings")
+            return {**values, "kind": "embeds" if isinstance(settings, dict) and "layout" in settings else "predicts"}
+        return values
+
     @property
     def raw_inputs(self) -> dict[str, InputSpecification]:
         """Stream -> what has to be extracted from a recording: inputs, and what representations among them read."""
@@ -77,9 +89,9 @@ class BundleCard(Settings):
         return found
 
     @property
-    def embeds(self) -> bool:
-        """Is it a representation, which answers with a vector instead of a prediction?"""
-        return "layout" in self.settings
+    def modalities(self) -> tuple[str, ...]:
+        """What the model reads, in alphabetical order; `representation` where an input is the output of a model."""
+        return tuple(sorted({value.modality for value in self.inputs.values()}))
 
     @property
     def recomputable(self) -> bool:
@@ -215,7 +227,9 @@ def spec_sheet(card: BundleCard, parameters: int) -> str:
     """What a reader wants to know of a model before using it."""
     lines = [
         f"{card.branch} ({card.system}), {parameters:,} parameters",
-        f"task        {card.task.describe()}",
+        f"embeds      an utterance in {card.protocol.get('dimension', '?')} numbers"
+        if card.kind == "embeds"
+        else f"task        {card.task.describe()}",
     ]
     for role, value in card.inputs.items():
         source = value.provenance

@@ -15,8 +15,8 @@ from demeanor.data.task import Task
 from demeanor.evaluation.metrics import labelled, metrics_of, prepare, primary_metrics
 from demeanor.evaluation.resampling import Resampler, bootstrap, interval
 
-Predict = Callable[[tuple[str, ...]], ArrayLike]
-"""Subset of modalities -> predictions [N, outputs], [N], or [S, N, outputs] for several seeds."""
+Predict = Callable[[Sequence[tuple[str, ...]]], Sequence[ArrayLike] | NDArray[Any]]
+"""Subsets of modalities -> for each of them predictions [N, outputs], [N], or [S, N, outputs] for several seeds."""
 
 
 def subsets(modalities: Sequence[str]) -> list[tuple[str, ...]]:
@@ -38,6 +38,7 @@ def modality_ablation(
 ) -> pd.DataFrame:
     """One row per subset, the full one first; the same model throughout, not trained anew.
 
+    predict is asked once, for all subsets.
     target [N] as Task.targets; `groups` [N] are dialogue ids to resample instead of utterances.
     Columns: modalities ("text + audio"), present (how many), n, seeds; for each metric <metric> (mean over seeds)
     with <metric>_low and <metric>_high (95%); and for each primary metric <metric>_drop, how much worse than with all
@@ -50,8 +51,8 @@ def modality_ablation(
     truth = np.asarray(target)
     metrics = metrics_of(task, threshold)
     predictions: list[NDArray[Any]] = []
-    for subset in chosen:
-        values = np.asarray(predict(subset), dtype=np.float32)
+    for answered in predict(chosen):
+        values = np.asarray(answered, dtype=np.float32)
         values = values[:, None] if values.ndim == 1 else values
         kept, known = prepare(task, values if values.ndim == 3 else values[None], truth)
         predictions.append(kept)

@@ -1,1 +1,1 @@
-"""A trained model at work: batches, normalisation, prediction."""
+"""A trained model as one object: raw recordings or features in, outputs, embeddings, answers out."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from threading import Lock
 
 import numpy as np
@@ -44,12 +44,20 @@ class Extracted:
     broken: Mapping[str, str] = field(default_factory=dict)
 
     def complete(self, answers: pd.DataFrame) -> pd.DataFrame:
-        """`answers` has a row per example; the result one per row that was given, with its modalities and problem."""
+        """`answers`, with `modalities`, has a row per example; the result one per given row, with its problem."""
         result = answers.set_index(pd.Index(self.examples.ids)).reindex(self.ids)
         result.insert(0, "utterance_id", result.index)
-        result["modalities"] = ["+".join(self.used.get(name, ())) for name in result.index]
+        result["modalities"] = result["modalities"].astype(object).where(result["modalities"].notna(), "")
         result["problem"] = [self.problems.get(name) or self.broken.get(name, "") for name in result.index]
         return result.reset_index(drop=True)
+
+    def only(self, modalities: Collection[str]) -> Extracted:
+        """The same for a model that is given these modalities alone; what has none of them gets a problem."""
+        used = {name: tuple(one for one in given if one in modalities) for name, given in self.used.items()}
+        problem = f"nothing in it that this model reads ({', '.join(sorted(modalities))})"
+        problems = {name: problem for name, given in used.items() if not given} | dict(self.problems)
+        kept = self.examples.select([name for name in self.examples.ids if used[name]])
+        return replace(self, examples=kept, used=used, problems=problems)
 
 
 class Extraction:

@@ -1,23 +1,22 @@
-"""A bundle back to a model, and predictions for examples."""
+"""A bundle back to a system, and what it says of examples."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Float32
 
+from demeanor.data.batch import EVALUATION_BATCH
 from demeanor.data.bundle import Bundle
 from demeanor.data.construction import construct, fill
 from demeanor.data.examples import Examples
-from demeanor.data.stream import Stream
 from demeanor.inference.batches import Batches
 from demeanor.inference.normaliser import Normaliser
 from demeanor.kernels.linear import quicken
 from demeanor.models import find_system
 from demeanor.models.base import System
-
-EVALUATION_BATCH = 64
 
 
 def build(bundle: Bundle) -> System:
@@ -38,63 +37,34 @@ def is_training_buffer(system: System, name: str) -> bool:
     return any(name == buffer or name.startswith(f"{buffer}.") for buffer in system.training_buffers)
 
 
-def check_provenance(bundle: Bundle, examples: Examples) -> None:
-    """Refuse examples whose streams were made in another way than those the bundle was trained on."""
-    for specification in bundle.card.inputs.values():
-        stream = examples.stream(specification.stream)
-        specification.provenance.require(stream.provenance, specification.stream)
+class Prediction:
+    """The system of a bundle and what makes its batches: examples in, head outputs out. Threads may share one."""
 
+    def __init__(self, bundle: Bundle, device: torch.device):
+        """InputError where card and weights are not of one model."""
+        self.card = bundle.card
+        self.device = device
+        self.system = build(bundle).to(device)
+        self.normaliser = Normaliser.from_tensors(bundle.part("normaliser"))
 
-def with_representations(bundle: Bundle, examples: Examples) -> Examples:
-    """The examples with the streams that the bundle's own representations make, where they are not there yet."""
-    return Embedded(examples).for_bundle(bundle)
+    @property
+    def dimension(self) -> int:
+        """Length of one output."""
+        return self.card.task.outputs
 
+    def require(self, examples: Examples) -> None:
+        """ProvenanceError where a stream was made in another way than those of training."""
+        for specification in self.card.inputs.values():
+            stream = examples.stream(specification.stream)
+            specification.provenance.require(stream.provenance, specification.stream)
 
-class Embedded:
-    """Examples for several bundles in turn: what their representations make is made once where they carry the same."""
-
-    def __init__(self, examples: Examples):
-        self.examples = examples
-        self._made: dict[tuple[str, str], Stream] = {}
-
-    def for_bundle(self, bundle: Bundle) -> Examples:
-        missing = [stream for stream in bundle.card.representations if stream not in self.examples.streams]
-        if not missing:
-            return self.examples
-        made = {stream: self._stream(stream, bundle.representation(stream)) for stream in missing}
-        return Examples.of(self.examples.utterances, {**self.examples.streams, **made})
-
-    def _stream(self, name: str, representation: Bundle) -> Stream:
-        from demeanor.representations.embedding import embed
-
-        key = name, representation.weights_sha256
-        if key not in self._made:
-            self._made[key] = embed(representation, self.examples, name=name)
-        return self._made[key]
-
-
-def batches_of(bundle: Bundle, examples: Examples, labelled: bool = False) -> Batches:
-    card = bundle.card
-    normaliser = Normaliser.from_tensors(bundle.part("normaliser"))
-    batching = find_system(card.system).card.batching
-    return Batches(examples, card.inputs, card.task if labelled else None, normaliser, batching)
-
-
-def predict(
-    bundle: Bundle,
-    examples: Examples,
-    without: Collection[str] = (),
-    system: System | None = None,
-    device: torch.device | str = "cpu",
-) -> np.ndarray:
-    """Predictions [N, outputs] in the order of `examples`: numbers, or logits for classes.
-
-    without : roles to be treated as not recorded
-    """
-    examples = with_representations(bundle, examples)
-    check_provenance(bundle, examples)
-    system = system or build(bundle)
-    return forward_all(system, batches_of(bundle, examples), bundle.card.task.outputs, without, device)
+    def outputs(
+        self, examples: Examples, dropped: Sequence[Collection[str]]
+    ) -> Float32[np.ndarray, "subsets utterances outputs"]:
+        """Numbers, or logits for classes, in the order of `examples`: for each entry of `dropped`, as if its roles had
+        not been recorded."""
+        batches = Batches(examples, self.card.inputs, None, self.normaliser, self.system.card.batching)
+        return forward_subsets(self.system, batches, self.dimension, dropped, self.device)
 
 
 def on_device(system: torch.nn.Module, device: torch.device) -> bool:
@@ -103,7 +73,6 @@ def on_device(system: torch.nn.Module, device: torch.device) -> bool:
     return here.type == device.type and device.index in (None, here.index)
 
 
-@torch.inference_mode()
 def forward_all(
     system: System,
     batches: Batches,
@@ -111,8 +80,24 @@ def forward_all(
     without: Collection[str] = (),
     device: torch.device | str = "cpu",
     batch_size: int = EVALUATION_BATCH,
-) -> np.ndarray:
-    """Predictions [N, outputs] of all rows; batches go in order of length, results back in order of rows.
+) -> Float32[np.ndarray, "utterances outputs"]:
+    """Predictions of all rows as if the roles `without` had not been recorded."""
+    return forward_subsets(system, batches, outputs, [without], device, batch_size)[0]
+
+
+@torch.inference_mode()
+def forward_subsets(
+    system: System,
+    batches: Batches,
+    outputs: int,
+    dropped: Sequence[Collection[str]],
+    device: torch.device | str = "cpu",
+    batch_size: int = EVALUATION_BATCH,
+) -> Float32[np.ndarray, "subsets utterances outputs"]:
+    """Predictions of all rows, for each entry of `dropped` without its roles.
+
+    Batches go in order of length and are made once, whatever is then left out of them; results are back in order of
+    rows. A few rows, as a request has them, go through the system once for all subsets.
 
     Threads may share a system that is in evaluation mode and on its device already: it is then left as it is.
     """
@@ -121,9 +106,16 @@ def forward_all(
         system.eval()
     if not on_device(system, torch.device(device)):
         system.to(device)
-    predicted = np.full((len(batches), outputs), np.nan, dtype=np.float32)
+    predicted = np.full((len(dropped), len(batches), outputs), np.nan, dtype=np.float32)
+    at_once = len(dropped) > 1 and len(batches) * len(dropped) <= batch_size
     for batch in batches.iterate(batches.plan(batch_size)):
-        output = system(batch.without(without).to(device))
-        predicted[batch.rows.numpy()] = output.prediction.float().cpu().numpy()
+        rows = batch.rows.numpy()
+        if at_once:
+            output = system(batch.stacked(dropped).to(device))
+            predicted[:, rows] = output.prediction.float().cpu().numpy().reshape(len(dropped), len(rows), outputs)
+            continue
+        for number, roles in enumerate(dropped):
+            output = system(batch.without(roles).to(device))
+            predicted[number, rows] = output.prediction.float().cpu().numpy()
     system.train(was_training)
     return predicted

@@ -46,10 +46,6 @@ class Layout(Settings):
         return ", ".join(f"{name} {self.blocks[name][0]}:{self.blocks[name][1]}" for name in self.modalities)
 
 
-#: Utterances that a representation embeds at once.
-EVALUATION_BATCH = 256
-
-
 @dataclass(frozen=True)
 class RepresentationCard:
     """What a reader is told of a representation."""
@@ -150,51 +146,22 @@ def reconstruction_terms(
     return terms
 
 
-class RepresentationBundle(Bundle):
-    """A Bundle whose model embeds instead of predicting.
-
-    Tensors: `model.<name>` weights, `reducer.<modality>.mean|components`, `normaliser.<corpus>.low|high|fill` [F].
-    `card.settings` holds `model`, `word_matrix`, `layout` and `normaliser`.
-    """
-
-    @property
-    def layout(self) -> Layout:
-        return layout_of(self)
-
-    def __str__(self) -> str:
-        card, protocol = self.card, self.card.protocol
-        lines = [
-            f"{card.branch} ({card.system}), {self.parameters:,} parameters",
-            f"embeds      {self.layout.steps} words x {self.layout.width} features ({self.layout.describe()}) "
-            f"in {protocol.get('dimension', '?')} numbers",
-        ]
-        for role, value in card.inputs.items():
-            source = value.provenance
-            how = "from a recording" if source.recomputable else "imported, not recomputable"
-            lines.append(
-                f"{role:<11} {value.stream} [{value.dimension}] by {source.extractor} {source.version}, {how}, "
-                f"licence: {source.licence}"
-            )
-        lines.append(
-            f"trained on  {protocol.get('corpus', '?')}, {protocol.get('train', '?')} utterances, "
-            f"seed {protocol.get('seed', '?')}, data {card.data_hash or 'unknown'}, "
-            f"code {card.code_revision or 'unknown'}"
-        )
-        if card.metrics:
-            lines.append("validation  " + ", ".join(f"{k} {v:.4g}" for k, v in sorted(card.metrics.items())))
-        lines += [f"licence     {card.licence}"] if card.licence else []
-        lines += [f"notes       {card.notes}"] if card.notes else []
-        return "\n".join(lines)
-
-
 def layout_of(bundle: Bundle) -> Layout:
-    """The columns that a representation's bundle reads."""
-    if not bundle.card.embeds:
+    """The columns that a representation's bundle reads. InputError for the bundle of anything else.
+
+    `card.settings` of a representation holds `model`, `word_matrix`, `layout` and `normaliser`; its tensors are
+    `model.<name>` weights, `reducer.<modality>.mean|components` and `normaliser.<corpus>.low|high|fill` [F].
+    """
+    if bundle.card.kind != "embeds":
         raise InputError(
             f"bundle '{bundle.card.branch}'",
             [f"holds the system '{bundle.card.system}', not a representation"],
             f"Give the bundle of one of: {', '.join(REPRESENTATIONS)}.",
         )
+    absent = [f"settings.{name} is missing" for name in ("model", "word_matrix", "layout")
+              if name not in bundle.card.settings]  # fmt: skip
+    if absent:
+        raise InputError(f"bundle '{bundle.card.branch}'", absent, "It was written by another version.")
     return Layout(**bundle.card.settings["layout"])
 
 

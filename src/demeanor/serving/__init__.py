@@ -1,1 +1,1 @@
-"""A bundle at work: the predictor, the MLflow model, the registry."""
+"""Models for others: the MLflow model, its server, the registry."""

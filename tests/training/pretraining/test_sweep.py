@@ -15,7 +15,7 @@ from demeanor.data.examples import Examples
 from demeanor.data.ragged import Ragged
 from demeanor.data.stream import Stream
 from demeanor.evaluation.probe import probe
-from demeanor.representations.embedding import embed
+from demeanor.inference.model import TrainedModel
 from demeanor.representations.word_matrix import WordMatrixSettings
 from demeanor.training.pretraining.settings import RepresentationSettings
 from demeanor.training.pretraining.sweep import cost_of_leaving_out, planned, subsets, sweep
@@ -62,7 +62,7 @@ def test_a_sweep_probes_on_the_target_alone():
 
     def scores(bundle, examples) -> dict[str, float]:
         probed.append(set(examples.utterances["corpus"]))
-        return {"MAE": probe(embed(bundle, examples), examples, SENTIMENT)["MAE"]}
+        return {"MAE": probe(TrainedModel.load(bundle).embed(examples), examples, SENTIMENT)["MAE"]}
 
     matrix = WordMatrixSettings(streams={"audio": "audio.frames", "text": "text.words"}, components={})
     settings = RepresentationSettings(

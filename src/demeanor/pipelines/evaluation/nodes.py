@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +17,9 @@ from demeanor.data.examples import Examples
 from demeanor.data.progress import told
 from demeanor.data.task import Task, Tasks
 from demeanor.pipelines.evaluation.settings import EvaluationSettings, ceiling_of, predictions_of
+
+if TYPE_CHECKING:
+    from demeanor.inference.model import TrainedModel
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +76,7 @@ def score_sealed_test(sealed_test: Examples, bundles: AllBundles) -> tuple[pd.Da
     from demeanor.evaluation.metrics import score
     from demeanor.evaluation.predictions import predictions_table
     from demeanor.evaluation.receipts import Receipt
-    from demeanor.inference.predict import Embedded, predict
+    from demeanor.inference.model import Embedded, TrainedModel
     from demeanor.training import tracking
 
     revision = code_revision(Path.cwd())
@@ -84,7 +86,8 @@ def score_sealed_test(sealed_test: Examples, bundles: AllBundles) -> tuple[pd.Da
     for branch, bundle in told(every, "scoring the sealed test", "bundles"):
         card = bundle.card
         began = time.perf_counter()
-        predicted = predict(bundle, embedded.for_bundle(bundle))
+        model = TrainedModel.load(bundle)
+        predicted = model.predict(embedded.for_model(model))
         seconds = time.perf_counter() - began
         target = card.task.targets(sealed_test.utterances)
         seed = int(card.protocol["seed"])
@@ -198,34 +201,27 @@ def ablate_modalities(
 ) -> pd.DataFrame:
     """Each champion with every subset of its modalities, all seeds, as if the rest had not been recorded."""
     from demeanor.evaluation.robustness import modality_ablation
-    from demeanor.inference.predict import Embedded
+    from demeanor.inference.model import Embedded, TrainedModel
 
     tables = []
     embedded = Embedded(sealed_test)
     for name, champion in told(list(champions.items()), "leaving modalities out", "champions"):
         found = bundles[champion["branch"]]
         card = card_of(found)
-        modalities = sorted({value.modality for value in card.inputs.values()})
+        models = [TrainedModel.load(bundle) for bundle in found.values()]
+
+        def predict(chosen: Sequence[tuple[str, ...]], models: Sequence[TrainedModel] = models) -> np.ndarray:
+            return np.stack([model.outputs(embedded.for_model(model), chosen) for model in models], axis=1)
+
         table = modality_ablation(
             card.task,
-            partial(predict_with, found, embedded.for_bundle),
+            predict,
             card.task.targets(sealed_test.utterances),
-            modalities,
+            card.modalities,
             resamples=settings.resamples,
         )
         tables.append(table.assign(task=name, branch=champion["branch"]))
     return pd.concat(tables, ignore_index=True)
-
-
-def predict_with(found: Bundles, seen_by: Callable[[Bundle], Examples], kept: tuple[str, ...]) -> np.ndarray:
-    """[seeds, N, outputs] of all seeds of a branch when only the modalities `kept` are there."""
-    from demeanor.inference.predict import predict
-
-    predicted = []
-    for bundle in found.values():
-        without = [role for role, value in bundle.card.inputs.items() if value.modality not in kept]
-        predicted.append(predict(bundle, seen_by(bundle), without))
-    return np.stack(predicted)
 
 
 def register_champions(
@@ -261,7 +257,7 @@ def register_champions(
         metrics = {key: value for key, value in receipt["metrics"].items() if value is not None}
         example = example_row(utterances, root)
         judged = Judged(champion["metric"], champion["value"], card.data_hash)
-        model = registered_name(card.protocol["corpus"], name)
+        model = registered_name(card)
         try:
             with told_if_unreachable(f"The champion for {name}", "kedro run --pipelines evaluation"):
                 registered[name] = register(bundle, model, tags, metrics, example, judged)

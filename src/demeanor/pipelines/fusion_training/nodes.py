@@ -117,7 +117,7 @@ def train_on_embeddings(
     The representations, which were learnt on the train split, embed the development examples, and travel in the
     bundles: these then answer for whatever the representations read, the sealed test and recordings included.
     """
-    from demeanor.representations.embedding import embed
+    from demeanor.inference.model import TrainedModel
 
     wanted = {stream: stream.partition(".")[2] for stream in settings.streams.values() if stream.startswith(EMBEDDINGS)}
     missing = [f"there is no '{name}'.{nearest(name, representations)}" for name in wanted.values()
@@ -125,7 +125,7 @@ def train_on_embeddings(
     if missing:
         raise InputError(f"representations of {branch}", missing, "Add it to `representations` of the parameters.")
     carried = {stream: representations[name] for stream, name in wanted.items()}
-    made = {stream: embed(bundle, development, name=stream) for stream, bundle in carried.items()}
+    made = {stream: TrainedModel.load(bundle).embed(development, stream) for stream, bundle in carried.items()}
     examples = Examples.of(development.utterances, {**development.streams, **made})
     bundles, history = train_branch(branch, examples, settings, tasks, checkpoints)
     # What the branch was trained on is the development data; the embeddings' own making is in their provenance.

@@ -96,9 +96,10 @@ def pretrain_representations(
 
 def embed_development(development: Examples, bundles: dict[str, Bundle]) -> dict[str, Stream]:
     """One stream `representation.<name>` per representation."""
-    from demeanor.representations.embedding import embed
+    from demeanor.inference.model import TrainedModel
 
-    streams = [embed(bundle, development) for bundle in told(list(bundles.values()), "embedding", "representations")]
+    every = told(list(bundles.values()), "embedding", "representations")
+    streams = [TrainedModel.load(bundle).embed(development) for bundle in every]
     return {stream.name: stream for stream in streams}
 
 
@@ -158,7 +159,7 @@ def register_representations(
     from demeanor.serving.registry import (
         RegistryUnreachable,
         register,
-        representation_name,
+        registered_name,
         told_if_unreachable,
     )
 
@@ -177,7 +178,7 @@ def register_representations(
             "data_hash": card.data_hash,
             **{key: f"{value:.6g}" for key, value in card.metrics.items()},
         }
-        model = representation_name(str(card.protocol["corpus"]), name)
+        model = registered_name(card)
         try:
             with told_if_unreachable(f"The representation {name}", f"kedro run --nodes {REGISTER}"):
                 registered[name] = register(bundles[name], model, tags, {}, example_row(utterances, root))
@@ -194,7 +195,7 @@ def sweep_representations(
     corpus out of the mixture costs. Nothing unless `sweep.enabled`.
     """
     from demeanor.evaluation.probe import probe
-    from demeanor.representations.embedding import embed
+    from demeanor.inference.model import TrainedModel
     from demeanor.training import tracking
     from demeanor.training.pretraining.sweep import Combination, cost_of_leaving_out, sweep
 
@@ -207,7 +208,7 @@ def sweep_representations(
     corpora = {target: development, **{name: Examples.load(anchored(path)) for name, path in settings.corpora.items()}}
 
     def scores(bundle: Bundle, examples: Examples) -> dict[str, float]:
-        stream = embed(bundle, examples)
+        stream = TrainedModel.load(bundle).embed(examples)
         return {
             f"{task.name}.{metric}": value
             for task in tasks.root.values()

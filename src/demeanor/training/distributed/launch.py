@@ -25,12 +25,13 @@ import torch
 from torch import distributed
 
 from demeanor.data.bundle import Bundle
+from demeanor.data.device import choose_device
 from demeanor.data.errors import DemeanorError, InputError, Stopped
 from demeanor.data.examples import Examples
 from demeanor.data.files import disk_errors_told, read_json, write_json
 from demeanor.data.task import Task
 from demeanor.training.distributed.group import Processes
-from demeanor.training.fit import Trained, choose_device, fit
+from demeanor.training.fit import Trained, fit
 from demeanor.training.loop import Report, Score, TrainingFailed
 from demeanor.training.settings import BranchSettings, TrainingSettings
 

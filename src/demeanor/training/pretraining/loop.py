@@ -13,20 +13,14 @@ import torch
 from torch import Tensor
 
 import demeanor
-from demeanor.data.bundle import BundleCard
+from demeanor.data.bundle import Bundle, BundleCard
 from demeanor.data.device import choose_device
 from demeanor.data.errors import DemeanorError
 from demeanor.data.examples import Examples
 from demeanor.data.files import sha256_of
 from demeanor.data.task import Task
 from demeanor.kernels.allocator import Kept, kept_memory
-from demeanor.representations.base import (
-    EVALUATION_BATCH,
-    RECONSTRUCTION,
-    RepresentationBundle,
-    RepresentationModel,
-    build_representation,
-)
+from demeanor.representations.base import RECONSTRUCTION, RepresentationModel, build_representation
 from demeanor.representations.preparation import Preparation, stored_normaliser
 from demeanor.training.checkpoint import Checkpoint, identity_of
 from demeanor.training.pretraining.collapse import CollapsedEncoderError, latent_health
@@ -37,6 +31,8 @@ Report = Callable[[int, dict[str, float]], None]
 #: Normalised matrix [N, S, F] and what was observed [N, S, M].
 Prepared = tuple[Tensor, Tensor]
 PATIENT_COLLAPSES = 3
+#: Utterances whose loss is computed at once.
+LOSS_BATCH = 256
 
 
 def pretrain(
@@ -47,7 +43,7 @@ def pretrain(
     on_epoch: Report | None = None,
     checkpoints: Path | str | None = None,
     name: str = "",
-) -> tuple[RepresentationBundle, list[dict[str, float]]]:
+) -> tuple[Bundle, list[dict[str, float]]]:
     """Train a representation on the train split(s), keep the epoch that reconstructs the valid split best.
 
     development  examples of one corpus, or a sequence of them, one per corpus of a mixture
@@ -92,6 +88,7 @@ def pretrain(
     corpora = sorted({name for part in parts for name in part.utterances["corpus"].unique()})
     card = BundleCard(
         branch=name or settings.representation,
+        kind="embeds",
         system=settings.representation,
         settings={
             "model": model.settings.as_dict(),
@@ -119,12 +116,12 @@ def pretrain(
     )
     tensors = {f"model.{name}": value.cpu().numpy() for name, value in model.state_dict().items()}
     checkpoint.remove()
-    return RepresentationBundle(card, {**tensors, **preparation.tensors()}), history
+    return Bundle(card, {**tensors, **preparation.tensors()}), history
 
 
 def pretrain_reporting(
     settings: RepresentationSettings, development: Examples, checkpoints: Path | str | None, name: str, report: Report
-) -> tuple[RepresentationBundle, list[dict[str, float]]]:
+) -> tuple[Bundle, list[dict[str, float]]]:
     """`pretrain` as a worker is asked for it: what varies alone, and where to report to."""
     return pretrain(settings, development, on_epoch=report, checkpoints=checkpoints, name=name)
 
@@ -263,7 +260,7 @@ def evaluate(model: RepresentationModel, matrix: Tensor, mask: Tensor) -> dict[s
     """Mean loss per utterance in evaluation mode, in all ("valid_loss") and per modality."""
     model.eval()
     sums: dict[str, float] = {}
-    for rows in batches(len(matrix), EVALUATION_BATCH, shuffle=False):
+    for rows in batches(len(matrix), LOSS_BATCH, shuffle=False):
         for name, value in model.loss(matrix[rows], mask[rows]).items():
             sums[name] = sums.get(name, 0.0) + float(value) * len(rows)
     return {"valid_loss" if name == "total" else name: value / len(matrix) for name, value in sums.items()}

@@ -14,8 +14,8 @@ from demeanor.data.examples import Examples
 from demeanor.data.utterances import make_table
 from demeanor.features.clips import clips_of
 from demeanor.features.engine import StreamRequest, extract_streams
-from demeanor.inference.predict import predict
-from demeanor.serving.predictor import Predictor, as_text
+from demeanor.inference.describe import as_text
+from demeanor.inference.model import TrainedModel
 from demeanor.training.fit import fit
 from demeanor.training.settings import BranchSettings, TrainingSettings
 from tests.project import DEMO
@@ -66,8 +66,8 @@ def test_a_raw_clip_gets_the_answer_that_its_features_get(examples, bundle):
         {"utterance_id": row.utterance_id, "text": row.text, "video": str(DEMO / row.media)}
         for row in examples.utterances.itertuples()
     ]
-    answers = Predictor(bundle).predict(rows)
-    np.testing.assert_allclose(answers["sentiment"], predict(bundle, examples)[:, 0], atol=2e-5)
+    answers = TrainedModel.load(bundle).score(rows)
+    np.testing.assert_allclose(answers["sentiment"], TrainedModel.load(bundle).predict(examples)[:, 0], atol=2e-5)
     assert set(answers["modalities"]) <= {"audio+text+vision", "text+vision", "audio+text"}
     assert (answers["problem"] == "").all()
 
@@ -83,17 +83,17 @@ def test_anything_may_be_missing_and_bytes_serve_as_well_as_a_path(bundle):
             {"text": "what a lovely day", "video": path},
         ]
     )
-    answers = Predictor(bundle).predict(rows)
+    answers = TrainedModel.load(bundle).score(rows)
     assert list(answers["modalities"]) == ["text", "audio+vision", "audio+vision", "audio", "audio+text+vision"]
     assert answers["sentiment"].notna().all()
     assert answers["sentiment"][1] == pytest.approx(answers["sentiment"][2], abs=1e-5)
-    assert "sentiment" in as_text(answers.iloc[0].to_dict(), bundle.card.task)
+    assert "sentiment" in as_text(answers.iloc[0].to_dict(), bundle.card)
 
 
 def test_a_row_that_cannot_be_read_says_why_and_the_others_are_answered(bundle, tmp_path):
     broken = tmp_path / "broken.mp4"
     broken.write_text("no film", encoding="utf-8")
-    answers = Predictor(bundle).predict(
+    answers = TrainedModel.load(bundle).score(
         [{"text": "fine"}, {"video": str(broken)}, {"video": "absent.mp4"}, {"text": "  "}]
     )
     assert answers["problem"][0] == ""
@@ -101,12 +101,12 @@ def test_a_row_that_cannot_be_read_says_why_and_the_others_are_answered(bundle, 
     assert "there is no file absent.mp4" in answers["problem"][2]
     assert "nothing in it that this model reads (audio, text, vision)" in answers["problem"][3]
     assert answers["sentiment"][1:].isna().all()
-    assert "no answer" in as_text(answers.iloc[1].to_dict(), bundle.card.task)
+    assert "no answer" in as_text(answers.iloc[1].to_dict(), bundle.card)
 
 
 def test_unknown_columns_are_named_with_the_nearest(bundle):
     with pytest.raises(InputError, match="Did you mean 'video'"):
-        Predictor(bundle).predict([{"vdeo": "x.mp4"}])
+        TrainedModel.load(bundle).score([{"vdeo": "x.mp4"}])
 
 
 def test_imported_features_cannot_be_made_from_a_recording():
@@ -116,8 +116,8 @@ def test_imported_features_cannot_be_made_from_a_recording():
     )
     trained = fit("words", settings, SENTIMENT, development, 1, toy_score, progress=False)
     with pytest.raises(ProvenanceError, match=r"stream 'text\.words' cannot be made from a recording"):
-        Predictor(trained.bundle).predict([{"text": "hello"}])
-    answers = Predictor(trained.bundle).predict_examples(development.split("valid"))
+        TrainedModel.load(trained.bundle).score([{"text": "hello"}])
+    answers = TrainedModel.load(trained.bundle).score_examples(development.split("valid"))
     assert len(answers) == 16
 
 
@@ -127,12 +127,12 @@ def test_features_of_another_making_are_refused_with_the_difference(bundle, exam
     other, _ = extract_streams(clips, request, tmp_path / "cache", tmp_path / "out", 1, progress=False)
     changed = Examples.of(examples.utterances, {**examples.streams, **other})
     with pytest.raises(ProvenanceError, match=r"parameters\.mfcc: 13 expected, 20 found"):
-        Predictor(bundle).predict_examples(changed)
+        TrainedModel.load(bundle).score_examples(changed)
 
 
 def test_eight_threads_that_ask_for_one_clip_get_one_answer(bundle):
-    predictor = Predictor(bundle)
+    model = TrainedModel.load(bundle)
     row = {"text": "what a lovely day", "video": str(CLIPS[0]), "start": 0.0, "end": 0.8}
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: predictor.predict([row]).to_json(double_precision=15), range(40)))
-    assert set(answers) == {Predictor(bundle).predict([row]).to_json(double_precision=15)}
+        answers = list(pool.map(lambda _: model.score([row]).to_json(double_precision=15), range(40)))
+    assert set(answers) == {TrainedModel.load(bundle).score([row]).to_json(double_precision=15)}

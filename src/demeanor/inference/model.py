@@ -1,0 +1,205 @@
+"""A trained model as one object: raw recordings, or features, in; outputs, embeddings or answers out."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float32
+
+from demeanor.data.bundle import Bundle, BundleCard
+from demeanor.data.device import choose_device
+from demeanor.data.errors import InputError, nearest
+from demeanor.data.examples import Examples
+from demeanor.data.stream import Stream
+from demeanor.data.task import Task
+from demeanor.inference.describe import describe
+from demeanor.inference.extraction import Extraction
+from demeanor.inference.predict import Prediction
+from demeanor.inference.reach import EVERYWHERE, Reach
+from demeanor.inference.recordings import Rows
+from demeanor.representations.embedding import Embedding
+
+
+class Network(Protocol):
+    """What a model of any kind is inside: see Prediction and Embedding."""
+
+    @property
+    def dimension(self) -> int:
+        """Length of one output."""
+
+    def require(self, examples: Examples) -> None:
+        """ProvenanceError where a stream was made in another way than those of training."""
+
+    def outputs(
+        self, examples: Examples, dropped: Sequence[Collection[str]]
+    ) -> Float32[np.ndarray, "subsets utterances outputs"]:
+        """For each entry of `dropped`, as if these roles had not been recorded."""
+
+
+#: kind of a bundle -> the network that is built from it
+NETWORKS: Mapping[str, Callable[[Bundle, torch.device], Network]] = {"predicts": Prediction, "embeds": Embedding}
+
+
+class TrainedModel:
+    """A bundle at work, built once: its network, its normaliser, the representations that it reads, its extractors.
+
+    Nothing of it changes after that (extractors are built when the first recording comes, once), so threads may share
+    one. A model of kind `predicts` answers with what its task asks for, one of kind `embeds` with a vector.
+    """
+
+    def __init__(self, bundle: Bundle, device: str = "cpu", reach: Reach = EVERYWHERE):
+        """See `load`."""
+        self.bundle = bundle
+        self.absent: frozenset[str] = frozenset()
+        self.network = NETWORKS[bundle.card.kind](bundle, choose_device(device))
+        self.representations = {
+            stream: TrainedModel(bundle.representation(stream), device) for stream in bundle.card.representations
+        }
+        self.extraction = Extraction(bundle.card, reach)
+
+    @classmethod
+    def load(cls, source: Bundle | Path | str, device: str = "cpu", reach: Reach = EVERYWHERE) -> TrainedModel:
+        """The model of a bundle, or of the folder that holds one.
+
+        device  cpu, cuda:1, ..., or auto for the GPU where there is one
+        reach   which files of this machine a raw row may name; a server gives `Reach.of_server()`
+        Raises InputError for a folder without a bundle, or a card that does not fit its weights.
+        """
+        return cls(source if isinstance(source, Bundle) else Bundle.load(source), device, reach)
+
+    @property
+    def card(self) -> BundleCard:
+        return self.bundle.card
+
+    @property
+    def task(self) -> Task:
+        return self.bundle.card.task
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What it reads, in alphabetical order, without what this view leaves out."""
+        return tuple(name for name in self.card.modalities if name not in self.absent)
+
+    def without(self, *modalities: str) -> TrainedModel:
+        """The same model as if these modalities were never recorded: a view, nothing is built for it.
+
+        InputError for a modality that it does not read, and where nothing would be left.
+        """
+        view = copy.copy(self)
+        view.absent = self.absent | frozenset(modalities)
+        problems = [
+            f"it reads no {name}.{nearest(name, self.card.modalities)}"
+            for name in modalities
+            if name not in self.card.modalities
+        ]
+        if not view.modalities:
+            problems.append("nothing that it reads would be left")
+        if problems:
+            raise InputError(f"model '{self.card.branch}'", problems, f"It reads {', '.join(self.card.modalities)}.")
+        return view
+
+    def outputs(
+        self, examples: Examples, subsets: Sequence[Collection[str]]
+    ) -> Float32[np.ndarray, "subsets utterances outputs"]:
+        """Head outputs (numbers, logits) or vectors in the order of `examples`, for each subset of `modalities` as if
+        the others had not been recorded. Batches are made once for all subsets.
+
+        NaN for an utterance of which a representation observes nothing. Raises ProvenanceError for features of another
+        making, InputError for a modality that the model does not read.
+        """
+        dropped = [self._dropped(subset) for subset in subsets]
+        if not len(examples):
+            return self._forward(examples, dropped)
+        examples = Embedded(examples).for_model(self)
+        self.network.require(examples)
+        return self._forward(examples, dropped)
+
+    def predict(self, examples: Examples) -> Float32[np.ndarray, "utterances outputs"]:
+        """Numbers, or logits for classes, in the order of `examples`; errors as `outputs`, and InputError for a model
+        that embeds."""
+        if self.card.kind == "embeds":
+            raise InputError(f"model '{self.card.branch}'", ["it embeds, it does not predict"], "Use `embed`.")
+        return self.outputs(examples, [self.modalities])[0]
+
+    def embed(self, examples: Examples, name: str = "") -> Stream:
+        """Stream `name`, by default `representation.<branch>`: [1, R] per utterance, [0, R] for one of which nothing is
+        observed; errors as `outputs`, and InputError for a model that predicts."""
+        if not isinstance(self.network, Embedding):
+            raise InputError(f"model '{self.card.branch}'", ["it predicts, it does not embed"], "Use `predict`.")
+        return self.network.stream(examples, self._dropped(self.modalities), name)
+
+    def score(self, rows: Rows) -> pd.DataFrame:
+        """Answers for raw rows (demeanor.inference.recordings.COLUMNS): one row per input row, in order.
+
+        Columns: utterance_id; those of demeanor.inference.describe.columns_of, `modalities` (those that were used,
+        joined by "+", empty where there is no answer) among them; problem (why there is no answer, or what of the row
+        could not be decoded and was left out of it, else empty). Rows of several callers may come together, if
+        `dialogue` keeps their conversations apart. InputError for an unknown column, ProvenanceError where a stream
+        cannot be made here.
+        """
+        read = self.extraction(rows)
+        if self.absent:
+            read = read.only(self._sources())
+        examples = Embedded(read.examples).for_model(self) if len(read.examples) else read.examples
+        outputs = self._forward(examples, [self._dropped(self.modalities)])[0]
+        return read.complete(describe(self.card, outputs, [read.used[name] for name in read.examples.ids]))
+
+    def score_examples(self, examples: Examples) -> pd.DataFrame:
+        """The same for examples; errors as `outputs`."""
+        outputs = self.outputs(examples, [self.modalities])[0]
+        used, sources = self.extraction.modalities(examples), self._sources()
+        answers = describe(self.card, outputs, [sources & set(used[name]) for name in examples.ids])
+        answers.insert(0, "utterance_id", examples.ids)
+        return answers.assign(problem="")
+
+    def _forward(
+        self, examples: Examples, dropped: Sequence[Collection[str]]
+    ) -> Float32[np.ndarray, "subsets utterances outputs"]:
+        if not len(examples):
+            return np.zeros((len(dropped), 0, self.network.dimension), dtype=np.float32)
+        return self.network.outputs(examples, dropped)
+
+    def _dropped(self, subset: Collection[str]) -> tuple[str, ...]:
+        """Roles that are not recorded where only the modalities of `subset` are."""
+        unknown = [f"it reads no {name}" for name in subset if name not in self.modalities]
+        if unknown:
+            raise InputError(f"model '{self.card.branch}'", unknown, f"It reads {', '.join(self.modalities)}.")
+        return tuple(role for role, value in self.card.inputs.items() if value.modality not in subset)
+
+    def _sources(self) -> set[str]:
+        """Modalities of a recording from which anything reaches the network."""
+        inner = self.card.representations
+        return {
+            source.modality
+            for value in self.card.inputs.values()
+            if value.modality in self.modalities
+            for source in (inner[value.stream].raw_inputs.values() if value.stream in inner else [value])
+        }
+
+
+class Embedded:
+    """Examples for several models in turn: what their representations make is made once where they carry the same."""
+
+    def __init__(self, examples: Examples):
+        self.examples = examples
+        self._made: dict[tuple[str, str], Stream] = {}
+
+    def for_model(self, model: TrainedModel) -> Examples:
+        """The examples with the streams that the model's own representations make, where they are not there yet."""
+        missing = {name: inner for name, inner in model.representations.items() if name not in self.examples.streams}
+        if not missing:
+            return self.examples
+        made = {name: self._stream(name, inner) for name, inner in missing.items()}
+        return Examples.of(self.examples.utterances, {**self.examples.streams, **made})
+
+    def _stream(self, name: str, representation: TrainedModel) -> Stream:
+        key = name, representation.bundle.weights_sha256
+        if key not in self._made:
+            self._made[key] = representation.embed(self.examples, name)
+        return self._made[key]
