@@ -62,10 +62,12 @@ def test_a_missing_set_and_too_many_modalities_are_refused():
 
 def test_classes_are_valued_by_the_probability_of_the_answer():
     outputs = {"text": np.array([[2.0, 0.0, 0.0]]), "": np.zeros((1, 3))}
-    values = value_of_answers(CLASSES, outputs, None)
+    values = value_of_answers(CLASSES, outputs, {"text": np.ones(1, bool)}, None)
     assert values[""][0] == pytest.approx(1 / 3)
     assert values["text"][0] == pytest.approx(probabilities(CLASSES, outputs["text"])[0, 0])
-    none = value_of_answers(LABELS, {"text": np.array([[-2.0, -2.0]]), "": np.zeros((1, 2))}, None)
+    none = value_of_answers(
+        LABELS, {"text": np.array([[-2.0, -2.0]]), "": np.zeros((1, 2))}, {"text": np.ones(1, bool)}, None
+    )
     assert none[""][0] == -1 < none["text"][0] < 0
 
 
@@ -74,12 +76,12 @@ def _calibration(**fits: SubsetCalibration) -> Calibration:
     return Calibration(coverage=0.9, method="LAC", seeds=(1,), pooled=pooled, subsets=fits)
 
 
-def test_numbers_conflict_where_neither_interval_holds_the_other():
+def test_numbers_conflict_where_their_intervals_do_not_meet():
     fit = SubsetCalibration(n=50, residuals=tuple(np.linspace(-1, 1, 41)))  # 80 % within 0.8
     alone = {"text": np.array([[1.0], [0.3], [2.0], [1.0]]), "audio": np.array([[-1.0], [-0.3], [0.5], [-1.0]])}
     present = {"text": np.ones(4, bool), "audio": np.array([True, True, True, False])}
     strength = disagreement(NUMBER, alone, present, _calibration(text=fit, audio=fit))
-    assert strength == pytest.approx([2 / 0.8, 0.6 / 0.8, 0, 0], rel=0.05)  # far, near, same side, no sound
+    assert strength == pytest.approx([2 / 1.6, 0.6 / 1.6, 0, 0], rel=0.05)  # far, near, same side, no sound
 
 
 def test_classes_conflict_where_both_are_surer_than_not():

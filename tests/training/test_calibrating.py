@@ -9,7 +9,7 @@ from demeanor.data.bundle import Bundle
 from demeanor.data.calibration import CalibrationSettings
 from demeanor.data.examples import Examples
 from demeanor.data.task import Tasks
-from demeanor.inference.predict import predict
+from demeanor.inference.model import TrainedModel
 from demeanor.inference.presence import presence, roles_outside
 from demeanor.pipelines.fusion_training.nodes import train_branch
 from demeanor.training.settings import BranchSettings, TrainingSettings
@@ -61,7 +61,10 @@ def test_the_width_of_a_set_is_the_quantile_of_its_own_errors(bundles, developme
     target = SENTIMENT.targets(valid.utterances)
     without = roles_outside(card.inputs, ["audio"])
     assert without == ["text", "vision"]
-    errors = [np.abs(predict(bundle, valid, without)[here, 0] - target[here]) for bundle in bundles.values()]
+    errors = [
+        np.abs(TrainedModel.load(bundle).outputs(valid, [("audio",)])[0][here, 0] - target[here])
+        for bundle in bundles.values()
+    ]
     expected = np.sort(np.concatenate(errors))[int(np.ceil(34 / 36 * 72)) - 1]  # the rank ceil(37 * 0.9) of 36
     assert card.calibration.subsets["audio"].width == pytest.approx(expected, rel=1e-5)
 

@@ -246,7 +246,7 @@ def spec_sheet(card: BundleCard, parameters: int) -> str:
     if card.metrics:
         listed = ", ".join(f"{name} {value:.3f}" for name, value in sorted(card.metrics.items()))
         lines.append(f"validation  {listed}")
-    if not card.embeds:
+    if card.kind == "predicts":
         calibrated = "none: the answers are uncalibrated" if card.calibration is None else card.calibration.describe()
         lines.append(f"calibration {calibrated}")
     if card.licence:

@@ -20,6 +20,7 @@ from demeanor.data.calibration import Calibration, subset_name
 from demeanor.data.errors import InputError
 from demeanor.data.task import Task
 from demeanor.evaluation.calibration import probabilities
+from demeanor.evaluation.conformal import calibrated_probabilities, presence_names
 
 Array = NDArray[Any]
 MOST = 5
@@ -61,10 +62,15 @@ def shapley(values: Mapping[str, ArrayLike]) -> dict[str, Array]:
     return made
 
 
-def value_of_answers(task: Task, outputs: Mapping[str, ArrayLike], calibration: Calibration | None) -> dict[str, Array]:
+def value_of_answers(
+    task: Task, outputs: Mapping[str, ArrayLike], present: Mapping[str, ArrayLike], calibration: Calibration | None
+) -> dict[str, Array]:
     """Set of modalities -> [N] what it says of the answer that all of them give, from head outputs [N, outputs].
 
-    A number: itself. One of several classes: the probability of the answered class, at the temperature of the set.
+    present  modality -> [N] booleans
+
+    A number: itself. One of several classes: the probability of the answered class, calibrated for what of the set the
+    clip has.
     Any of several: the summed probability of the answered classes; where none is answered, minus the sum of all.
     """
     whole = subset_name(part for name in outputs for part in name.split("+") if part)
@@ -75,8 +81,9 @@ def value_of_answers(task: Task, outputs: Mapping[str, ArrayLike], calibration: 
         if task.kind == "regression":
             made[name] = values[:, 0]
             continue
-        temperature = 1.0 if calibration is None else calibration.of(name.split("+")).temperature
-        chances = probabilities(task, values, temperature)
+        chosen_parts = set(name.split("+"))
+        left = {part: np.asarray(here, dtype=bool) & (part in chosen_parts) for part, here in present.items()}
+        chances = calibrated_probabilities(task, values, calibration, presence_names(left))
         if task.kind == "classification":
             made[name] = chances[np.arange(len(chances)), answered.argmax(axis=1)] if len(chances) else np.empty(0)
         else:
@@ -93,8 +100,8 @@ def disagreement(
     alone    modality -> head outputs [N, outputs] with all others left out
     present  modality -> [N] booleans
 
-    Numbers: the largest distance of two answers on different sides of the scale's middle, in units of the wider of
-    their two 80 % intervals (half of its length): above 1 neither interval holds the other's answer. Classes: twice the
+    Numbers: the largest distance of two answers on different sides of the scale's middle, in units of what their 80 %
+    intervals reach towards each other: above 1 the intervals do not meet. Classes: twice the
     probability of the less sure of two modalities that name different classes: above 1 both are surer than not. Any of
     several: the same of every label on which two modalities decide differently, where surer is above 0.75.
     """
@@ -115,7 +122,7 @@ def _between(task: Task, pair: tuple[str, str], answers: list[Array], calibratio
         first, second = (values[:, 0] for values in answers)
         widths = [float(np.quantile(np.abs(fit.residuals), SHARE)) if fit.residuals else np.inf for fit in fits]
         apart = (first - middle) * (second - middle) < 0
-        return np.where(apart, np.abs(first - second) / max(*widths, 1e-12), 0.0)
+        return np.where(apart, np.abs(first - second) / max(sum(widths), 1e-12), 0.0)
     chances = [probabilities(task, values, fit.temperature) for values, fit in zip(answers, fits, strict=True)]
     if task.kind == "classification":
         differ = chances[0].argmax(axis=1) != chances[1].argmax(axis=1)

@@ -34,15 +34,15 @@ def explain(
 ) -> pd.DataFrame:
     """One row per utterance: baseline, contribution_<modality> and conflict.
 
-    outputs  of every set of the card's modalities, in the order of `every_subset`
+    outputs  of every set of the modalities that `present` names, in the order of `every_subset`
     present  modality -> the utterances that have it
 
     Units: the number itself; for classes the probability of the answered class (any of several: the sum over the
     answered ones). baseline is what the model says when nothing was recorded; with the contributions it sums to the
     answer. conflict is None where the model is uncalibrated: nothing is known then of how far apart is too far.
     """
-    named = {subset_name(chosen): values for chosen, values in zip(every_subset(card.modalities), outputs, strict=True)}
-    values = value_of_answers(card.task, named, card.calibration)
+    named = {subset_name(chosen): values for chosen, values in zip(every_subset(list(present)), outputs, strict=True)}
+    values = value_of_answers(card.task, named, present, card.calibration)
     made = pd.DataFrame({"baseline": values[""]})
     for name, contribution in shapley(values).items():
         # What was not recorded contributes nothing: what is left is the noise of a batch's arithmetic.
@@ -60,5 +60,5 @@ def strength_of_conflict(
     """How strongly single modalities contradict each other, above 1 a conflict; 0 for an uncalibrated model."""
     if card.calibration is None:
         return np.zeros(len(outputs[""]))
-    alone = {name: outputs[name] for name in card.modalities}
+    alone = {name: outputs[name] for name in present}
     return disagreement(card.task, alone, present, card.calibration)
