@@ -88,7 +88,7 @@ def test_contributions_sum_to_the_answer_minus_the_baseline(kind, examples, numb
     answered = answers["sentiment"] if kind == "number" else answers["confidence"]
     np.testing.assert_allclose(answers["baseline"] + parts, answered, atol=1e-5)
     silent = answers["modalities"] == "text+vision"
-    assert (answers.loc[silent, "contribution_audio"] == 0).all()
+    np.testing.assert_allclose(answers.loc[silent, "contribution_audio"], 0, atol=1e-5)
     assert answers["conflict"].isin([True, False]).all()
     assert "because of" in as_text(records_of(answers)[0], bundle.card)
 
