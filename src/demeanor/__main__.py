@@ -159,6 +159,23 @@ def promote(name: str, version: str | None) -> None:
     click.echo(f"{name}: version {made} is the champion{before}")
 
 
+@main.command()
+@click.argument("one")
+@click.argument("other")
+def compare(one: str, other: str) -> None:
+    """Compare two models (models:/NAME@ALIAS or folders) on validation of the data that both were trained on."""
+    if any(uri.startswith(("models:", "runs:")) for uri in (one, other)):
+        from demeanor.tracking import connect
+
+        connect(project_folder())
+    from demeanor.serving.comparing import data_of, paired_on_validation
+    from demeanor.serving.registry import load_bundle
+
+    first, second = load_bundle(one), load_bundle(other)
+    difference = paired_on_validation(first, second, data_of(first, project_folder()))
+    click.echo(f"{difference.describe(one, other)}; {difference.units} clips of validation")
+
+
 def champions() -> list[str]:
     """Addresses of all registered champions of this project's tracking store."""
     from demeanor.data.errors import InputError

@@ -36,7 +36,7 @@ def groups_of(utterances: pd.DataFrame, names: ArrayLike) -> dict[str, Array]:
     made["modalities"] = np.array([str(name) for name in np.asarray(names, dtype=object)], dtype=object)
     seconds = (utterances["end"] - utterances["start"]).to_numpy(dtype=np.float64)
     made["length"] = _thirds(seconds, "s")
-    words = utterances["text"].fillna("").astype(str).str.split().str.len().to_numpy(dtype=np.float64)
+    words = np.array([0 if pd.isna(text) else len(str(text).split()) for text in utterances["text"]], dtype=np.float64)
     made["words"] = _thirds(np.where(words > 0, words, np.nan), "words")
     return made
 

@@ -53,7 +53,7 @@ def trust(
     values, has = np.asarray(outputs, dtype=np.float64)[:, known], np.asarray(names, dtype=object)[known]
     truth = truth[known]
     rows = [_of_seed(task, one, truth, has, calibration) for one in values]
-    mean = pd.DataFrame(rows).mean().to_dict() if rows else {}
+    mean = {name: float(np.mean([row[name] for row in rows])) for name in (rows[0] if rows else ())}
     held = np.array([held_of(task, one, truth, has, calibration) for one in values]) if len(truth) else np.zeros((0, 0))
     low, high = binomial(held.mean(axis=0)) if held.size else (np.nan, np.nan)
     return {

@@ -40,7 +40,8 @@ def explain(
     Units: the number itself; for classes the probability of the answered class (any of several: the sum over the
     answered ones). baseline is what the model says when nothing was recorded; with the contributions it sums to the
     answer. What an utterance lacks contributes nothing to it, but in a dialogue, where a modality is left out of all
-    turns: there it may owe something to the others' voices. conflict is None where the model is uncalibrated: nothing is known then of how far apart is too far.
+    turns: there it may owe something to the others' voices. conflict is None where the model is uncalibrated: nothing
+    is known then of how far apart is too far.
     """
     named = {subset_name(chosen): values for chosen, values in zip(every_subset(list(present)), outputs, strict=True)}
     values = value_of_answers(card.task, named, present, card.calibration)

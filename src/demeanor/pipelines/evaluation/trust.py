@@ -206,7 +206,7 @@ def write_report(
     scatter, confusion = draw_answers(predictions, champions, tasks)
     reliability, risk = draw_trust(sealed_test, predictions, champions, bundles, tasks)
     corpus = str(comparison["corpus"].iloc[0])
-    shown = [column for column in comparison if not column.endswith(("_low", "_high", "_sd"))]
+    shown = [column for column in comparison if not str(column).endswith(("_low", "_high", "_sd"))]
     systems = {
         f"{name}: means over seeds on the sealed test; n clips.": comparison.loc[
             comparison["task"] == name, ["branch", *[c for c in shown if c not in ("branch", "task")]]
