@@ -17,7 +17,8 @@ STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.7rem; } h2 { font-size: 1.25rem; margin-top: 2.5rem; border-bottom: 1px solid #d9d9d9; }
 table { border-collapse: collapse; font-size: .85rem; margin: 1rem 0; font-variant-numeric: tabular-nums; }
-.wide { overflow-x: auto; }
+.wide, pre { overflow-x: auto; }
+pre { font-size: .8rem; }
 th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid #e6e6e6; white-space: nowrap; }
 th { text-align: right; font-weight: 600; vertical-align: bottom; white-space: normal; }
 th:first-child, td:first-child, td.words { text-align: left; }
@@ -29,12 +30,14 @@ nav a { margin-right: 1rem; }
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with words (one paragraph each), tables (caption -> rows) and figures (caption -> figure)."""
+    """A heading with words (one paragraph each), tables (caption -> rows), figures (caption -> figure) and text whose
+    lines and columns stay as they are."""
 
     title: str
     words: Sequence[str] = ()
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     figures: Mapping[str, Figure] = field(default_factory=dict)
+    plain: str = ""
 
 
 def html_report(title: str, sections: Sequence[Section]) -> str:
@@ -56,6 +59,7 @@ def _section(number: int, part: Section) -> str:
         lines.append(f'<div class="wide">{html_table(table)}</div><p class="note">{escape(caption)}</p>')
     for caption, figure in part.figures.items():
         lines.append(f"<figure>{picture(figure, caption)}<figcaption>{escape(caption)}</figcaption></figure>")
+    lines += [f"<pre>{escape(part.plain)}</pre>"] if part.plain else []
     return "\n".join([*lines, "</section>"])
 
 

@@ -209,7 +209,7 @@ def write_report(
     shown = [column for column in comparison if not str(column).endswith(("_low", "_high", "_sd"))]
     systems = {
         f"{name}: means over seeds on the sealed test; n clips.": comparison.loc[
-            comparison["task"] == name, ["branch", *[c for c in shown if c not in ("branch", "task")]]
+            comparison["task"] == name, ["branch", *[c for c in shown if c not in (*SAID_ABOVE, "branch", "task")]]
         ].dropna(axis=1, how="all")
         for name in champions
     }
@@ -226,13 +226,15 @@ def write_report(
             "How often the champion is right over how sure it is.": reliability,
             "Risk over coverage: the champion and other branches.": risk,
         }),
-        Section("Who is served worse?", SLICE_WORDS, by_task(slices, champions)),
+        Section("Who is served worse?", SLICE_WORDS, by_task(scored_groups(slices), champions)),
         Section("Why: contributions of the modalities", REASON_WORDS, by_task(reasons, champions)),
-        Section("The closing summary of the run", summary.splitlines()),
+        Section("The closing summary of the run", plain=summary),
     ]  # fmt: skip
     return html_report(f"Demeanor on {corpus}", sections)
 
 
+SAID_ABOVE = ("kind", "corpus", "split", "synthetic")
+"""Columns of the comparison that say the same of every row."""
 TRUST_WORDS = (
     "coverage is the share of clips whose interval, or set of classes, holds the label; promised is what it was fitted "
     "for on validation. size is the mean length of an interval, or number of classes in a set. Figures with raw before "
@@ -241,8 +243,8 @@ TRUST_WORDS = (
     "counts as wrong when it names another class, or lies on the other side of the scale's middle than the label.",
 )
 SLICE_WORDS = (
-    "Groups are made by what the corpus states and never by what is inferred; groups of fewer than 30 clips are "
-    "counted, not scored. Of each column the worst group is marked.",
+    "Groups are made by what the corpus states and never by what is inferred; those of fewer than 30 clips stand in "
+    "slices.csv with their number alone. Of each column the worst group is marked.",
 )
 REASON_WORDS = (
     "Exact Shapley values of the modalities in the task's own units. agreement is the share of clips in which the "
@@ -271,6 +273,11 @@ def words(champions: dict[str, dict[str, Any]], bundles: AllBundles, corpus: str
             f"{champion['metric']} ({champion['value']:.3f}). {fitted}"
         )
     return lines
+
+
+def scored_groups(slices: pd.DataFrame) -> pd.DataFrame:
+    """The groups that are large enough to be scored."""
+    return slices[slices["wrong"].notna()] if "wrong" in slices else slices
 
 
 def by_task(table: pd.DataFrame, champions: dict[str, dict[str, Any]]) -> dict[str, pd.DataFrame]:
