@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from demeanor.data.bundle import Bundle, BundleCard
 from demeanor.pipelines.evaluation import nodes
 from demeanor.serving import registry
 from demeanor.serving.registry import RegistryUnreachable, champion_version, requirements, told_if_unreachable
+from tests.models.examples import TASKS
 
 
 @pytest.fixture
@@ -59,12 +61,10 @@ def test_what_is_wrong_with_a_model_is_not_blamed_on_the_registry():
 
 
 def test_the_evaluation_goes_on_without_its_registry(gone: str, monkeypatch, caplog: pytest.LogCaptureFixture):
-    class Card:
-        recomputable, system, data_hash, code_revision, protocol = True, "toy", "", "", {"corpus": "some"}
-
-    class Made:
-        card, weights_sha256 = Card, "abc"
-
+    card = BundleCard(
+        branch="one", system="toy", settings={}, task=TASKS["regression"], inputs={}, protocol={"corpus": "some"}
+    )
+    bundle = Bundle(card, {})
     asked = []
 
     def register(*arguments: Any) -> dict[str, Any]:
@@ -77,11 +77,11 @@ def test_the_evaluation_goes_on_without_its_registry(gone: str, monkeypatch, cap
     monkeypatch.setattr(registry, "register", register)
     monkeypatch.setattr("demeanor.inference.recordings.example_row", lambda *arguments: {})
     champion = {"branch": "one", "seed": "seed_1", "metric": "MAE", "value": 0.5}
-    bundles = {"one": {"seed_1": Made()}}
+    bundles = {"one": {"seed_1": bundle}}
+    receipts = [{"weights_sha256": bundle.weights_sha256, "metrics": {}}]
     call: Any = nodes.register_champions
     with caplog.at_level(logging.WARNING):
-        made = call({"sentiment": champion, "emotion": champion}, [{"weights_sha256": "abc", "metrics": {}}],
-                    None, "", Settings(), bundles)  # fmt: skip
+        made = call({"sentiment": champion, "emotion": champion}, receipts, None, "", Settings(), bundles)
     assert made == {}
     assert len(asked) == 1, "the second one would only wait for the same server"
     assert "The champion for sentiment is not registered" in caplog.text
