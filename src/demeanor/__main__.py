@@ -56,6 +56,9 @@ def main() -> None:
 @click.option("--speaker", multiple=True, help="Who speaks; once per recording.")
 @click.option("--model", multiple=True, help="models:/NAME@ALIAS or the folder of a bundle. Default: all champions.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one list of rows per model.")
+@click.option("--explain", is_flag=True, help="Say what each modality contributed, and whether they contradict.")
+@click.option("--explain-anyway", is_flag=True, help="The same of models trained without leaving modalities out.")
+@click.option("--only", type=click.Choice(["text"]), help="Words alone: no recording is opened.")
 def predict(
     media: tuple[Path, ...],
     text: tuple[str, ...],
@@ -64,9 +67,14 @@ def predict(
     speaker: tuple[str, ...],
     model: tuple[str, ...],
     as_json: bool,
+    explain: bool,
+    explain_anyway: bool,
+    only: str | None,
 ) -> None:
     """Score recordings (video or audio files), text, or both with the registered champions."""
     table = rows_of(media, text, rows, dialogue, speaker)
+    if only == "text":
+        table = words_alone(table)
     if any(uri.startswith(("models:", "runs:")) for uri in model):
         from demeanor.tracking import connect
 
@@ -84,7 +92,8 @@ def predict(
     for uri in uris:
         bundle = load_bundle(uri)
         # Whoever types the command may read these files anyway.
-        answers[uri] = records_of(TrainedModel.load(bundle, reach=EVERYWHERE).score(table))
+        trained = TrainedModel.load(bundle, reach=EVERYWHERE)
+        answers[uri] = records_of(trained.score(table, explain or explain_anyway, explain_anyway))
         failed = failed or any(row["problem"] and not row["modalities"] for row in answers[uri])
         if not as_json:
             click.echo("\n".join(as_text(row, bundle.card) for row in answers[uri]))
@@ -127,6 +136,15 @@ def rows_of(
     return made
 
 
+def words_alone(table: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows without their recordings, none of which is then opened; a row without words is an error."""
+    kept = ("utterance_id", "text", "language", "dialogue", "turn", "speaker")
+    silent = [n for n, row in enumerate(table, 1) if not row.get("text")]
+    if silent:
+        raise click.UsageError(f"--only text needs the words of every row; there are none in row {silent[0]}.")
+    return [{name: row[name] for name in kept if name in row} for row in table]
+
+
 @main.command()
 @click.argument("name")
 @click.option("--version", default=None, help="Default: the challenger.")
@@ -139,6 +157,23 @@ def promote(name: str, version: str | None) -> None:
     made, former = registry.promote(name, version)
     before = f", version {former} was" if former not in (None, made) else ""
     click.echo(f"{name}: version {made} is the champion{before}")
+
+
+@main.command()
+@click.argument("one")
+@click.argument("other")
+def compare(one: str, other: str) -> None:
+    """Compare two models (models:/NAME@ALIAS or folders) on validation of the data that both were trained on."""
+    if any(uri.startswith(("models:", "runs:")) for uri in (one, other)):
+        from demeanor.tracking import connect
+
+        connect(project_folder())
+    from demeanor.serving.comparing import data_of, paired_on_validation
+    from demeanor.serving.registry import load_bundle
+
+    first, second = load_bundle(one), load_bundle(other)
+    difference = paired_on_validation(first, second, data_of(first, project_folder()))
+    click.echo(f"{difference.describe(one, other)}; {difference.units} clips of validation")
 
 
 def champions() -> list[str]:

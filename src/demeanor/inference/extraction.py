@@ -47,7 +47,12 @@ class Extracted:
         """`answers`, with `modalities`, has a row per example; the result one per given row, with its problem."""
         result = answers.set_index(pd.Index(self.examples.ids)).reindex(self.ids)
         result.insert(0, "utterance_id", result.index)
-        result["modalities"] = result["modalities"].astype(object).where(result["modalities"].notna(), "")
+        for name in ("modalities", "notes"):
+            if name in result:
+                result[name] = result[name].astype(object).where(result[name].notna(), "")
+        if "answered" in result:
+            # There is no answer to a row with a problem, hence none that is given.
+            result["answered"] = [value is True or value is np.True_ for value in result["answered"]]
         result["problem"] = [self.problems.get(name) or self.broken.get(name, "") for name in result.index]
         return result.reset_index(drop=True)
 

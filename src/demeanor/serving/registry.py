@@ -70,7 +70,12 @@ def signature_of(card: BundleCard) -> Any:
     from mlflow.types import ColSpec, Schema
     from mlflow.types.schema import AnyType, Array, DataType
 
-    types = {"text": DataType.string, "number": DataType.double, "vector": Array(DataType.double)}
+    types = {
+        "text": DataType.string,
+        "number": DataType.double,
+        "flag": DataType.boolean,
+        "vector": Array(DataType.double),
+    }
     inputs = [ColSpec(AnyType(), name, required=False) for name in COLUMNS]
     outputs = [ColSpec("string", "utterance_id")]
     outputs += [ColSpec(types[kind], name) for name, kind in columns_of(card).items()]

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from demeanor.data.calibration import CalibrationSettings
 from demeanor.data.errors import InputError
 from demeanor.data.settings import Settings
 
@@ -55,6 +56,7 @@ class BranchSettings(Settings):
         description="the system's own settings; `published: <corpus>`: as published, but for the rest",
     )
     training: TrainingSettings = TrainingSettings()
+    calibration: CalibrationSettings = CalibrationSettings()
     notes: str = ""
     enabled: bool = Field(default=True, exclude=True, description="false: it stands ready and is not trained")
 
