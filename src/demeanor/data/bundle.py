@@ -59,6 +59,11 @@ class BundleCard(Settings):
     version: str = Field(default="", description="of Demeanor")
     licence: str = ""
     notes: str = ""
+    languages: tuple[str, ...] = Field(default=(), description="of the training utterances, ISO 639-1")
+    recogniser: str = Field(
+        default="auto",
+        description="what recognises words that a row lacks: a model, auto (the packaged one, if installed), or none",
+    )
     representations: dict[str, BundleCard] = Field(
         default_factory=dict, description="stream -> what makes it, where an input is itself the output of a model"
     )
@@ -224,6 +229,10 @@ def spec_sheet(card: BundleCard, parameters: int) -> str:
     if card.metrics:
         listed = ", ".join(f"{name} {value:.3f}" for name, value in sorted(card.metrics.items()))
         lines.append(f"validation  {listed}")
+    if any(value.modality == "text" for value in card.raw_inputs.values()):
+        lines.append(
+            f"words       given, or recognised ({card.recogniser}); languages: {', '.join(card.languages) or '?'}"
+        )
     if card.licence:
         lines.append(f"licence     {card.licence}")
     if card.notes:

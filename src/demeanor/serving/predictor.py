@@ -40,7 +40,8 @@ class Predictor:
 
         Columns: utterance_id; for regression <task>, else <task> (the class) and probability_<class>; modalities
         (those that were used, joined by "+", empty where there is no answer); problem (why there is no answer, or what
-        of the row could not be decoded and was left out of it, else empty).
+        of the row could not be decoded and was left out of it, else empty); transcript (words that were recognised, for
+        rows that have sound and no text); transcript_source (given, or by which model).
         """
         read = self.extraction(rows)
         return read.complete(self.describe(self._forward(read.examples)))
@@ -52,7 +53,11 @@ class Predictor:
         answers = self.describe(self._forward(examples))
         answers.insert(0, "utterance_id", examples.ids)
         used = self.extraction.modalities(examples)
-        return answers.assign(modalities=["+".join(used[name]) for name in examples.ids], problem="")
+        given = ["given" if isinstance(text, str) else "" for text in examples.utterances["text"]]
+        return answers.assign(
+            modalities=["+".join(used[name]) for name in examples.ids], problem="", transcript="",
+            transcript_source=given,
+        )  # fmt: skip
 
     def describe(self, predicted: np.ndarray) -> pd.DataFrame:
         """Head outputs [N, outputs] as named columns."""
@@ -90,5 +95,7 @@ def as_text(result: Mapping[str, Any], task: Task) -> str:
         listed = ", ".join(f"{label} {result[f'probability_{label}']:.0%}" for label in ranked[:3])
         lines.append(f"{name}: {task.name} {result[task.name] or 'none'} ({listed})")
     lines.append(f"  from {str(result['modalities']).replace('+', ', ')}")
+    if result.get("transcript"):
+        lines.append(f"  words, {result['transcript_source']}: {result['transcript']}")
     lines += [f"  {result['problem']}"] if result["problem"] else []
     return "\n".join(lines)

@@ -82,6 +82,7 @@ def signature_of(card: BundleCard) -> Any:
         outputs.append(ColSpec("string", task.name))
         outputs += [ColSpec("double", f"probability_{name}") for name in task.classes]
     outputs += [ColSpec("string", "modalities"), ColSpec("string", "problem")]
+    outputs += [ColSpec("string", "transcript"), ColSpec("string", "transcript_source")]
     return ModelSignature(Schema(inputs), Schema(outputs))
 
 

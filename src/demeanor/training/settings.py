@@ -50,6 +50,11 @@ class BranchSettings(Settings):
     longest: dict[str, int] = Field(default_factory=dict, description="role -> steps after which it is cut")
     normalise: bool = Field(default=True, description="standardise features with statistics of the train split")
     model: dict[str, Any] = Field(default_factory=dict, description="the system's own settings")
+    recogniser: str = Field(
+        default="auto",
+        description="recognises words that a row to score lacks: a model of features/recognition.py; auto: the one of "
+        "the training transcripts, else the packaged one where it is installed; none",
+    )
     training: TrainingSettings = TrainingSettings()
     notes: str = ""
 

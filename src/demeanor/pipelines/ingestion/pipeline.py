@@ -28,12 +28,19 @@ def create_pipeline() -> Pipeline:
             Node(
                 nodes.recognise_speech,
                 ["raw_corpus", "usable", "params:recognition"],
-                "utterances",
+                ["utterances", "recognised_words"],
                 name="recognise_speech",
             ),
             Node(
                 nodes.decode_audio_tracks,
-                ["raw_corpus", "utterances", "params:imported_folder", "params:cache", "params:workers"],
+                [
+                    "raw_corpus",
+                    "utterances",
+                    "recognised_words",
+                    "params:imported_folder",
+                    "params:cache",
+                    "params:workers",
+                ],
                 ["imported_streams", "media_root"],
                 name="decode_audio_tracks",
             ),
