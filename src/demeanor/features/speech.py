@@ -141,7 +141,7 @@ class SpeechStates(Extractor):
     def _last_alone(self) -> bool:
         return self.settings.layers == (-1,) and self.settings.weights in ((), (1.0,))
 
-    def _summed(self, **inputs: Tensor) -> Float[Tensor, "batch time *dimension"]:
+    def _summed(self, **inputs: Tensor) -> Float[Tensor, "batch time ..."]:
         """The weighted sum of the model's hidden states: what enters each layer, and what leaves the last (after the
         final norm, where the model has one). They come from the call's own answer, so that threads cannot mix them."""
         if self._last_alone:
@@ -177,7 +177,7 @@ class SpeechStates(Extractor):
         values = self.processor(samples, sampling_rate=SAMPLE_RATE, return_tensors="pt")["input_values"]
         return values.to(next(self.model.parameters()).device)
 
-    def _alone(self, samples: np.ndarray) -> Float[Tensor, "frames *dimension"]:
+    def _alone(self, samples: np.ndarray) -> Float[Tensor, "frames ..."]:
         return self._summed(input_values=self._input(samples))[0]
 
     def _projected(self, samples: np.ndarray) -> Float[Tensor, "frames dimension"]:
