@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -113,7 +115,7 @@ def test_half_precision_is_widened_and_damage_is_told(tmp_path: Path, model):
 
 
 @pytest.fixture
-def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Two packages of which the content is not Whisper's."""
     for number, part in enumerate(("made_part_one", "made_part_two"), 1):
         data = tmp_path / "site" / part / "data"
@@ -135,6 +137,8 @@ def forget() -> None:
     whisper_base.recogniser_folder.cache_clear()
     whisper_base.encoder_folder.cache_clear()
     resolve.cache_clear()
+    for part in ("made_part_one", "made_part_two"):  # imported for the place of its files, which is another test's
+        sys.modules.pop(part, None)
 
 
 def test_halves_are_joined_once_and_a_damaged_file_is_made_again(packages: Path, monkeypatch: pytest.MonkeyPatch):

@@ -21,7 +21,9 @@ TYPES: dict[int, type[np.generic]] = {0: np.float32, 1: np.int8, 2: np.int16, 3:
 LARGEST = 1 << 30
 CONVERTED, RECEIPT = "model.safetensors", "converted.json"
 #: Counts up when the same file is converted otherwise.
-VERSION = 1
+VERSION = 2
+#: Words of the vocabulary from which on Whisper knows other languages than English.
+MULTILINGUAL = 51865
 NORMS = {"gamma": "weight", "beta": "bias"}
 
 
@@ -122,9 +124,13 @@ def write_whisper_folder(model: Path, folder: Path) -> None:
     width, bands, _ = tensors["model.encoder.conv1.weight"].shape
     heads = {part: int(variables[f"{part}/num_heads"]) for part in layers}
     hidden = {part: len(tensors[f"model.{part}.layers.0.fc1.bias"]) for part in layers}
+    words = len(tensors["model.decoder.embed_tokens.weight"])
+    # The token that ends a text, in vocabularies of many languages and of English alone; the one after it begins one.
+    end = min(50257 if words >= MULTILINGUAL else 50256, words - 2)
     folder.mkdir(parents=True, exist_ok=True)
     WhisperConfig(
-        vocab_size=len(tensors["model.decoder.embed_tokens.weight"]), num_mel_bins=bands, d_model=width,
+        vocab_size=words, pad_token_id=end, bos_token_id=end, eos_token_id=end, decoder_start_token_id=end + 1,
+        num_mel_bins=bands, d_model=width,
         encoder_layers=layers["encoder"], decoder_layers=layers["decoder"],
         encoder_attention_heads=heads["encoder"], decoder_attention_heads=heads["decoder"],
         encoder_ffn_dim=hidden["encoder"], decoder_ffn_dim=hidden["decoder"],
