@@ -32,7 +32,7 @@ class _Reader:
 
     def __init__(self, path: Path):
         self.path = path
-        self.content = memoryview(np.memmap(path, np.uint8, mode="r")) if path.stat().st_size else memoryview(b"")
+        self.content = memoryview(path.read_bytes())
         self.place = 0
 
     def take(self, count: int) -> memoryview:

