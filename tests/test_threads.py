@@ -117,6 +117,7 @@ def settings_of(folder: Path) -> dict[str, dict[str, Any]]:
         "ctc_word_times": {"model": str(folder / "ctc")}, "uniform_word_times": {},
         "per_word": {"extractor": "librosa_frames", "parameters": {"chroma": False, "pitch": False}},
         "openface_csv": {"folder": str(folder)}, "hf_speech": {"model": str(folder / "speech"), "layers": [0, 1, -1]},
+        "hf_speech_statistics": {"model": str(folder / "speech"), "layers": [0, 1, -1], "apart": True},
         "hf_image": {"model": str(folder / "image"), "rate": 4.0},
         "hf_video": {"model": str(folder / "video"), "rate": 4.0},
     }  # fmt: skip

@@ -66,6 +66,11 @@ class BundleCard(Settings):
     version: str = Field(default="", description="of Demeanor")
     licence: str = ""
     notes: str = ""
+    languages: tuple[str, ...] = Field(default=(), description="of the training utterances, ISO 639-1")
+    recogniser: str = Field(
+        default="auto",
+        description="what recognises words that a row lacks: a model, auto (the packaged one, if installed), or none",
+    )
     representations: dict[str, BundleCard] = Field(
         default_factory=dict, description="stream -> what makes it, where an input is itself the output of a model"
     )
@@ -249,6 +254,10 @@ def spec_sheet(card: BundleCard, parameters: int) -> str:
     if card.kind == "predicts":
         calibrated = "none: the answers are uncalibrated" if card.calibration is None else card.calibration.describe()
         lines.append(f"calibration {calibrated}")
+    if any(value.modality == "text" for value in card.raw_inputs.values()):
+        lines.append(
+            f"words       given, or recognised ({card.recogniser}); languages: {', '.join(card.languages) or '?'}"
+        )
     if card.licence:
         lines.append(f"licence     {card.licence}")
     if card.notes:

@@ -37,11 +37,15 @@ class ExtractionError(DemeanorError):
 
 @dataclass(frozen=True)
 class Word:
-    """One word of a transcript; start and end in seconds from the start of the utterance."""
+    """One word of a transcript; start and end in seconds from the start of the utterance.
+
+    confidence  of a recogniser, between 0 and 1; None where the word was given
+    """
 
     text: str
     start: float
     end: float
+    confidence: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -138,6 +138,8 @@ def as_text(result: Mapping[str, Any], card: BundleCard) -> str:
     if "baseline" in result:
         lines.append(reasons(result, card))
     lines.append(f"  from {str(result['modalities']).replace('+', ', ')}")
+    if result.get("transcript"):
+        lines.append(f"  words, {result['transcript_source']}: {result['transcript']}")
     lines += [f"  {text}" for text in (result.get("notes"), result["problem"]) if text]
     return "\n".join(lines)
 

@@ -145,9 +145,10 @@ class TrainedModel:
 
         Columns: utterance_id; those of demeanor.inference.describe.columns_of, `modalities` (those that were used,
         joined by "+", empty where there is no answer) among them; problem (why there is no answer, or what of the row
-        could not be decoded and was left out of it, else empty). Rows of several callers may come together, if
-        `dialogue` keeps their conversations apart. InputError for an unknown column, ProvenanceError where a stream
-        cannot be made here.
+        could not be decoded and was left out of it, else empty); transcript (words that were recognised, for rows that
+        have sound and no text); transcript_source (given, or by which model). Rows of several callers may come
+        together, if `dialogue` keeps their conversations apart. InputError for an unknown column, ProvenanceError
+        where a stream cannot be made here.
         """
         read = self.extraction(rows)
         if self.absent:
@@ -165,7 +166,8 @@ class TrainedModel:
             self.network.require(examples)
         answers = self._answers(examples, given, explained, anyway)
         answers.insert(0, "utterance_id", examples.ids)
-        return answers.assign(problem="")
+        given_text = ["given" if isinstance(text, str) else "" for text in examples.utterances["text"]]
+        return answers.assign(problem="", transcript="", transcript_source=given_text)
 
     def _answers(
         self, examples: Examples, used: Sequence[Collection[str]], explained: bool, anyway: bool

@@ -124,10 +124,21 @@ def _fit(
         version=__version__,
         licence=licences(inputs),
         notes=settings.notes,
+        languages=tuple(sorted(set(train.utterances["language"].dropna()))),
+        recogniser=recogniser_of(settings, train),
     )
     predicted = forward_all(system, batches["valid"], task.outputs, device=device)
     subsets = subset_outputs(system, batches["valid"], task.outputs, device, predicted)
     return Trained(Bundle(card, {**weights, **normaliser.tensors()}), loop.history, predicted, subsets)
+
+
+def recogniser_of(settings: BranchSettings, examples: Examples) -> str:
+    """The model that recognises words for this one: as set, or the one that wrote transcripts it was trained on."""
+    table = examples.utterances
+    if settings.recogniser != "auto" or "transcript" not in table:
+        return settings.recogniser
+    made = table["transcript"].dropna().astype(str).str.extract(r"^recognised by (\S+)")[0].dropna()
+    return str(made.mode()[0]) if len(made) else "auto"
 
 
 def sealed(development: Examples, task: Task) -> tuple[Examples, Examples]:

@@ -55,6 +55,11 @@ class BranchSettings(Settings):
         default_factory=dict,
         description="the system's own settings; `published: <corpus>`: as published, but for the rest",
     )
+    recogniser: str = Field(
+        default="auto",
+        description="recognises words that a row to score lacks: a model of features/recognition.py; auto: the one of "
+        "the training transcripts, else the packaged one where it is installed; none",
+    )
     training: TrainingSettings = TrainingSettings()
     calibration: CalibrationSettings = CalibrationSettings()
     notes: str = ""

@@ -27,12 +27,12 @@ def create_pipeline() -> Pipeline:
             Node(
                 nodes.recognise_speech,
                 ["raw_corpus", "usable", "params:recognition"],
-                "utterances",
+                ["utterances", "recognised_words"],
                 name="recognise_speech",
             ),
             Node(
                 nodes.decode_audio_tracks,
-                ["raw_corpus", "utterances", "imported_folder", "cache", "params:workers"],
+                ["raw_corpus", "utterances", "recognised_words", "imported_folder", "cache", "params:workers"],
                 ["imported_streams", "media_root"],
                 name="decode_audio_tracks",
             ),
