@@ -56,6 +56,7 @@ NEEDS = {
     "python -m demeanor": "the same",
     "demeanor run": "the same",
     "demeanor promote NAME": "a challenger; tests/serving/test_standing.py has one",
+    "demeanor serve models:/demeanor-demo-synthetic-sentiment@champion": "a client beside it; tests/server has both",
     "demeanor send-tracking FOLDER": "a server that was away; tests/test_outbox.py has one",
     "python -m demeanor.corpora.demo": "minutes; tests/corpora/test_demo_generator.py makes a part of the corpus",
 }

@@ -61,11 +61,16 @@ def _place(model: str) -> tuple[str, bool]:
 @loaded_once(maxsize=16)
 def resolve(model: str) -> Resolved:
     """The configuration of `model` and the hash of its weights. EncoderError if it cannot be found or is changed."""
-    from transformers import AutoConfig
-
     place, local = _place(model)
-    config = _loading(AutoConfig, model)
-    config = getattr(config, "text_config", None) or config
+    if model == MINILM:
+        from demeanor.features.small_bert import read_configuration
+
+        config = read_configuration(place)
+    else:
+        from transformers import AutoConfig
+
+        config = _loading(AutoConfig, model)
+        config = getattr(config, "text_config", None) or config
     # Of the file that it was converted from: what this machine's library wrote is checked where it is made.
     weights = WHISPER_BASE_SHA256 if model == WHISPER_BASE else _weights_hash(place, local)
     if model == MINILM and weights != MINILM_SHA256:
@@ -155,6 +160,10 @@ class Tokenizer:
 
 @loaded_once(maxsize=4)
 def load_tokenizer(model: str) -> Tokenizer:
+    if model == MINILM:
+        from demeanor.features.small_bert import PlainTokenizer
+
+        return Tokenizer(PlainTokenizer(bundled_minilm()))
     from transformers import AutoTokenizer
 
     return Tokenizer(_loading(AutoTokenizer, model))
@@ -163,12 +172,18 @@ def load_tokenizer(model: str) -> Tokenizer:
 @loaded_once(maxsize=2)
 def load_model(model: str, kind: str = "AutoModel") -> Any:
     """The encoder in evaluation mode on the best device, its weights checked first."""
-    import transformers
-
     from demeanor.data.device import choose_device
     from demeanor.kernels.linear import quicken
 
     resolve(model)
+    if model == MINILM and kind == "AutoModel":
+        from demeanor.features.small_bert import SmallBert
+
+        small = SmallBert.load(bundled_minilm())
+        quicken(small)
+        return small.eval().to(choose_device())
+    import transformers
+
     transformers.logging.disable_progress_bar()
     encoder = _loading(getattr(transformers, kind), model)
     quicken(encoder)

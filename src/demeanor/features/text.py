@@ -50,8 +50,13 @@ class Tokens(Extractor):
     def dimension(self) -> int:
         return 1
 
+    @cached_property
+    def vocabulary_sha256(self) -> str:
+        """Worked out once: a server asks with every row who made its features."""
+        return vocabulary_hash(self.tokenizer)
+
     def facts(self) -> dict[str, Any]:
-        return {"vocabulary_sha256": vocabulary_hash(self.tokenizer)}
+        return {"vocabulary_sha256": self.vocabulary_sha256}
 
     def extract_clip(self, clip: Clip) -> np.ndarray:
         text = clip.spoken
@@ -111,8 +116,13 @@ class _TextEncoder(Extractor):
     def weights_sha256(self) -> str | None:
         return resolve(self.settings.model).weights_sha256
 
+    @cached_property
+    def vocabulary_sha256(self) -> str:
+        """Worked out once: a server asks with every row who made its features."""
+        return vocabulary_hash(self.tokenizer)
+
     def facts(self) -> dict[str, Any]:
-        return {"vocabulary_sha256": vocabulary_hash(self.tokenizer)}
+        return {"vocabulary_sha256": self.vocabulary_sha256}
 
     @property
     def dimension(self) -> int:

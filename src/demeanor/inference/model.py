@@ -21,7 +21,7 @@ from demeanor.data.task import Task
 from demeanor.evaluation.attribution import every_subset
 from demeanor.inference.describe import describe
 from demeanor.inference.explanation import explain, refuse_unseen_subsets
-from demeanor.inference.extraction import Extraction
+from demeanor.inference.extraction import Extracted, Extraction
 from demeanor.inference.predict import Prediction
 from demeanor.inference.presence import seen
 from demeanor.inference.reach import EVERYWHERE, Reach
@@ -150,7 +150,10 @@ class TrainedModel:
         together, if `dialogue` keeps their conversations apart. InputError for an unknown column, ProvenanceError
         where a stream cannot be made here.
         """
-        read = self.extraction(rows)
+        return self.answer(self.extraction(rows), explained, anyway)
+
+    def answer(self, read: Extracted, explained: bool = False, anyway: bool = False) -> pd.DataFrame:
+        """`score` for rows that `extraction` has read, here or in another process."""
         if self.absent:
             read = read.only(self._sources())
         examples = Embedded(read.examples).for_model(self) if len(read.examples) else read.examples

@@ -27,8 +27,8 @@ def first_rows() -> list[dict[str, Any]]:
     ]
 
 
-def recording() -> bytes:
-    """Content of an mp4 file of 1.5 s."""
+def recording(valence: float = 1.0, emotion: str = "happiness") -> bytes:
+    """Content of an mp4 file of 1.5 s: a face that shows `emotion` and, from -3 to 3, `valence`."""
     import numpy as np
 
     from demeanor.corpora.demo import face
@@ -42,7 +42,7 @@ def recording() -> bytes:
     voice = sum(np.sin(2 * np.pi * 140 * harmonic * time) / harmonic for harmonic in range(1, 12))
     samples = 0.1 * voice * (0.6 + 0.4 * np.sin(2 * np.pi * 4 * time)) + 0.001 * random.standard_normal(len(time))
     look = make_speakers(SEED)["train"][0].look
-    pictures = face.film(look, View(1.0, "happiness"), face.speech_energy(samples, rate, frames), random)
+    pictures = face.film(look, View(valence, emotion), face.speech_energy(samples, rate, frames), random)
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "first.mp4"
         write_clip(path, pictures, face.FRAME_RATE, samples, rate)

@@ -1,0 +1,40 @@
+# syntax=docker/dockerfile:1
+# A server of one model or more. The versions are those of the lock:
+#
+#   docker build -t demeanor .
+#   docker run --read-only --tmpfs /tmp:size=4g --cap-drop ALL --security-opt no-new-privileges -p 8000:8000 \
+#     -v "$PWD/bundle:/bundle:ro" demeanor /bundle
+#
+# or with a registry: -e MLFLOW_TRACKING_URI=http://registry:5000 demeanor models:/NAME@champion
+
+FROM python:3.11-slim-bookworm AS build
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN python -m venv /opt/demeanor
+ENV PATH=/opt/demeanor/bin:$PATH
+WORKDIR /build
+COPY constraints.txt ./
+# The wheels of PyTorch for processors alone: a fifth of the size. A server with GPUs takes the usual index.
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+RUN pip install --constraint constraints.txt --index-url "$TORCH_INDEX" --extra-index-url https://pypi.org/simple torch
+COPY pyproject.toml README.md LICENSE ./
+COPY src ./src
+RUN pip install --constraint constraints.txt ".[serve]" \
+    && find /opt/demeanor -name __pycache__ -prune -exec rm -rf {} +
+
+FROM python:3.11-slim-bookworm
+RUN useradd --system --uid 10001 --home-dir /nonexistent --shell /usr/sbin/nologin demeanor
+COPY --from=build /opt/demeanor /opt/demeanor
+ENV PATH=/opt/demeanor/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    HOME=/tmp \
+    HF_HUB_OFFLINE=1 \
+    MLFLOW_DISABLE_TELEMETRY=true \
+    KEDRO_DISABLE_TELEMETRY=1
+USER 10001
+WORKDIR /tmp
+EXPOSE 8000
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health/ready', timeout=2)"]
+ENTRYPOINT ["demeanor", "serve", "--host", "0.0.0.0", "--port", "8000"]

@@ -1,0 +1,1 @@
+"""The door made for media: HTTP in front, decoding in worker processes, one model thread, and a page."""

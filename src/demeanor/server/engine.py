@@ -1,0 +1,229 @@
+"""From admitted rows to answers: the desk, the worker processes, the model thread, and the look for new champions."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from demeanor.data.errors import DemeanorError
+from demeanor.inference.reach import Reach
+from demeanor.server.batching import Batcher, Waiting
+from demeanor.server.desk import Desk, Ticket
+from demeanor.server.metrics import Metrics
+from demeanor.server.models import Served, Shelf, load, readable_source, served
+from demeanor.server.refusals import Refusal
+from demeanor.server.settings import ServerSettings
+from demeanor.server.workers import Worker
+
+if TYPE_CHECKING:
+    from demeanor.server.extraction import Order
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two complaints that the registry does not answer.
+COMPLAINT = 600.0
+
+
+class Engine:
+    """Everything behind the routes. `start` returns at once; `ready` is set when a whole request has been answered."""
+
+    def __init__(self, uris: Sequence[str], settings: ServerSettings, reach: Reach | None = None):
+        self.uris, self.settings = list(uris), settings
+        self.reach = Reach.of_server() if reach is None else reach
+        self.metrics = Metrics()
+        self.shelf = Shelf()
+        self.ready = asyncio.Event()
+        self.draining = False
+        self.failure: BaseException | None = None
+        self.desk = Desk(settings.queue, settings.workers)
+        self.batcher = Batcher(settings.batch_rows, settings.batch_wait, self.metrics)
+        self.workers = [Worker(self.reach, settings.extraction_bytes) for _ in range(settings.workers)]
+        self._threads = ThreadPoolExecutor(settings.workers + 1, thread_name_prefix="door")
+        self._tasks: list[asyncio.Task[Any]] = []
+        #: Set for a worker that has something to do beside tickets.
+        self._errands = [asyncio.Event() for _ in self.workers]
+        self._warmed = [asyncio.Event() for _ in self.workers]
+        self._orders: list[Order] = []
+        self._problems: dict[int, BaseException] = {}
+
+    async def start(self) -> None:
+        """Load the models in the background; `failure` and `stopped` tell where that has failed."""
+        self._tasks = [asyncio.create_task(self._prepare())]
+
+    async def stop(self) -> None:
+        """End everything; whoever still waits is told that the server stops."""
+        self.draining = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(self._in_thread(worker.stop) for worker in self.workers))
+        self.batcher.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _prepare(self) -> None:
+        try:
+            models = await self._in_thread(lambda: [load(uri) for uri in self.uris])
+            self.shelf.put(models)
+            await self._in_thread(_set_threads, self.settings.threads)
+            for number, worker in enumerate(self.workers):
+                self._tasks.append(asyncio.create_task(self._attend(number, worker)))
+            self._tasks.append(asyncio.create_task(self.batcher.run()))
+            await self._warm(models)
+            await self._whole_request(models)
+        except Exception as error:
+            self.failure = error
+            return
+        for each in models:
+            self._announce(each, 1)
+        self._tasks.append(asyncio.create_task(self._look_for_champions()))
+        self.ready.set()
+        logger.info("ready: %s", ", ".join(readable_source(uri) for uri in self.uris))
+
+    async def _warm(self, models: Sequence[Served]) -> None:
+        """Every worker has the extractors of all models; what goes wrong in one is raised here."""
+        orders = await self._in_thread(lambda: [self._order(each, _first_rows(), warm=True) for each in models])
+        self._orders, self._problems = orders, dict[int, BaseException]()
+        for errand, warmed in zip(self._errands, self._warmed, strict=True):
+            warmed.clear()
+            errand.set()
+        for warmed in self._warmed:
+            await warmed.wait()
+        for problem in self._problems.values():
+            raise problem
+
+    async def _whole_request(self, models: Sequence[Served]) -> None:
+        for each in models:
+            await self.answer(each, await self._in_thread(_first_rows), deadline=120.0)
+
+    def _order(self, model: Served, rows: Sequence[Mapping[str, Any]], warm: bool = False) -> Order:
+        from demeanor.server.extraction import Order
+
+        return Order(model.digest, model.card, rows, self.settings.recording_seconds, warm)
+
+    async def answer(
+        self,
+        model: Served,
+        rows: Sequence[Mapping[str, Any]],
+        without: Sequence[str] = (),
+        deadline: float | None = None,
+    ) -> Any:
+        """The table of answers for raw rows, as `TrainedModel.score` has it. Refusal where there is none.
+
+        deadline  seconds from now; work that has not begun by then is never begun
+        """
+        model.view(without)
+        patience = self.settings.deadline if deadline is None else deadline
+        loop = asyncio.get_running_loop()
+        ticket = Ticket(
+            model, tuple(without), self._order(model, rows), time.monotonic() + patience, loop.create_future()
+        )
+        self.desk.put(ticket)
+        try:
+            return await asyncio.wait_for(ticket.answer, patience)
+        except TimeoutError:
+            raise Refusal("deadline_exceeded", "the deadline passed before the answer was there") from None
+
+    async def _attend(self, number: int, worker: Worker) -> None:
+        """One worker's day: errands first, then tickets."""
+        while True:
+            if self._errands[number].is_set():
+                self._errands[number].clear()
+                try:
+                    await self._in_thread(worker.warm, self._orders)
+                except Exception as error:
+                    self._problems[number] = error
+                self._warmed[number].set()
+            ticket = await self.desk.take(self._errands[number])
+            if ticket is not None:
+                await self._extract(worker, ticket)
+
+    async def _extract(self, worker: Worker, ticket: Ticket) -> None:
+        begun = time.monotonic()
+        self.metrics.stage_seconds.labels("wait").observe(begun - ticket.since)
+        allowed = min(self.settings.extraction_seconds, max(ticket.left, 0.05))
+        try:
+            reply = await self._in_thread(worker.call, ticket.order, allowed)
+        except Refusal as refusal:
+            late = refusal.code == "extraction_timeout" and allowed < self.settings.extraction_seconds
+            ticket.refuse(Refusal("deadline_exceeded", "the deadline passed during the work") if late else refusal)
+            await self._renew(worker)
+            return
+        except Exception as error:
+            self.metrics.log_unforeseen(error, "a worker process")
+            ticket.refuse(Refusal("internal", "the recording could not be handed to a worker"))
+            await self._renew(worker)
+            return
+        self.desk.served(time.monotonic() - begun)
+        for stage, seconds in reply.stages.items():
+            self.metrics.stage_seconds.labels(stage).observe(seconds)
+        self.metrics.audio_seconds.inc(reply.heard)
+        if reply.refusal is not None:
+            ticket.refuse(reply.refusal)
+        elif reply.extracted is not None:
+            self.batcher.put(Waiting(reply.extracted, ticket))
+
+    async def _renew(self, worker: Worker) -> None:
+        try:
+            if await self._in_thread(worker.ready_again):
+                self.metrics.worker_restarts.inc()
+        except Exception as error:  # the next ticket tries again
+            self.metrics.log_unforeseen(error, "starting a worker process")
+
+    async def _look_for_champions(self) -> None:
+        """Exchange a model whose alias has moved; the former one answers until the new one is warm."""
+        complained = -COMPLAINT
+        while True:
+            await asyncio.sleep(self.settings.poll)
+            for former in self.shelf.all:
+                if former.address.alias is None:
+                    continue
+                try:
+                    version = await self._in_thread(former.address.current)
+                    if version != former.version:
+                        await self._exchange(former, version)
+                except Exception as error:
+                    if time.monotonic() - complained > COMPLAINT:
+                        complained = time.monotonic()
+                        why = str(error) if isinstance(error, DemeanorError) else type(error).__name__
+                        logger.warning("%s stays at version %s: %s", former.name, former.version, why)
+
+    async def _exchange(self, former: Served, version: str | None) -> None:
+        new = await self._in_thread(served, former.address, version)
+        await self._warm([new if each is former else each for each in self.shelf.all])
+        await self._whole_request([new])
+        self.shelf.exchange(former, new)
+        self._announce(former, 0)
+        self._announce(new, 1)
+        logger.warning("%s: version %s takes the place of %s", new.name, new.version, former.version)
+
+    def _announce(self, model: Served, value: int) -> None:
+        facts = (model.name, model.address.alias or "", model.version or "", model.digest[:16])
+        if value:
+            self.metrics.model.labels(*facts).set(1)
+        else:
+            self.metrics.model.remove(*facts)
+
+    def measure(self) -> bytes:
+        """The text of /metrics, with the lengths of the queues as they are now."""
+        self.metrics.queue_length.set(len(self.desk))
+        self.metrics.model_queue_length.set(len(self.batcher))
+        return self.metrics.text()
+
+    async def _in_thread(self, function: Any, *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+
+
+def _first_rows() -> list[dict[str, Any]]:
+    from demeanor.serving.warming import first_rows
+
+    return first_rows()
+
+
+def _set_threads(count: int) -> None:
+    import torch
+
+    torch.set_num_threads(count)

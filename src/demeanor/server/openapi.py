@@ -1,0 +1,111 @@
+"""What /openapi.json says beyond what the routes say themselves: bodies with examples that work, errors, the key."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from demeanor.inference.recordings import COLUMNS
+from demeanor.server.keys import Keys
+from demeanor.server.refusals import CODES
+
+ROW = {
+    "type": "object",
+    "description": "Everything is optional in every row.",
+    "properties": {
+        name: {"type": "number" if name in ("start", "end", "turn") else "string", "description": what}
+        for name, what in COLUMNS.items()
+    },
+}
+EXAMPLES: dict[str, dict[str, Any]] = {
+    "words": {"summary": "A sentence", "value": {"dataframe_records": [{"text": "what a lovely day"}]}},
+    "dialogue": {
+        "summary": "Two turns of a conversation, split as MLflow's clients do it",
+        "value": {
+            "dataframe_split": {
+                "columns": ["text", "dialogue", "turn", "speaker"],
+                "data": [["How was it?", "call", 0, "A"], ["It was awful.", "call", 1, "B"]],
+            }
+        },
+    },
+}
+CSV_EXAMPLE = "utterance_id,text\nfirst,what a lovely day\nsecond,this is awful\n"
+PARAMETERS = [
+    {
+        "name": "model",
+        "in": "query",
+        "schema": {"type": "string"},
+        "description": "NAME or NAME@ALIAS; the first by default",
+    },
+]
+QUERY: dict[str, Any] = {"parameters": PARAMETERS}
+PREDICT: dict[str, Any] = {
+    "parameters": [
+        *PARAMETERS,
+        {
+            "name": "without", "in": "query", "style": "form", "explode": False,
+            "description": "modalities that are treated as not recorded",
+            "schema": {"type": "array", "items": {"type": "string", "enum": ["text", "audio", "vision"]}},
+        },
+        {
+            "name": "Prefer", "in": "header", "schema": {"type": "string"}, "example": "wait=10",
+            "description": "wait=N: seconds after which the answer is of no use",
+        },
+    ],
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "description": "One of these, as `mlflow models serve` takes them.",
+                    "properties": {
+                        "dataframe_records": {"type": "array", "items": ROW},
+                        "dataframe_split": {"type": "object"},
+                        "instances": {"type": "array", "items": ROW},
+                        "inputs": {"type": "object"},
+                    },
+                },
+                "examples": EXAMPLES,
+            },
+            "text/csv": {"schema": {"type": "string"}, "example": CSV_EXAMPLE},
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "file": {"type": "string", "format": "binary", "description": "a recording, film or sound"},
+                        "audio": {"type": "string", "format": "binary", "description": "sound instead of the film's"},
+                        "text": {"type": "string"}, "start": {"type": "number"}, "end": {"type": "number"},
+                        "language": {"type": "string"},
+                    },
+                },
+                "example": {"text": "what a lovely day"},
+            },
+        },
+    },
+}  # fmt: skip
+ERROR: dict[str, Any] = {
+    "type": "object",
+    "required": ["code", "message", "request_id"],
+    "properties": {
+        "code": {"type": "string", "enum": sorted(CODES)},
+        "message": {"type": "string"},
+        "request_id": {"type": "string"},
+    },
+}
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    "default": {"description": "Not answered.", "content": {"application/json": {"schema": ERROR}}}
+}
+
+
+def described(app: FastAPI, keys: Keys | None) -> dict[str, Any]:
+    """The document, made once."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        if keys is not None and keys.required:
+            document.setdefault("components", {})["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+            document["security"] = [{"key": []}]
+        app.openapi_schema = document
+    return app.openapi_schema
