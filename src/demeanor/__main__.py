@@ -21,6 +21,12 @@ os.environ.setdefault("KEDRO_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 
+OUTPUT_HELP = (
+    "X.json, .csv, .parquet, .audformat.csv, .vtt, .rttm, .TextGrid, .eaf, .html, .png; may be repeated. "
+    "Default: RECORDING.timeline.json."
+)
+
+
 class ReadableErrors(click.Group):
     """Errors that Demeanor raises on purpose are shown as their message, without a traceback.
 
@@ -67,11 +73,7 @@ def predict(
 ) -> None:
     """Score recordings (video or audio files), text, or both with the registered champions."""
     table = rows_of(media, text, rows, dialogue, speaker)
-    if any(uri.startswith(("models:", "runs:")) for uri in model):
-        from demeanor.tracking import connect
-
-        connect(project_folder())
-    uris = model or champions()
+    uris = addresses(model)
     # After the question whether the registry answers: these take seconds to import.
     from demeanor.inference.reach import EVERYWHERE
     from demeanor.serving.answers import records_of
@@ -124,6 +126,48 @@ def rows_of(
             row["dialogue"], row["turn"] = "conversation", number
         made.append(row)
     return made
+
+
+@main.command()
+@click.argument("recording", type=click.Path(path_type=Path))
+@click.option(
+    "--output",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help=OUTPUT_HELP,
+)
+@click.option("--model", multiple=True, help="models:/NAME@ALIAS or the folder of a bundle. Default: all champions.")
+@click.option("--speakers", help="Who speaks: a file (.rttm, .csv, .eaf, ...), or `channels`: one person per channel.")
+@click.option("--spans", type=click.Path(path_type=Path), help="A file of spans to score.")
+@click.option("--voice", type=click.Choice(["auto", "silero", "energy"]), default="auto", show_default=True)
+@click.option("--language", default="en", show_default=True, help="ISO 639-1 code of what is said.")
+@click.option("--processes", type=click.IntRange(1), default=None, help="Default: one per core.")
+def timeline(
+    recording: Path,
+    output: tuple[Path, ...],
+    model: tuple[str, ...],
+    speakers: str | None,
+    spans: Path | None,
+    voice: str,
+    language: str,
+    processes: int | None,
+) -> None:
+    """Who spoke when in a long RECORDING, what was said, and how, span by span."""
+    from demeanor.command_timeline import run
+
+    choices = {"speakers": speakers, "spans": spans, "voice": voice, "language": language}
+    click.echo(run(recording, output, addresses(model), choices, processes))
+
+
+def addresses(model: tuple[str, ...]) -> list[str]:
+    """The models that were asked for, else all champions; the registry is asked only where it has to be."""
+    if not model:
+        return champions()
+    if any(uri.startswith(("models:", "runs:")) for uri in model):
+        from demeanor.tracking import connect
+
+        connect(project_folder())
+    return list(model)
 
 
 @main.command()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from pydantic import Field
 
@@ -131,11 +132,9 @@ def _words_of(turns: Sequence[GivenSpan], words: Sequence[TimedWord]) -> list[li
 
 def _cut(turn: GivenSpan, words: Sequence[TimedWord], settings: SegmentSettings) -> list[Segment]:
     whole = Segment(turn.start, turn.end, turn.speaker, turn.text or _text(words), tuple(words))
-    places = [_between(first, second) for first, second in zip(words, words[1:], strict=False) if first.ends_sentence]
+    places = [_between(first, second) for first, second in pairwise(words) if first.ends_sentence]
     silent = [
-        _between(first, second)
-        for first, second in zip(words, words[1:], strict=False)
-        if second.start - first.end >= settings.silence
+        _between(first, second) for first, second in pairwise(words) if second.start - first.end >= settings.silence
     ]
     pieces = _at(whole, sorted({*places, *silent}), settings)
     return [part for piece in pieces for part in _shortened(piece, settings)]
@@ -153,7 +152,7 @@ def _at(piece: Segment, places: Sequence[float], settings: SegmentSettings) -> l
             edges.append(place)
     edges.append(piece.end)
     made = []
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         inside = tuple(word for word in piece.words if start <= (word.start + word.end) / 2 < end or len(edges) == 2)
         text = piece.text if len(edges) == 2 else _text(inside)
         made.append(Segment(start, end, piece.speaker, text, inside))
@@ -164,10 +163,7 @@ def _shortened(piece: Segment, settings: SegmentSettings) -> list[Segment]:
     """Cut at its longest pause until nothing is longer than `longest`; left whole where no pause is known."""
     if piece.seconds <= settings.longest or len(piece.words) < 2:
         return [piece]
-    pauses = [
-        (second.start - first.end, _between(first, second))
-        for first, second in zip(piece.words, piece.words[1:], strict=False)
-    ]
+    pauses = [(second.start - first.end, _between(first, second)) for first, second in pairwise(piece.words)]
     usable = [
         (pause, place) for pause, place in pauses
         if pause > 0.05 and place - piece.start >= settings.shortest and piece.end - place >= settings.shortest
