@@ -62,6 +62,10 @@ def main() -> None:
 @click.option("--speaker", multiple=True, help="Who speaks; once per recording.")
 @click.option("--model", multiple=True, help="models:/NAME@ALIAS or the folder of a bundle. Default: all champions.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one list of rows per model.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="Score a FOLDER or a LIST.csv into a .parquet, .csv or .json."
+)
+@click.option("--processes", type=click.IntRange(1), default=None, help="With --output; default: one per core.")
 def predict(
     media: tuple[Path, ...],
     text: tuple[str, ...],
@@ -70,8 +74,22 @@ def predict(
     speaker: tuple[str, ...],
     model: tuple[str, ...],
     as_json: bool,
+    output: Path | None,
+    processes: int | None,
 ) -> None:
-    """Score recordings (video or audio files), text, or both with the registered champions."""
+    """Score recordings (video or audio files), text, or both with the registered champions.
+
+    With --output: every recording below a folder, or every row of a list, into a table.
+    """
+    if output is not None:
+        if len(media) != 1 or text or rows or speaker or dialogue or as_json:
+            raise click.UsageError("--output takes one folder, or one list (.csv), and nothing else to score.")
+        from demeanor.command_timeline import run_collection
+
+        click.echo(run_collection(media[0], output, addresses(model), processes))
+        return
+    if any(path.is_dir() for path in media):
+        raise click.UsageError("A folder is scored into a table: add --output answers.parquet.")
     table = rows_of(media, text, rows, dialogue, speaker)
     uris = addresses(model)
     # After the question whether the registry answers: these take seconds to import.

@@ -1,4 +1,4 @@
-"""What `demeanor timeline` does: a recording in, files out, a few lines for the reader."""
+"""What `demeanor timeline` and `demeanor predict --output` do: recordings in, files out, a few lines for the reader."""
 
 from __future__ import annotations
 
@@ -57,3 +57,19 @@ def told(made: Timeline, outputs: Sequence[Path], loading: float, working: float
             f"{len(made.spans) / working:.1f} spans a second (and {loading:.1f} s to load the models)"
         )
     return "\n".join([*lines, *(f"written to {path}" for path in outputs)])
+
+
+def run_collection(source: Path, output: Path, models: Sequence[str], processes: int | None) -> str:
+    """Scores a folder or a list into a table; returns what to tell."""
+    from functools import partial
+
+    from demeanor.analyser import BundleScorer, Demeanor
+    from demeanor.timeline.collection import collection_of, predict_collection
+
+    collection_of(source)  # an error before models are loaded
+    demeanor = Demeanor(*models)
+    done = predict_collection(
+        source, demeanor.scorer, output, make=partial(BundleScorer, demeanor.bundles),
+        processes=processes or available_cores(),
+    )  # fmt: skip
+    return f"{done}\nwritten to {output}"
