@@ -204,22 +204,12 @@ def promote(name: str, version: str | None) -> None:
 
 def champions() -> list[str]:
     """Addresses of all registered champions of this project's tracking store."""
-    from demeanor.data.errors import InputError
     from demeanor.tracking import connect
 
-    uri = connect(project_folder())
-    from mlflow import MlflowClient
+    connect(project_folder())
+    from demeanor.analyser import champion_addresses
 
-    from demeanor.serving.standing import CHAMPION
-
-    found = [
-        f"models:/{model.name}@{CHAMPION}"
-        for model in MlflowClient().search_registered_models(filter_string="name LIKE 'demeanor-%'")
-        if CHAMPION in model.aliases
-    ]
-    if not found:
-        raise InputError(f"model registry {uri}", ["no champion is registered"], "Run `kedro run`, or give --model.")
-    return sorted(found, reverse=True)
+    return champion_addresses()
 
 
 def project_folder() -> Path:

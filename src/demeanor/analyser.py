@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from demeanor.data.bundle import Bundle
-from demeanor.timeline.run import Options, make_timeline
-from demeanor.timeline.table import ModelHeader, Timeline
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from demeanor.timeline.run import Options
+    from demeanor.timeline.table import ModelHeader, Timeline
 
 
 class BundleScorer:
@@ -41,6 +42,8 @@ class BundleScorer:
 
 def header_of(uri: str, bundle: Bundle) -> ModelHeader:
     """What a timeline says of a model that answered in it."""
+    from demeanor.timeline.table import ModelHeader
+
     card = bundle.card
     made = {stream: value.provenance for stream, value in card.raw_inputs.items()}
     return ModelHeader(
@@ -90,6 +93,8 @@ class Demeanor:
         """
         import dataclasses
 
+        from demeanor.timeline.run import Options, make_timeline
+
         fields = {field.name for field in dataclasses.fields(Options)}
         chosen = {name: keywords.pop(name) for name in list(keywords) if name in fields}
         made = dataclasses.replace(options or Options(), **chosen)
@@ -98,3 +103,22 @@ class Demeanor:
     def predict(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, pd.DataFrame]:
         """Address of each model -> a row per row; see `demeanor.inference.recordings.COLUMNS`."""
         return dict(zip(self.bundles, self.scorer.score(rows), strict=True))
+
+
+def champion_addresses() -> list[str]:
+    """Addresses of all champions in the registry that MLflow is connected to; InputError where there is none."""
+    import mlflow
+    from mlflow import MlflowClient
+
+    from demeanor.data.errors import InputError
+    from demeanor.serving.standing import CHAMPION
+
+    named = [
+        f"models:/{model.name}@{CHAMPION}"
+        for model in MlflowClient().search_registered_models(filter_string="name LIKE 'demeanor-%'")
+        if CHAMPION in model.aliases
+    ]
+    if not named:
+        where = f"model registry {mlflow.get_registry_uri()}"
+        raise InputError(where, ["no champion is registered"], "Run `kedro run`, or give --model.")
+    return sorted(named, reverse=True)

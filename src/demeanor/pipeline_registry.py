@@ -6,13 +6,14 @@ from kedro.pipeline import Pipeline
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """Name -> pipeline; `__default__` is all five in order, `tuning` is asked for by name."""
+    """Name -> pipeline; `__default__` is all five in order, `tuning` and `scoring` are asked for by name."""
     from demeanor.pipelines import (
         evaluation,
         feature_engineering,
         fusion_training,
         ingestion,
         representation_learning,
+        scoring,
         tuning,
     )
     from demeanor.pipelines.boxes import boxed
@@ -26,4 +27,5 @@ def register_pipelines() -> dict[str, Pipeline]:
         "evaluation": evaluation.create_pipeline(),
     }
     boxes = {**pipelines, "fusion_training": boxed(fusion, "fusion_training", ["bundles"])}
-    return {**pipelines, "tuning": tuning.create_pipeline(), "__default__": sum(boxes.values(), Pipeline([]))}
+    asked_for = {"tuning": tuning.create_pipeline(), "scoring": scoring.create_pipeline()}
+    return {**pipelines, **asked_for, "__default__": sum(boxes.values(), Pipeline([]))}

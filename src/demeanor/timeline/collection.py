@@ -116,18 +116,43 @@ def predict_collection(
 ) -> Done:
     """Score everything in `source` and write `output` (.csv, .parquet, .json), whole or not at all.
 
-    A run that is killed goes on where it was when the same is asked again. A row that cannot be read has no answer and
-    its `problem`. InputError where there is nothing to score, or where the output cannot be.
+    InputError where there is nothing to score, or where the output cannot be; see `score_collection`.
     """
     if output.suffix.lower() not in OUTPUTS:
         raise InputError(output.name, [f"no table is written as '{output.suffix}'.{nearest(output.suffix, OUTPUTS)}"])
+
+    def write(table: pd.DataFrame) -> None:
+        with write_atomically(output) as temporary:
+            _write(table, temporary, output.suffix.lower())
+
     given = collection_of(source)
+    return score_collection(given, scorer, output, make=make, processes=processes, together=together, write=write)
+
+
+def score_collection(
+    given: Collection,
+    scorer: Scorer,
+    beside: Path | None = None,
+    *,
+    make: Callable[[], Scorer] | None = None,
+    processes: int = 1,
+    together: int = TOGETHER,
+    write: Callable[[pd.DataFrame], None] | None = None,
+) -> Done:
+    """Answers for a collection.
+
+    make    makes the scorer in other processes, for `processes` > 1
+    beside  a run that is killed keeps its answers beside this path, and goes on when the same is asked again
+    write   writes the table, before those answers are thrown away
+    A row that cannot be read has no answer and its `problem`.
+    """
     batches = _batches(given.rows, together)
     models = [model.as_dict() for model in scorer.headers]
-    kept = SideFiles(output, sha256_of([models, given.rows, [_state(row) for row in given.rows], together]))
+    key = sha256_of([models, given.rows, [_state(row) for row in given.rows], together])
+    kept = SideFiles(beside, key)
     missing = [number for number in range(len(batches)) if number not in kept.done]
     began = time.monotonic()
-    with Progress(f"scoring {source.name}", len(given.rows), "rows") as progress:
+    with Progress("scoring", len(given.rows), "rows") as progress:
         progress.advance(sum(len(batches[number]) for number in kept.done))
         asked = [[given.rows[row] for row in batches[number]] for number in missing]
         for place, answers in score_all(asked, scorer, make, processes):
@@ -135,16 +160,12 @@ def predict_collection(
             progress.advance(len(asked[place]))
     seconds = time.monotonic() - began
     table = _table(given, scorer, batches, kept)
-    with write_atomically(output) as temporary:
-        _write(table, temporary, output.suffix.lower())
+    if write is not None:
+        write(table)
     kept.remove()
     scored = [row for number in missing for row in batches[number]]
-    return Done(
-        table,
-        int((table[_free("modalities", given.table)] == "").sum()),
-        seconds,
-        _recorded([given.rows[row] for row in scored]),
-    )
+    failed = int((table[_free("modalities", given.table)] == "").sum())
+    return Done(table, failed, seconds, _recorded([given.rows[row] for row in scored]))
 
 
 def _batches(rows: Sequence[dict[str, Any]], together: int) -> list[list[int]]:

@@ -14,6 +14,8 @@ from demeanor.timeline.columns import MODALITIES
 from demeanor.timeline.table import Answer, ModelHeader
 
 Row = Mapping[str, Any]
+#: So few batches are not worth starting processes for, each of which loads all models.
+WORTH = 3
 #: For each model the answers to some rows, as records in their order.
 Answers = list[list[dict[str, Any]]]
 
@@ -127,7 +129,7 @@ def score_all(
 
     make  makes the scorer again in another process; without it everything is done here
     """
-    if make is None or processes <= 1 or len(batches) <= 1:
+    if make is None or processes <= 1 or len(batches) <= WORTH:
         for number, rows in enumerate(batches):
             yield number, records_of(scorer.score(rows))
         return

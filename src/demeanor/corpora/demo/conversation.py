@@ -96,6 +96,12 @@ def make_conversation(path: Path, turns: int = 20, people: int = 3, seed: int = 
     made = Conversation(duration, tuple(planted), silence, (without[0].start, without[-1].end), overlap)
     with write_atomically(path) as temporary:
         write_clip(temporary, pictures, face.FRAME_RATE, np.clip(samples, -1, 1), speech.SAMPLE_RATE)
+    lines = [
+        f"SPEAKER {path.stem} 1 {turn.start:.3f} {turn.end - turn.start:.3f} <NA> <NA> {turn.speaker} <NA> <NA>\n"
+        for turn in planted
+    ]
+    with write_atomically(path.with_suffix(".rttm")) as temporary:
+        temporary.write_text("".join(lines), encoding="utf-8")
     write_json(path.with_suffix(".json"), {"format": FORMAT, "version": 1, "synthetic": True, **asdict(made)})
     return made
 
