@@ -12,7 +12,7 @@ from demeanor.data.bundle import Bundle
 if TYPE_CHECKING:
     import pandas as pd
 
-    from demeanor.timeline.run import Options
+    from demeanor.timeline.planning import Options
     from demeanor.timeline.table import ModelHeader, Timeline
 
 
@@ -87,13 +87,14 @@ class Demeanor:
         self.scorer = BundleScorer(self.bundles)
 
     def timeline(self, recording: Path | str, options: Options | None = None, **keywords: Any) -> Timeline:
-        """The timeline of a recording; see `demeanor.timeline.run.Options` and `make_timeline`.
+        """The timeline of a recording; see `demeanor.timeline.planning.Options` and `make_timeline`.
 
         `options` may be given by its fields: `timeline("x.mp4", speakers="channels")`.
         """
         import dataclasses
 
-        from demeanor.timeline.run import Options, make_timeline
+        from demeanor.timeline.planning import Options
+        from demeanor.timeline.run import make_timeline
 
         fields = {field.name for field in dataclasses.fields(Options)}
         chosen = {name: keywords.pop(name) for name in list(keywords) if name in fields}

@@ -11,7 +11,8 @@ from click.testing import CliRunner
 
 from demeanor.__main__ import main
 from demeanor.corpora.demo.conversation import course, make_conversation
-from demeanor.timeline.run import Options, make_timeline
+from demeanor.timeline.planning import Options
+from demeanor.timeline.run import make_timeline
 from tests.timeline.examples import voice, write_wav
 from tests.timeline.test_collection import NamingScorer
 from tests.timeline.test_run import CountingScorer

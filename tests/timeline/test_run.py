@@ -11,7 +11,8 @@ import pytest
 from demeanor.data.errors import InputError
 from demeanor.features.media import MediaError
 from demeanor.timeline.given import GivenSpan
-from demeanor.timeline.run import Options, make_timeline
+from demeanor.timeline.planning import Options
+from demeanor.timeline.run import make_timeline
 from demeanor.timeline.table import ModelHeader
 from tests.timeline.examples import RATE, SENTIMENT, silence, voice, write_wav
 

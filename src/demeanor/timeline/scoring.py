@@ -94,7 +94,10 @@ def mean_answer(answers: Sequence[Answer], task: Task) -> Answer:
 
 def records_of(tables: Sequence[pd.DataFrame]) -> Answers:
     """Plain values, ready for JSON: None where there is none."""
-    return [[{str(name): _plain(value) for name, value in row.items()} for row in t.to_dict("records")] for t in tables]
+    return [
+        [dict(zip(map(str, row), map(_plain, row.values()), strict=True)) for row in table.to_dict("records")]
+        for table in tables
+    ]
 
 
 def _plain(value: Any) -> Any:

@@ -7,7 +7,7 @@ somebody gave, go into a further tier of the same speaker.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from demeanor.data.errors import InputError
@@ -27,14 +27,10 @@ def write(timeline: Timeline, path: Path) -> None:
     last = max([timeline.header.duration or 0.0, *ends, 0.001])
     tiers: list[tuple[str, list[tuple[float, float, str]]]] = []
     for name, spans in lanes(timeline.utterances):
-        tiers.append((name, _filled(spans, lambda span: span.text or "", last)))
+        tiers.append((name, _filled(spans, [span.text or "" for span in spans], last)))
         for task in timeline.tasks:
-            tiers.append(
-                (
-                    f"{name}{JOINT}{task.name}",
-                    _filled(spans, lambda span, task=task: answer_text(span.answers[task.name], task), last),
-                )
-            )
+            said = [answer_text(span.answers[task.name], task) for span in spans]
+            tiers.append((f"{name}{JOINT}{task.name}", _filled(spans, said, last)))
     path.write_text(_long_form(tiers, last), encoding="utf-8")
 
 
@@ -51,14 +47,14 @@ def lanes(spans: Sequence[Span]) -> list[tuple[str, list[Span]]]:
     return list(found.items())
 
 
-def _filled(spans: Sequence[Span], told: Callable[[Span], str], last: float) -> list[tuple[float, float, str]]:
+def _filled(spans: Sequence[Span], told: Sequence[str], last: float) -> list[tuple[float, float, str]]:
     """Intervals from 0 to the end without a gap, as Praat wants them."""
     intervals, position = [], 0.0
-    for span in spans:
+    for span, text in zip(spans, told, strict=True):
         if span.start > position:
             intervals.append((position, span.start, ""))
         # An interval with words and one without look alike to a reader of a tier of words that are missing.
-        intervals.append((span.start, span.end, told(span) or "..."))
+        intervals.append((span.start, span.end, text or "..."))
         position = span.end
     if position < last:
         intervals.append((position, last, ""))
