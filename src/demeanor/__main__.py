@@ -177,6 +177,21 @@ def timeline(
     click.echo(run(recording, output, addresses(model), choices, processes))
 
 
+@main.command()
+@click.argument("recording", type=click.Path(path_type=Path))
+@click.option("--model", multiple=True, help="models:/NAME@ALIAS or the folder of a bundle. Default: all champions.")
+@click.option("--voice", type=click.Choice(["auto", "silero", "energy"]), default="auto", show_default=True)
+@click.option("--window", type=click.FloatRange(0.25, 15), default=10.0, show_default=True, help="Seconds scored.")
+@click.option("--step", type=click.FloatRange(0.25, 60), default=3.0, show_default=True, help="Seconds between them.")
+@click.option("--patience", type=click.FloatRange(0.5), default=5.0, show_default=True, help="End after so much quiet.")
+def live(recording: Path, model: tuple[str, ...], voice: str, window: float, step: float, patience: float) -> None:
+    """Follow a RECORDING that is still being written, and score its last seconds every few seconds."""
+    from demeanor.command_timeline import run_live
+
+    for line in run_live(recording, addresses(model), voice, window=window, step=step, patience=patience):
+        click.echo(line)
+
+
 def addresses(model: tuple[str, ...]) -> list[str]:
     """The models that were asked for, else all champions; the registry is asked only where it has to be."""
     if not model:

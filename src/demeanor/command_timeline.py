@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,3 +73,24 @@ def run_collection(source: Path, output: Path, models: Sequence[str], processes:
         processes=processes or available_cores(),
     )  # fmt: skip
     return f"{done}\nwritten to {output}"
+
+
+def run_live(recording: Path, models: Sequence[str], voice: str, **times: float) -> Iterator[str]:
+    """A line for every window, as it comes."""
+    from demeanor.analyser import Demeanor
+    from demeanor.timeline.formats.wording import answer_text
+    from demeanor.timeline.live import follow
+    from demeanor.timeline.planning import hearing_of
+
+    hearing = hearing_of(voice)
+    scorer = Demeanor(*models).scorer
+    yield f"windows of {times['window']:g} s every {times['step']:g} s; voice by {hearing.name}"
+    for window in follow(recording, scorer, hearing, **times):
+        told = [
+            f"{model.task.name} {answer_text(window.answers[model.task.name], model.task) or 'no answer'}"
+            for model in scorer.headers
+            if window.voice
+        ]
+        what = ", ".join(told) or "no voice"
+        what += f" ({window.problem})" if window.problem else ""
+        yield f"{window.start:7.1f} to {window.end:7.1f} s  {what}  {window.delay:.1f} s later"

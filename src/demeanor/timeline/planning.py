@@ -85,7 +85,7 @@ def plan(path: Path, options: Options, name: str | None = None) -> Plan:
         pieces = [Segment(span.start, span.end, span.speaker, span.text) for span in given]
         where = where or ("the spans" if any(piece.speaker for piece in pieces) else "")
     else:
-        hearing = _hearing(options.voice)
+        hearing = hearing_of(options.voice)
         voice_name, found = hearing.name, "voice activity"
         voice: list[GivenSpan] = []
         if not info.has_audio:
@@ -116,7 +116,8 @@ def plan(path: Path, options: Options, name: str | None = None) -> Plan:
     return Plan(header, tuple(_spans(pieces, recording, duration, options)), channels, info)
 
 
-def _hearing(choice: str) -> Hearing:
+def hearing_of(choice: str) -> Hearing:
+    """Of "silero", "energy" or "auto"; MissingExtraError for silero without its package."""
     if choice == "energy":
         return energy()
     if choice not in ("auto", "silero"):
