@@ -75,7 +75,7 @@ def run_collection(source: Path, output: Path, models: Sequence[str], processes:
     return f"{done}\nwritten to {output}"
 
 
-def run_live(recording: Path, models: Sequence[str], voice: str, **times: float) -> Iterator[str]:
+def run_live(recording: Path, models: Sequence[str], voice: str, **times: Any) -> Iterator[str]:
     """A line for every window, as it comes."""
     from demeanor.analyser import Demeanor
     from demeanor.timeline.formats.wording import answer_text
