@@ -107,3 +107,30 @@ def test_what_cannot_be_scored_is_said_before(tmp_path, make):
         source, output = folder(tmp_path), tmp_path / "answers.doc"
     with pytest.raises(InputError):
         predict_collection(source, NamingScorer(), output)
+
+
+def test_the_pipeline_scoring_reads_its_catalog_entry_and_answers(tmp_path, monkeypatch):
+    import yaml
+    from kedro.io import DataCatalog
+    from kedro.runner import SequentialRunner
+
+    from demeanor.pipelines.scoring import create_pipeline
+    from demeanor.pipelines.scoring.nodes import ScoringSettings
+    from tests.project import PROJECT
+
+    class Loaded:
+        def __init__(self, *models):
+            assert models == ("folder",)
+            self.scorer, self.bundles = NamingScorer(), {}
+
+    monkeypatch.setattr("demeanor.analyser.Demeanor", Loaded)
+    entries = yaml.safe_load((PROJECT / "conf/base/catalog_scoring.yml").read_text("utf-8"))
+    entries["recordings_to_score"]["filepath"] = str(folder(tmp_path))
+    entries["scored_recordings"]["filepath"] = str(tmp_path / "answers.parquet")
+    catalog = DataCatalog.from_config(entries)
+    chosen = yaml.safe_load((PROJECT / "conf/base/parameters_scoring.yml").read_text("utf-8"))["scoring"]
+    chosen |= {"models": ["folder"], "processes": 1, "resume": str(tmp_path / "answers")}
+    catalog["params:scoring"] = ScoringSettings(**chosen)
+    SequentialRunner().run(create_pipeline(), catalog)
+    assert pd.read_parquet(tmp_path / "answers.parquet")["file"].tolist() == ["a.wav", "b/broken.wav", "b/two.wav"]
+    assert not (tmp_path / ".answers.parts").exists()
