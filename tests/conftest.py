@@ -19,7 +19,7 @@ os.environ.setdefault("KEDRO_DISABLE_TELEMETRY", "1")
 # project are left out: they are called by Kedro, mostly in processes of their own.
 PACKAGES = (
     "data", "kernels", "corpora", "features", "representations", "models", "inference", "training", "evaluation",
-    "serving", "checkpoints", "reference", "server",
+    "serving", "timeline", "checkpoints", "reference", "server",
 )  # fmt: skip
 install_import_hook([f"demeanor.{name}" for name in PACKAGES], f"{tests.typechecking.__name__}.checked")
 

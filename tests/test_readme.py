@@ -49,6 +49,8 @@ NEEDS = {
     "kedro run --env mosi": "MOSI's feature file",
     "kedro run --env mosi --pipelines tuning": "MOSI's feature file",
     "make test-avx2": "an installation from nothing",
+    "demeanor timeline interview.mp4 --output interview.html": "a recording; tests/timeline has the command",
+    "demeanor predict FOLDER --output answers.parquet": "recordings; tests/timeline has the command",
     "kedro package": "a network, for the wheel is built in an environment of its own",
     "cd /elsewhere && python -m venv venv && venv/bin/pip install -c constraints.txt dist/*.whl": "a network",
     "venv/bin/python -m demeanor --conf-source=conf-demeanor.tar.gz --pipelines=ingestion"

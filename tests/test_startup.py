@@ -28,7 +28,7 @@ import sys
 import demeanor.settings
 from demeanor.pipeline_registry import register_pipelines
 assert set(register_pipelines()) == {"__default__", "ingestion", "feature_engineering", "representation_learning",
-                                     "fusion_training", "evaluation", "tuning"}
+                                     "fusion_training", "evaluation", "scoring", "tuning"}
 """
 
 

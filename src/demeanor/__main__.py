@@ -21,6 +21,12 @@ os.environ.setdefault("KEDRO_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 
+OUTPUT_HELP = (
+    "X.json, .csv, .parquet, .audformat.csv, .vtt, .rttm, .TextGrid, .eaf, .html, .png; may be repeated. "
+    "Default: RECORDING.timeline.json."
+)
+
+
 class ReadableErrors(click.Group):
     """Errors that Demeanor raises on purpose are shown as their message, without a traceback.
 
@@ -59,6 +65,10 @@ def main() -> None:
 @click.option("--explain", is_flag=True, help="Say what each modality contributed, and whether they contradict.")
 @click.option("--explain-anyway", is_flag=True, help="The same of models trained without leaving modalities out.")
 @click.option("--only", type=click.Choice(["text"]), help="Words alone: no recording is opened.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="Score a FOLDER or a LIST.csv into a .parquet, .csv or .json."
+)
+@click.option("--processes", type=click.IntRange(1), default=None, help="With --output; default: one per core.")
 def predict(
     media: tuple[Path, ...],
     text: tuple[str, ...],
@@ -70,16 +80,26 @@ def predict(
     explain: bool,
     explain_anyway: bool,
     only: str | None,
+    output: Path | None,
+    processes: int | None,
 ) -> None:
-    """Score recordings (video or audio files), text, or both with the registered champions."""
+    """Score recordings (video or audio files), text, or both with the registered champions.
+
+    With --output: every recording below a folder, or every row of a list, into a table.
+    """
+    if output is not None:
+        if len(media) != 1 or any((text, rows, speaker, dialogue, as_json, explain, explain_anyway, only)):
+            raise click.UsageError("--output takes one folder, or one list (.csv), and nothing else to score.")
+        from demeanor.command_timeline import run_collection
+
+        click.echo(run_collection(media[0], output, addresses(model), processes))
+        return
+    if any(path.is_dir() for path in media):
+        raise click.UsageError("A folder is scored into a table: add --output answers.parquet.")
     table = rows_of(media, text, rows, dialogue, speaker)
     if only == "text":
         table = words_alone(table)
-    if any(uri.startswith(("models:", "runs:")) for uri in model):
-        from demeanor.tracking import connect
-
-        connect(project_folder())
-    uris = model or champions()
+    uris = addresses(model)
     # After the question whether the registry answers: these take seconds to import.
     from demeanor.inference.describe import as_text
     from demeanor.inference.model import TrainedModel
@@ -167,6 +187,63 @@ def serve(model: tuple[str, ...], host: str, port: int, **numbers: Any) -> None:
 
 
 @main.command()
+@click.argument("recording", type=click.Path(path_type=Path))
+@click.option(
+    "--output",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help=OUTPUT_HELP,
+)
+@click.option("--model", multiple=True, help="models:/NAME@ALIAS or the folder of a bundle. Default: all champions.")
+@click.option("--speakers", help="Who speaks: a file (.rttm, .csv, .eaf, ...), or `channels`: one person per channel.")
+@click.option("--spans", type=click.Path(path_type=Path), help="A file of spans to score.")
+@click.option("--voice", type=click.Choice(["auto", "silero", "energy"]), default="auto", show_default=True)
+@click.option("--language", default="en", show_default=True, help="ISO 639-1 code of what is said.")
+@click.option("--processes", type=click.IntRange(1), default=None, help="Default: one per core.")
+def timeline(
+    recording: Path,
+    output: tuple[Path, ...],
+    model: tuple[str, ...],
+    speakers: str | None,
+    spans: Path | None,
+    voice: str,
+    language: str,
+    processes: int | None,
+) -> None:
+    """Who spoke when in a long RECORDING, what was said, and how, span by span."""
+    from demeanor.command_timeline import run
+
+    choices = {"speakers": speakers, "spans": spans, "voice": voice, "language": language}
+    click.echo(run(recording, output, addresses(model), choices, processes))
+
+
+@main.command()
+@click.argument("recording", type=click.Path(path_type=Path))
+@click.option("--model", multiple=True, help="models:/NAME@ALIAS or the folder of a bundle. Default: all champions.")
+@click.option("--voice", type=click.Choice(["auto", "silero", "energy"]), default="auto", show_default=True)
+@click.option("--window", type=click.FloatRange(0.25, 15), default=10.0, show_default=True, help="Seconds scored.")
+@click.option("--step", type=click.FloatRange(0.25, 60), default=3.0, show_default=True, help="Seconds between them.")
+@click.option("--patience", type=click.FloatRange(0.5), default=5.0, show_default=True, help="End after so much quiet.")
+def live(recording: Path, model: tuple[str, ...], voice: str, window: float, step: float, patience: float) -> None:
+    """Follow a RECORDING that is still being written, and score its last seconds every few seconds."""
+    from demeanor.command_timeline import run_live
+
+    for line in run_live(recording, addresses(model), voice, window=window, step=step, patience=patience):
+        click.echo(line)
+
+
+def addresses(model: tuple[str, ...]) -> list[str]:
+    """The models that were asked for, else all champions; the registry is asked only where it has to be."""
+    if not model:
+        return champions()
+    if any(uri.startswith(("models:", "runs:")) for uri in model):
+        from demeanor.tracking import connect
+
+        connect(project_folder())
+    return list(model)
+
+
+@main.command()
 @click.argument("name")
 @click.option("--version", default=None, help="Default: the challenger.")
 def promote(name: str, version: str | None) -> None:
@@ -199,22 +276,12 @@ def compare(one: str, other: str) -> None:
 
 def champions() -> list[str]:
     """Addresses of all registered champions of this project's tracking store."""
-    from demeanor.data.errors import InputError
     from demeanor.tracking import connect
 
-    uri = connect(project_folder())
-    from mlflow import MlflowClient
+    connect(project_folder())
+    from demeanor.analyser import champion_addresses
 
-    from demeanor.serving.standing import CHAMPION
-
-    found = [
-        f"models:/{model.name}@{CHAMPION}"
-        for model in MlflowClient().search_registered_models(filter_string="name LIKE 'demeanor-%'")
-        if CHAMPION in model.aliases
-    ]
-    if not found:
-        raise InputError(f"model registry {uri}", ["no champion is registered"], "Run `kedro run`, or give --model.")
-    return sorted(found, reverse=True)
+    return champion_addresses()
 
 
 def project_folder() -> Path:

@@ -245,3 +245,15 @@ __all__ = [
     "TextFile",
     "WorkFolder",
 ]
+
+
+class RecordingsToScore(_Folder):
+    """A folder of recordings, or a list of them, to be scored; read only. See demeanor.timeline.collection."""
+
+    def load(self) -> Any:
+        from demeanor.timeline.collection import collection_of
+
+        return collection_of(Path(self._filepath))
+
+    def save(self, data: Any) -> None:
+        raise InputError(str(self._filepath), ["recordings to score are read, never written"])

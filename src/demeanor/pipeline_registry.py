@@ -6,13 +6,14 @@ from kedro.pipeline import Pipeline
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """Name -> pipeline; `__default__` is all five in order, `tuning` is asked for by name."""
+    """Name -> pipeline; `__default__` is all five in order, `tuning` and `scoring` are asked for by name."""
     from demeanor.pipelines import (
         evaluation,
         feature_engineering,
         fusion_training,
         ingestion,
         representation_learning,
+        scoring,
         tuning,
     )
 
@@ -23,4 +24,5 @@ def register_pipelines() -> dict[str, Pipeline]:
         "fusion_training": fusion_training.create_pipeline(),
         "evaluation": evaluation.create_pipeline(),
     }
-    return {**pipelines, "tuning": tuning.create_pipeline(), "__default__": sum(pipelines.values(), Pipeline([]))}
+    asked_for = {"tuning": tuning.create_pipeline(), "scoring": scoring.create_pipeline()}
+    return {**pipelines, **asked_for, "__default__": sum(pipelines.values(), Pipeline([]))}
