@@ -20,11 +20,10 @@ class BundleScorer:
     """Scores rows with several bundles; the one place that knows how a bundle is asked."""
 
     def __init__(self, bundles: Mapping[str, Bundle]):
-        from demeanor.inference.reach import EVERYWHERE
-        from demeanor.serving.predictor import Predictor
+        from demeanor.inference.model import TrainedModel
 
         self.bundles = dict(bundles)
-        self.predictors = [Predictor(bundle, EVERYWHERE) for bundle in self.bundles.values()]
+        self.models = [TrainedModel.load(bundle) for bundle in self.bundles.values()]
 
     @cached_property
     def headers(self) -> tuple[ModelHeader, ...]:
@@ -37,7 +36,7 @@ class BundleScorer:
         return any(find_system(bundle.card.system).card.batching == "dialogue" for bundle in self.bundles.values())
 
     def score(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[pd.DataFrame]:
-        return [predictor.predict(rows) for predictor in self.predictors]
+        return [model.score(rows) for model in self.models]
 
 
 def header_of(uri: str, bundle: Bundle) -> ModelHeader:
@@ -78,7 +77,9 @@ class Demeanor:
             for model in models
         }
         problems = [
-            f"{uri} makes a representation and gives no answers" for uri, b in self.bundles.items() if b.card.embeds
+            f"{uri} makes a representation and gives no answers"
+            for uri, b in self.bundles.items()
+            if b.card.kind == "embeds"
         ]
         tasks = [bundle.card.task.name for bundle in self.bundles.values()]
         problems += [f"several models answer for {name}" for name in sorted(set(tasks)) if tasks.count(name) > 1]

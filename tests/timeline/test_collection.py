@@ -124,11 +124,12 @@ def test_the_pipeline_scoring_reads_its_catalog_entry_and_answers(tmp_path, monk
             self.scorer, self.bundles = NamingScorer(), {}
 
     monkeypatch.setattr("demeanor.analyser.Demeanor", Loaded)
-    entries = yaml.safe_load((PROJECT / "conf/base/catalog_scoring.yml").read_text("utf-8"))
+    whole = yaml.safe_load((PROJECT / "conf/base/catalog.yml").read_text("utf-8"))
+    entries = {name: whole[name] for name in ("recordings_to_score", "scored_recordings")}
     entries["recordings_to_score"]["filepath"] = str(folder(tmp_path))
     entries["scored_recordings"]["filepath"] = str(tmp_path / "answers.parquet")
     catalog = DataCatalog.from_config(entries)
-    chosen = yaml.safe_load((PROJECT / "conf/base/parameters_scoring.yml").read_text("utf-8"))["scoring"]
+    chosen = yaml.safe_load((PROJECT / "conf/base/parameters.yml").read_text("utf-8"))["scoring"]
     chosen |= {"models": ["folder"], "processes": 1, "resume": str(tmp_path / "answers")}
     catalog["params:scoring"] = ScoringSettings(**chosen)
     SequentialRunner().run(create_pipeline(), catalog)
