@@ -96,20 +96,17 @@ def with_text(utterances: pd.DataFrame, transcripts: Mapping[str, Transcript]) -
     if not heard:
         return utterances
     table = utterances.copy()
-    for column, values in {
-        "text": {name: one.text for name, one in heard.items()},
-        "language": {name: one.language for name, one in heard.items()},
-    }.items():
-        table[column] = table["utterance_id"].map(values).fillna(table[column]).astype(table[column].dtype)
+    place = table["utterance_id"].isin(list(heard))
+    table.loc[place, "text"] = [heard[name].text for name in table.loc[place, "utterance_id"]]
+    table.loc[place, "language"] = [heard[name].language for name in table.loc[place, "utterance_id"]]
     return table
 
 
 def with_transcript(clip: Clip, one: Transcript | None, dialogue: tuple[str | None, ...], turn: int) -> Clip:
     """The clip with its words and those of its dialogue; sound that was decoded stays so."""
-    heard = {} if one is None or one.text is None else {
-        "text": one.text, "words": one.words, "language": one.language, "alignment": "recognised"
-    }  # fmt: skip
-    new = replace(clip, dialogue=dialogue, turn=turn, **heard)
+    new = replace(clip, dialogue=dialogue, turn=turn)
+    if one is not None and one.text is not None:
+        new = replace(new, text=one.text, words=one.words, language=one.language, alignment="recognised")
     if "waveform" in clip.__dict__:
         new.__dict__["waveform"] = clip.__dict__["waveform"]
     return new
