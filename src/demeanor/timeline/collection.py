@@ -36,18 +36,19 @@ class Collection:
 
 @dataclass(frozen=True)
 class Done:
-    """The table of answers, how many rows have none, and how long it took."""
+    """The table of answers, how many rows have none, and what this run did: its rows, and seconds of work and of
+    recording; rows that an earlier run had answered are not among them."""
 
     table: pd.DataFrame
     failed: int
+    scored: int
     seconds: float
     recorded: float
 
     def __str__(self) -> str:
-        count = len(self.table)
-        lines = [f"{count} rows, {self.failed} without an answer (see column `problem`)"]
+        lines = [f"{len(self.table)} rows, {self.failed} without an answer (see column `problem`)"]
         if self.seconds > 0:
-            fast = f"{count / self.seconds:.2f} rows a second"
+            fast = f"{self.scored / self.seconds:.2f} rows a second"
             fast += f", {self.recorded / self.seconds:.1f} times real time" if self.recorded else ""
             lines.append(f"{self.seconds:.1f} s: {fast}")
         return "\n".join(lines)
@@ -165,7 +166,7 @@ def score_collection(
     kept.remove()
     scored = [row for number in missing for row in batches[number]]
     failed = int((table[_free("modalities", given.table)] == "").sum())
-    return Done(table, failed, seconds, _recorded([given.rows[row] for row in scored]))
+    return Done(table, failed, len(scored), seconds, _recorded([given.rows[row] for row in scored]))
 
 
 def _batches(rows: Sequence[dict[str, Any]], together: int) -> list[list[int]]:
