@@ -44,8 +44,7 @@ class SmallBert(nn.Module):
         super().__init__()
         self.config = config
         self.embeddings = _Embeddings(config)
-        self.encoder = nn.Module()
-        self.encoder.layer = nn.ModuleList([_Layer(config) for _ in range(config.num_hidden_layers)])
+        self.encoder = _Stack(config)
 
     @classmethod
     def load(cls, folder: Path | str) -> SmallBert:
@@ -71,6 +70,12 @@ class SmallBert(nn.Module):
         return Encoded(states[-1], tuple(states) if output_hidden_states else None)
 
 
+class _Stack(nn.Module):
+    def __init__(self, config: Any):
+        super().__init__()
+        self.layer = nn.ModuleList([_Layer(config) for _ in range(config.num_hidden_layers)])
+
+
 class _Embeddings(nn.Module):
     def __init__(self, config: Any):
         super().__init__()
@@ -92,13 +97,8 @@ class _Layer(nn.Module):
         super().__init__()
         width, inner, eps = config.hidden_size, config.intermediate_size, config.layer_norm_eps
         self.heads = config.num_attention_heads
-        self.attention = nn.Module()
-        self.attention.self = nn.Module()
-        for name in ("query", "key", "value"):
-            self.attention.self.add_module(name, nn.Linear(width, width))
-        self.attention.output = _Joined(width, width, eps)
-        self.intermediate = nn.Module()
-        self.intermediate.dense = nn.Linear(width, inner)
+        self.attention = _Attention(width, eps)
+        self.intermediate = _Inner(width, inner)
         self.output = _Joined(inner, width, eps)
 
     def forward(self, states: Float[Tensor, "batch steps width"], mask: Tensor) -> Float[Tensor, "batch steps width"]:
@@ -110,6 +110,27 @@ class _Layer(nn.Module):
         mixed = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         states = self.attention.output(mixed.transpose(1, 2).reshape(batch, steps, width), states)
         return self.output(nn.functional.gelu(self.intermediate.dense(states)), states)
+
+
+class _Attention(nn.Module):
+    """The weights of an attention, under their published names."""
+
+    def __init__(self, width: int, eps: float):
+        super().__init__()
+        self.self = _Projections(width)
+        self.output = _Joined(width, width, eps)
+
+
+class _Projections(nn.Module):
+    def __init__(self, width: int):
+        super().__init__()
+        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
+
+
+class _Inner(nn.Module):
+    def __init__(self, width: int, inner: int):
+        super().__init__()
+        self.dense = nn.Linear(width, inner)
 
 
 class _Joined(nn.Module):
