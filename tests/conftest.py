@@ -19,7 +19,7 @@ os.environ.setdefault("KEDRO_DISABLE_TELEMETRY", "1")
 # project are left out: they are called by Kedro, mostly in processes of their own.
 PACKAGES = (
     "data", "kernels", "corpora", "features", "representations", "models", "inference", "training", "evaluation",
-    "serving", "checkpoints", "reference", "server",
+    "serving", "timeline", "checkpoints", "reference", "server",
 )  # fmt: skip
 install_import_hook([f"demeanor.{name}" for name in PACKAGES], f"{tests.typechecking.__name__}.checked")
 
@@ -42,7 +42,7 @@ def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = shared / "finished" / "project"
     with FileLock(str(shared / "finished.lock")):
         if not (folder / "run.log").is_file():
-            make_project(folder, embedded=True)
+            make_project(folder, embedded=True, tracked=False)
             # As README says it; one thread and wide lines, which later runs are compared with.
             done = shell(folder, ". .venv/bin/activate", "kedro run", OMP_NUM_THREADS="1", COLUMNS="200")
             (folder / "run.log").write_text(done.stdout + done.stderr, encoding="utf-8")

@@ -12,14 +12,16 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import yaml
 
 from demeanor.data.progress import LogLines
+from tests.store import empty_store
 
 PROJECT = Path(__file__).resolve().parents[1]
 DEMO = PROJECT / "data" / "01_raw" / "demo"
@@ -34,15 +36,22 @@ EMBEDDED = {
 }  # fmt: skip
 
 
-def make_project(folder: Path, dialogues: dict[str, int] | None = None, embedded: bool = False) -> Path:
+def make_project(
+    folder: Path, dialogues: dict[str, int] | None = None, embedded: bool = False, tracked: bool = True
+) -> Path:
     """Copy code and configuration to `folder`, with the first dialogues of each split as its corpus.
 
     embedded  with a branch that needs representation_learning to have run
+    tracked   with an empty MLflow database, as after a first run; without it the project has to make its own
     """
     folder.mkdir(parents=True)
+    if tracked:
+        empty_store(folder / "mlflow.db")
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
     for name in ("src", "conf"):
         shutil.copytree(PROJECT / name, folder / name, ignore=ignored)
+    shutil.rmtree(folder / "conf/local", ignore_errors=True)  # one's own settings play no part
+    (folder / "conf/local").mkdir()
     for name in ("pyproject.toml", ".telemetry"):
         shutil.copy(PROJECT / name, folder / name)
     cut_corpus(folder / "data" / "01_raw" / "demo", dialogues or DIALOGUES)
@@ -68,24 +77,36 @@ def cut_corpus(folder: Path, dialogues: dict[str, int]) -> None:
 
 
 def write_settings(folder: Path, embedded: bool = False) -> None:
-    """Short trainings, in conf/local, which wins over conf/base."""
-    base = yaml.safe_load((PROJECT / "conf/base/parameters_fusion_training.yml").read_text(encoding="utf-8"))
-    settings = {
-        "branches": [*BRANCHES, "embedded"] if embedded else BRANCHES,
-        **{name: {**base[name], "training": TRAINING} for name in BRANCHES},
-        **({"embedded": EMBEDDED} if embedded else {}),
-    }
-    (folder / "conf/local").mkdir(exist_ok=True)
-    text = yaml.safe_dump({**settings, "workers": "1"})
-    (folder / "conf/local/parameters.yml").write_text(text, encoding="utf-8")
-    base = yaml.safe_load((PROJECT / "conf/base/parameters_representation_learning.yml").read_text(encoding="utf-8"))
-    small = {name: {**value, "epochs": 2} for name, value in base["representations"].items()}
-    small.get("conv_autoencoder", {}).update({"collapse": "warn"})
-    text = yaml.safe_dump({"representations": small, "registered_representations": ["principal_components"]})
-    (folder / "conf/local/parameters_representation_learning.yml").write_text(text, encoding="utf-8")
-    base = yaml.safe_load((PROJECT / "conf/base/parameters_evaluation.yml").read_text(encoding="utf-8"))
-    text = yaml.safe_dump({"evaluation": {**base["evaluation"], "resamples": 200}})
-    (folder / "conf/local/parameters_evaluation.yml").write_text(text, encoding="utf-8")
+    """Short trainings of a few branches in the environment demo."""
+
+    def short(settings: dict[str, Any]) -> None:
+        branches = settings["branches"]
+        settings["branches"] = {name: {**branches[name], "training": TRAINING} for name in BRANCHES}
+        if embedded:
+            settings["branches"]["embedded"] = EMBEDDED
+        for representation in settings["representations"].values():
+            representation["epochs"] = 2
+        settings["representations"]["conv_autoencoder"]["collapse"] = "warn"
+        settings["registered_representations"] = ["principal_components"]
+        settings["evaluation"]["resamples"] = 200
+        settings["workers"] = "1"
+
+    change_settings(folder, "demo", short)
+
+
+def change_settings(folder: Path, name: str, change: Callable[[dict[str, Any]], None]) -> None:
+    """Let `change` work on what the environment `name` of the project at `folder` says."""
+    place = folder / "conf" / name / "parameters.yml"
+    settings = yaml.safe_load(place.read_text(encoding="utf-8"))
+    change(settings)
+    place.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+
+
+def parameters_of(environment: str, conf: Path = PROJECT / "conf", **given: Any) -> dict[str, Any]:
+    """All parameters of an environment, as a session reads them; `given` as by --params."""
+    from demeanor.configuration import ARGUMENTS, ConfigLoader
+
+    return ConfigLoader(str(conf), env=environment, runtime_params=given, **ARGUMENTS)["parameters"]
 
 
 def environment(folder: Path, media: str = "") -> dict[str, str]:

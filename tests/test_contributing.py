@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import re
+import shutil
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 
-from demeanor.corpora.base import ReaderSettings
+from demeanor.corpora import READERS
+from demeanor.corpora.base import CorpusSettings, ReaderSettings
 from demeanor.data.errors import InputError
+from demeanor.data.task import Tasks
 from demeanor.models.base import System
+from demeanor.training.settings import BranchSettings
 from tests.models.examples import TASKS, example_batch, specifications
+from tests.project import PROJECT, parameters_of
 
 PAGE = Path(__file__).resolve().parents[1] / "CONTRIBUTING.md"
 
@@ -53,3 +60,25 @@ def test_its_reader_reads(tmp_path: Path):
     (tmp_path / "valid.csv").unlink()
     with pytest.raises(InputError, match=r"valid\.csv"):
         reader().read(ReaderSettings(path=tmp_path, name="split tables"), tmp_path / "streams")
+
+
+def test_its_environment_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """With the file, the line in READERS and the one yml, the corpus is read and its branch is understood."""
+    page = PAGE.read_text(encoding="utf-8")
+    (environment,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    name, place = re.findall(r'`"(\w+)": "([\w.]+:\w+)"` in `READERS`', page)[0]
+    module = ModuleType(place.partition(":")[0])
+    setattr(module, place.partition(":")[2], written("SplitTablesReader"))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(READERS, name, place)
+    shutil.copytree(PROJECT / "conf/base", tmp_path / "conf/base")
+    (tmp_path / "conf" / name).mkdir()
+    (tmp_path / "conf" / name / "parameters.yml").write_text(environment, encoding="utf-8")
+    for split in ("train", "valid", "test"):
+        (tmp_path / f"{split}.csv").write_text("text,sentiment\nI like it.,1.5\n", encoding="utf-8")
+    parameters = parameters_of(name, tmp_path / "conf", corpus={"options": {"path": str(tmp_path)}})
+    assert CorpusSettings.model_validate(parameters["corpus"]).read(tmp_path / "streams").counts["train"] == 1
+    tasks = Tasks.model_validate(parameters["tasks"])
+    (branch,) = (BranchSettings.model_validate(block) for block in parameters["branches"].values())
+    assert branch.task in tasks.root
+    assert set(branch.streams.values()) <= set(parameters["features"]["text"])

@@ -13,7 +13,7 @@ class Catalog:
         self.folder = folder
 
     def load(self, name: str) -> Any:
-        assert name == "params:checkpoints"
+        assert name == "checkpoints"
         return str(self.folder)
 
 
@@ -41,7 +41,7 @@ def test_a_run_of_one_branch_leaves_the_checkpoints_of_the_others_and_of_a_searc
         tmp_path / "checkpoints", "one/seed_1", "one/seed_2", "two/seed_1", "tuning/one/trial_3/seed_1",
         "representation/pca",
     )  # fmt: skip
-    run(CheckpointHooks(), folder, "one_bundles", "one_history")
+    run(CheckpointHooks(), folder, "fusion_training.one_bundles", "fusion_training.one_history")
     assert left(folder) == ["representation/pca", "tuning/one/trial_3/seed_1", "two/seed_1"]
     assert not (folder / "one").exists()
 
@@ -56,12 +56,12 @@ def test_the_whole_job_forgets_all_of_its_branches(tmp_path: Path):
 def test_a_run_that_did_not_end_and_one_that_trained_nothing_forget_nothing(tmp_path: Path):
     folder = checkpoints(tmp_path / "checkpoints", "one/seed_1")
     hooks = CheckpointHooks()
-    run(hooks, folder, "one_bundles", complete=False)
+    run(hooks, folder, "fusion_training.one_bundles", complete=False)
     run(hooks, folder, "evaluation.predictions")
     assert left(folder) == ["one/seed_1"]
 
 
 def test_a_branch_that_is_called_as_the_search_is_takes_nothing_from_it(tmp_path: Path):
     folder = checkpoints(tmp_path / "checkpoints", "tuning/seed_1", "tuning/one/trial_0/seed_1")
-    run(CheckpointHooks(), folder, "tuning_bundles")
+    run(CheckpointHooks(), folder, "fusion_training.tuning_bundles")
     assert left(folder) == ["tuning/one/trial_0/seed_1"]

@@ -17,14 +17,13 @@ from pathlib import Path
 import click
 import pandas as pd
 import pytest
-import yaml
 
 from demeanor.__main__ import main, systems_table
 from demeanor.models.base import System
 from demeanor.packaged import with_command
 from demeanor.training import fit as training
 from demeanor.training.settings import BranchSettings, TrainingSettings
-from tests.project import PROJECT, cut_corpus, shell, typed
+from tests.project import PROJECT, change_settings, cut_corpus, shell, typed
 from tests.toy import SENTIMENT, toy_examples, toy_score
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
@@ -50,6 +49,8 @@ NEEDS = {
     "kedro run --env mosi": "MOSI's feature file",
     "kedro run --env mosi --pipelines tuning": "MOSI's feature file",
     "make test-avx2": "an installation from nothing",
+    "demeanor timeline interview.mp4 --output interview.html": "a recording; tests/timeline has the command",
+    "demeanor predict FOLDER --output answers.parquet": "recordings; tests/timeline has the command",
     "kedro package": "a network, for the wheel is built in an environment of its own",
     "cd /elsewhere && python -m venv venv && venv/bin/pip install -c constraints.txt dist/*.whl": "a network",
     "venv/bin/python -m demeanor --conf-source=conf-demeanor.tar.gz --pipelines=ingestion"
@@ -182,13 +183,13 @@ def test_the_commands_for_own_clips(finished_project: Path, tmp_path: Path):
         (mine / extra).unlink()
     folder = copy_of(finished_project, tmp_path / "project")
     short = {"seeds": [1], "epochs": 2, "batch_size": 16, "threads": 1}
-    place = folder / "conf/folder/parameters_fusion_training.yml"
-    branches = yaml.safe_load(place.read_text(encoding="utf-8"))
-    for name in branches["branches"]:
-        branches[name]["training"] = short
-    place.write_text(yaml.safe_dump(branches), encoding="utf-8")
-    scores = {"evaluation": {"register_champions": True, "ceiling": None, "resamples": 200}}
-    (folder / "conf/folder/parameters_evaluation.yml").write_text(yaml.safe_dump(scores), encoding="utf-8")
+
+    def quick(settings: dict) -> None:
+        for branch in settings["branches"].values():
+            branch["training"] = short
+        settings["evaluation"] = {"resamples": 200}
+
+    change_settings(folder, "folder", quick)
     doctor, job = (line.replace("/data/mine", str(mine)) for line in BLOCKS[OWN])
     assert "# Doctor's report: mine" in shell(folder, *BLOCKS[ACTIVATION], doctor).stdout
     assert "demeanor-mine-sentiment" in typed(folder, job)
@@ -201,9 +202,7 @@ def test_the_commands_of_tuning(finished_project: Path, tmp_path: Path):
     folder = tmp_path / "project"
     # The demo's clips and the MLflow artifacts are most of the files and play no part.
     shutil.copytree(finished_project, folder, ignore=shutil.ignore_patterns("01_raw", "mlruns", ".venv"))
-    conf = yaml.safe_load((folder / "conf/base/parameters_tuning.yml").read_text(encoding="utf-8"))
-    conf["tuning"]["trials"] = 2
-    (folder / "conf/local/parameters_tuning.yml").write_text(yaml.safe_dump(conf), encoding="utf-8")
+    change_settings(folder, "demo", lambda settings: settings["tuning"].update(trials=2))
     lines = [line.replace("tuning.trials=50", "tuning.trials=3") for line in BLOCKS[TUNING] if line not in NEEDS]
     assert len(lines) == len(BLOCKS[TUNING]) - 1
     assert "--env demo_tuned" in typed(folder, *lines)

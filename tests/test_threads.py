@@ -109,6 +109,7 @@ def settings_of(folder: Path) -> dict[str, dict[str, Any]]:
     return {
         "waveform": {}, "opensmile_lld": {}, "opensmile_functionals": {}, "librosa_frames": {"mfcc": 4, "pitch": False},
         "librosa_functionals": {}, "mel_spectrogram": {"padding": "random"}, "face_descriptors": {"rate": 4.0},
+        "face_mesh": {"rate": 4.0, "gaze": "iris"},
         "hf_tokens": {"longest": 5}, "hf_words": {}, "hf_sentence": {"layer": 1}, "hf_context": {"before": 1},
         "hf_context_tokens": {"longest": 6},
         "vq_wav2vec_codes": coded, "vq_wav2vec_ids": {**coded, "dictionary": str(folder / "dict.txt")},
@@ -116,6 +117,7 @@ def settings_of(folder: Path) -> dict[str, dict[str, Any]]:
         "ctc_word_times": {"model": str(folder / "ctc")}, "uniform_word_times": {},
         "per_word": {"extractor": "librosa_frames", "parameters": {"chroma": False, "pitch": False}},
         "openface_csv": {"folder": str(folder)}, "hf_speech": {"model": str(folder / "speech"), "layers": [0, 1, -1]},
+        "hf_speech_statistics": {"model": str(folder / "speech"), "layers": [0, 1, -1], "apart": True},
         "hf_image": {"model": str(folder / "image"), "rate": 4.0},
         "hf_video": {"model": str(folder / "video"), "rate": 4.0},
     }  # fmt: skip

@@ -21,6 +21,12 @@ os.environ.setdefault("KEDRO_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 
+OUTPUT_HELP = (
+    "X.json, .csv, .parquet, .audformat.csv, .vtt, .rttm, .TextGrid, .eaf, .html, .png; may be repeated. "
+    "Default: RECORDING.timeline.json."
+)
+
+
 class ReadableErrors(click.Group):
     """Errors that Demeanor raises on purpose are shown as their message, without a traceback.
 
@@ -56,6 +62,13 @@ def main() -> None:
 @click.option("--speaker", multiple=True, help="Who speaks; once per recording.")
 @click.option("--model", multiple=True, help="models:/NAME@ALIAS or the folder of a bundle. Default: all champions.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one list of rows per model.")
+@click.option("--explain", is_flag=True, help="Say what each modality contributed, and whether they contradict.")
+@click.option("--explain-anyway", is_flag=True, help="The same of models trained without leaving modalities out.")
+@click.option("--only", type=click.Choice(["text"]), help="Words alone: no recording is opened.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="Score a FOLDER or a LIST.csv into a .parquet, .csv or .json."
+)
+@click.option("--processes", type=click.IntRange(1), default=None, help="With --output; default: one per core.")
 def predict(
     media: tuple[Path, ...],
     text: tuple[str, ...],
@@ -64,14 +77,29 @@ def predict(
     speaker: tuple[str, ...],
     model: tuple[str, ...],
     as_json: bool,
+    explain: bool,
+    explain_anyway: bool,
+    only: str | None,
+    output: Path | None,
+    processes: int | None,
 ) -> None:
-    """Score recordings (video or audio files), text, or both with the registered champions."""
-    table = rows_of(media, text, rows, dialogue, speaker)
-    if any(uri.startswith(("models:", "runs:")) for uri in model):
-        from demeanor.tracking import connect
+    """Score recordings (video or audio files), text, or both with the registered champions.
 
-        connect(project_folder())
-    uris = model or champions()
+    With --output: every recording below a folder, or every row of a list, into a table.
+    """
+    if output is not None:
+        if len(media) != 1 or any((text, rows, speaker, dialogue, as_json, explain, explain_anyway, only)):
+            raise click.UsageError("--output takes one folder, or one list (.csv), and nothing else to score.")
+        from demeanor.command_timeline import run_collection
+
+        click.echo(run_collection(media[0], output, addresses(model), processes))
+        return
+    if any(path.is_dir() for path in media):
+        raise click.UsageError("A folder is scored into a table: add --output answers.parquet.")
+    table = rows_of(media, text, rows, dialogue, speaker)
+    if only == "text":
+        table = words_alone(table)
+    uris = addresses(model)
     # After the question whether the registry answers: these take seconds to import.
     from demeanor.inference.describe import as_text
     from demeanor.inference.model import TrainedModel
@@ -84,7 +112,8 @@ def predict(
     for uri in uris:
         bundle = load_bundle(uri)
         # Whoever types the command may read these files anyway.
-        answers[uri] = records_of(TrainedModel.load(bundle, reach=EVERYWHERE).score(table))
+        trained = TrainedModel.load(bundle, reach=EVERYWHERE)
+        answers[uri] = records_of(trained.score(table, explain or explain_anyway, explain_anyway))
         failed = failed or any(row["problem"] and not row["modalities"] for row in answers[uri])
         if not as_json:
             click.echo("\n".join(as_text(row, bundle.card) for row in answers[uri]))
@@ -127,6 +156,15 @@ def rows_of(
     return made
 
 
+def words_alone(table: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows without their recordings, none of which is then opened; a row without words is an error."""
+    kept = ("utterance_id", "text", "language", "dialogue", "turn", "speaker")
+    silent = [n for n, row in enumerate(table, 1) if not row.get("text")]
+    if silent:
+        raise click.UsageError(f"--only text needs the words of every row; there are none in row {silent[0]}.")
+    return [{name: row[name] for name in kept if name in row} for row in table]
+
+
 @main.command()
 @click.argument("model", nargs=-1)
 @click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0: whoever reaches this machine.")
@@ -149,6 +187,63 @@ def serve(model: tuple[str, ...], host: str, port: int, **numbers: Any) -> None:
 
 
 @main.command()
+@click.argument("recording", type=click.Path(path_type=Path))
+@click.option(
+    "--output",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help=OUTPUT_HELP,
+)
+@click.option("--model", multiple=True, help="models:/NAME@ALIAS or the folder of a bundle. Default: all champions.")
+@click.option("--speakers", help="Who speaks: a file (.rttm, .csv, .eaf, ...), or `channels`: one person per channel.")
+@click.option("--spans", type=click.Path(path_type=Path), help="A file of spans to score.")
+@click.option("--voice", type=click.Choice(["auto", "silero", "energy"]), default="auto", show_default=True)
+@click.option("--language", default="en", show_default=True, help="ISO 639-1 code of what is said.")
+@click.option("--processes", type=click.IntRange(1), default=None, help="Default: one per core.")
+def timeline(
+    recording: Path,
+    output: tuple[Path, ...],
+    model: tuple[str, ...],
+    speakers: str | None,
+    spans: Path | None,
+    voice: str,
+    language: str,
+    processes: int | None,
+) -> None:
+    """Who spoke when in a long RECORDING, what was said, and how, span by span."""
+    from demeanor.command_timeline import run
+
+    choices = {"speakers": speakers, "spans": spans, "voice": voice, "language": language}
+    click.echo(run(recording, output, addresses(model), choices, processes))
+
+
+@main.command()
+@click.argument("recording", type=click.Path(path_type=Path))
+@click.option("--model", multiple=True, help="models:/NAME@ALIAS or the folder of a bundle. Default: all champions.")
+@click.option("--voice", type=click.Choice(["auto", "silero", "energy"]), default="auto", show_default=True)
+@click.option("--window", type=click.FloatRange(0.25, 15), default=10.0, show_default=True, help="Seconds scored.")
+@click.option("--step", type=click.FloatRange(0.25, 60), default=3.0, show_default=True, help="Seconds between them.")
+@click.option("--patience", type=click.FloatRange(0.5), default=5.0, show_default=True, help="End after so much quiet.")
+def live(recording: Path, model: tuple[str, ...], voice: str, window: float, step: float, patience: float) -> None:
+    """Follow a RECORDING that is still being written, and score its last seconds every few seconds."""
+    from demeanor.command_timeline import run_live
+
+    for line in run_live(recording, addresses(model), voice, window=window, step=step, patience=patience):
+        click.echo(line)
+
+
+def addresses(model: tuple[str, ...]) -> list[str]:
+    """The models that were asked for, else all champions; the registry is asked only where it has to be."""
+    if not model:
+        return champions()
+    if any(uri.startswith(("models:", "runs:")) for uri in model):
+        from demeanor.tracking import connect
+
+        connect(project_folder())
+    return list(model)
+
+
+@main.command()
 @click.argument("name")
 @click.option("--version", default=None, help="Default: the challenger.")
 def promote(name: str, version: str | None) -> None:
@@ -162,24 +257,31 @@ def promote(name: str, version: str | None) -> None:
     click.echo(f"{name}: version {made} is the champion{before}")
 
 
+@main.command()
+@click.argument("one")
+@click.argument("other")
+def compare(one: str, other: str) -> None:
+    """Compare two models (models:/NAME@ALIAS or folders) on validation of the data that both were trained on."""
+    if any(uri.startswith(("models:", "runs:")) for uri in (one, other)):
+        from demeanor.tracking import connect
+
+        connect(project_folder())
+    from demeanor.serving.comparing import data_of, paired_on_validation
+    from demeanor.serving.registry import load_bundle
+
+    first, second = load_bundle(one), load_bundle(other)
+    difference = paired_on_validation(first, second, data_of(first, project_folder()))
+    click.echo(f"{difference.describe(one, other)}; {difference.units} clips of validation")
+
+
 def champions() -> list[str]:
     """Addresses of all registered champions of this project's tracking store."""
-    from demeanor.data.errors import InputError
     from demeanor.tracking import connect
 
-    uri = connect(project_folder())
-    from mlflow import MlflowClient
+    connect(project_folder())
+    from demeanor.analyser import champion_addresses
 
-    from demeanor.serving.standing import CHAMPION
-
-    found = [
-        f"models:/{model.name}@{CHAMPION}"
-        for model in MlflowClient().search_registered_models(filter_string="name LIKE 'demeanor-%'")
-        if CHAMPION in model.aliases
-    ]
-    if not found:
-        raise InputError(f"model registry {uri}", ["no champion is registered"], "Run `kedro run`, or give --model.")
-    return sorted(found, reverse=True)
+    return champion_addresses()
 
 
 def project_folder() -> Path:
@@ -222,7 +324,7 @@ def systems_table() -> str:
 
 
 @main.command()
-@click.argument("corpus", default="base", metavar="[ENVIRONMENT|PATH]")
+@click.argument("corpus", default="demo", metavar="[ENVIRONMENT|PATH]")
 @click.option("--quick", is_flag=True, help="Do not open the recordings.")
 @click.option("--reader", help="Of a path: how to read it, where that cannot be told from its names.")
 @click.option("--name", help="Of a path: what to call the corpus. Default: what the folder or file is called.")
@@ -230,7 +332,7 @@ def systems_table() -> str:
 def doctor(corpus: str, quick: bool, reader: str | None, name: str | None, options: tuple[str, ...]) -> None:
     """Look at a corpus and report what is wrong with it; nothing is written.
 
-    The corpus is that of an environment of this project (base is the demo), or what lies at a path: a folder of
+    The corpus is that of an environment of this project (by default the demo), or what lies at a path: a folder of
     recordings, a table or a feature file, read as its names say.
     """
     import tempfile
@@ -239,7 +341,9 @@ def doctor(corpus: str, quick: bool, reader: str | None, name: str | None, optio
     from demeanor.pipelines.ingestion.nodes import examine_corpus, probe_media
 
     project = project_folder()
-    known = sorted(path.name for path in (project / "conf").glob("*") if path.is_dir() and path.name != "local")
+    folders = (path.name for path in (project / "conf").glob("*") if path.is_dir())
+    known = sorted(name for name in folders if name not in ("base", "local"))
+    corpus = "demo" if corpus == "base" and "demo" in known else corpus  # its name until conf/base held defaults alone
     given = [f"--{key}" for key, value in (("reader", reader), ("name", name), ("option", options)) if value]
     if corpus in known and not given:
         settings, parameters = environment_corpus(project, corpus)
@@ -257,14 +361,12 @@ def environment_corpus(project: Path, environment: str) -> tuple[CorpusSettings,
     """CorpusSettings of an environment and what its doctor is told; its paths are meant from the project's root."""
     import warnings
 
-    from kedro.config import OmegaConfigLoader
-
+    from demeanor.configuration import ARGUMENTS, ConfigLoader
     from demeanor.corpora.base import CorpusSettings
 
     with warnings.catch_warnings():  # as in settings.py: nobody here can act on it
         warnings.filterwarnings("ignore", message="register_new_resolver", category=UserWarning)
-        loader = OmegaConfigLoader(str(project / "conf"), base_env="base", default_run_env=environment, env=environment)
-        parameters = loader["parameters"]
+        parameters = ConfigLoader(str(project / "conf"), env=environment, **ARGUMENTS)["parameters"]
     os.chdir(project)
     return CorpusSettings(**parameters["corpus"]), parameters.get("doctor", {})
 

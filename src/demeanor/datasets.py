@@ -57,20 +57,6 @@ class FigureFile(_Atomic, MatplotlibDataset):
     """matplotlib.MatplotlibDataset, saved atomically."""
 
 
-class UtterancesFile(ParquetFile):
-    """The utterances table, checked by its schema when it is written and when it is read."""
-
-    def save(self, data: Any) -> None:
-        from demeanor.data.utterances import validate
-
-        super().save(validate(data, str(self._filepath)))
-
-    def load(self) -> Any:
-        from demeanor.data.utterances import validate
-
-        return validate(super().load(), str(self._filepath))
-
-
 class _Folder(AbstractDataset):
     """Base of the datasets that are a folder."""
 
@@ -88,6 +74,22 @@ class _Folder(AbstractDataset):
         if not self._filepath.is_dir():
             raise InputError(str(self._filepath), ["not there yet"], f"Run `kedro run --pipelines {made_by}` first.")
         return self._filepath
+
+
+class WorkFolder(_Folder):
+    """A folder that nodes write to while they work, loaded as its path: caches, checkpoints, streams beyond memory.
+
+    The catalog says where it lies, as it does for everything else; nothing is saved through it.
+    """
+
+    def load(self) -> str:
+        return str(self._filepath)
+
+    def save(self, data: Any) -> None:
+        raise InputError(str(self._filepath), ["is a folder that nodes write to; no output may be saved in its place"])
+
+    def _exists(self) -> bool:
+        return True  # whoever works in it makes it
 
 
 class EnvironmentFolder(_Folder):
@@ -241,5 +243,17 @@ __all__ = [
     "RepresentationsFolder",
     "StreamsFolder",
     "TextFile",
-    "UtterancesFile",
+    "WorkFolder",
 ]
+
+
+class RecordingsToScore(_Folder):
+    """A folder of recordings, or a list of them, to be scored; read only. See demeanor.timeline.collection."""
+
+    def load(self) -> Any:
+        from demeanor.timeline.collection import collection_of
+
+        return collection_of(Path(self._filepath))
+
+    def save(self, data: Any) -> None:
+        raise InputError(str(self._filepath), ["recordings to score are read, never written"])

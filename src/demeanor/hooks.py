@@ -13,8 +13,6 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 
-from demeanor.data.places import anchored
-
 logger = logging.getLogger(__name__)
 
 TRACKED = "tracked"
@@ -34,10 +32,9 @@ class BranchHooks:
 
         from demeanor.pipelines import branches
 
-        # Not `context.params`: that would check all parameters against the pipelines of the base environment, and
+        # Not `context.params`: that would check all parameters against the pipelines of the former environment, and
         # remember the outcome, so that branches which only this environment has stayed unchecked dicts.
-        parameters = context.config_loader["parameters"]
-        if parameters.get("branches") is not None and branches.select(parameters):
+        if branches.select(context.config_loader["parameters"]):
             pipelines.configure(f"{PACKAGE_NAME or 'demeanor'}.pipeline_registry")
 
 
@@ -156,7 +153,7 @@ class CheckpointHooks:
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str) -> None:
-        # In the whole job a branch lies in the namespace fusion_training.
+        # A branch lies in the namespace fusion_training.
         name = dataset_name.rpartition(".")[2]
         if name.endswith(BUNDLES):
             self._saved.add(name.removesuffix(BUNDLES))
@@ -165,7 +162,7 @@ class CheckpointHooks:
     def after_pipeline_run(self, catalog: DataCatalog) -> None:
         if not self._saved:
             return
-        folder = anchored(catalog.load("params:checkpoints"))
+        folder = Path(catalog.load("checkpoints"))
         for branch in sorted(self._saved):
             # By seed, not the branch's folder as a whole: a branch may be called as the folder of the tuning is.
             for seed in (folder / branch).glob("seed_*"):

@@ -10,8 +10,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 # omegaconf 2.4 deprecates a function that Kedro 1.7 calls; nobody here can act on it.
 warnings.filterwarnings("ignore", message="register_new_resolver", category=UserWarning)
 
-from kedro.config import OmegaConfigLoader  # noqa: E402
-
+from demeanor.configuration import ARGUMENTS, ConfigLoader  # noqa: E402
 from demeanor.hooks import BranchHooks, CheckpointHooks, PathHooks, SummaryHooks, TrackingHooks  # noqa: E402
 from demeanor.workshop_hooks import NodeProgress, WorkshopHooks  # noqa: E402
 
@@ -19,9 +18,5 @@ HOOKS = (
     PathHooks(), BranchHooks(), TrackingHooks(), SummaryHooks(), CheckpointHooks(), WorkshopHooks(), NodeProgress(),
 )  # fmt: skip
 
-CONFIG_LOADER_CLASS = OmegaConfigLoader
-CONFIG_LOADER_ARGS = {
-    "base_env": "base",
-    "default_run_env": "local",
-    "config_patterns": {"mlflow": ["mlflow*", "mlflow*/**"]},
-}
+CONFIG_LOADER_CLASS = ConfigLoader
+CONFIG_LOADER_ARGS = ARGUMENTS

@@ -94,6 +94,7 @@ def job(corpus: Path, data: Path, timed: Callable[..., Any]) -> dict[str, int]:
         ingestion.decode_audio_tracks,
         read,
         table,
+        {},
         str(data / "imported"),
         str(data / "cache"),
         "auto",

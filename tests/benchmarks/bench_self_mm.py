@@ -41,9 +41,9 @@ REFERENCE = ("lf_dnn", "tfn", "mult")
 
 def published() -> dict[str, Any]:
     """The branches of conf/mosi by name."""
-    import yaml
+    from tests.project import parameters_of
 
-    return yaml.safe_load((PROJECT / "conf/mosi/parameters_fusion_training.yml").read_text(encoding="utf-8"))
+    return parameters_of("mosi")["branches"]
 
 
 def ours(model: str, data: Path, bert: Path, epochs: int, threads: int, reference: bool) -> dict[str, Any]:

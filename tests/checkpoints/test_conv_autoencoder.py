@@ -19,6 +19,7 @@ from demeanor.serving.registry import load_bundle
 from demeanor.training.pretraining.collapse import CollapsedEncoderError
 from tests.parity.golden import golden_file
 from tests.project import PROJECT
+from tests.store import empty_store
 
 RELEASED = PROJECT.parent / "shared" / "data" / "convae_released"
 FILES = sorted(RELEASED.glob("**/*.pt"))
@@ -67,7 +68,7 @@ def test_an_imported_one_is_registered_as_a_model_of_its_own(tmp_path, monkeypat
 
     (tmp_path / "project").mkdir()
     monkeypatch.chdir(tmp_path / "project")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", empty_store(tmp_path / "mlflow.db"))
     before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
     torch.manual_seed(0)
     settings = ConvAutoencoderSettings(channels=4, representation_channels=2)

@@ -186,8 +186,9 @@ def test_a_pickle_that_would_run_something_is_refused_by_name(tmp_path: Path):
 
 def test_an_environment_is_meant_from_anywhere_in_the_project(tmp_path: Path, monkeypatch):
     monkeypatch.chdir(PROJECT / "docs")
-    done = doctor("base", "--quick")
+    done = doctor("demo", "--quick")
     assert done.exit_code == 0, done.output
+    assert doctor("base", "--quick").output == done.output, "its name before it was an environment like any other"
     assert "# Doctor's report: demo-synthetic" in done.output
     monkeypatch.chdir(PROJECT)
     assert "Did you mean 'mosi'" in doctor("mossi").output
@@ -195,9 +196,10 @@ def test_an_environment_is_meant_from_anywhere_in_the_project(tmp_path: Path, mo
 
 def test_a_folder_called_like_an_environment_is_told_by_its_path(tmp_path: Path, monkeypatch):
     project = tmp_path / "project"
-    shutil.copytree(PROJECT / "conf/base", project / "conf/base")
+    for name in ("base", "demo"):
+        shutil.copytree(PROJECT / "conf" / name, project / "conf" / name)
     shutil.copy(PROJECT / "pyproject.toml", project / "pyproject.toml")
-    write(project / "base/manifest.csv", "id,text\na,hello\nb,bye\n")
+    write(project / "demo/manifest.csv", "id,text\na,hello\nb,bye\n")
     monkeypatch.chdir(project)
-    assert "Doctor's report: base" in doctor("./base", "--quick").output
-    assert "data/01_raw/demo" in doctor("base", "--quick").output, "the environment's corpus is not there"
+    assert "Doctor's report: demo" in doctor("./demo", "--quick").output
+    assert "data/01_raw/demo" in doctor("demo", "--quick").output, "the environment's corpus is not there"

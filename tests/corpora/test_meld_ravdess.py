@@ -110,6 +110,20 @@ def test_ravdess_by_names(tmp_path):
     assert (corpus.root / first["media"]).is_file()
 
 
+def test_ravdess_in_the_folds_of_emobox(tmp_path):
+    folder = ravdess(tmp_path / "r", actors=24)
+    tested = []
+    for fold in range(1, 7):
+        table = RavdessReader().read(RavdessSettings(path=folder, emobox=fold), tmp_path / "out").utterances
+        actors = {split: set(table.loc[table["split"] == split, "speaker"]) for split in ("train", "valid", "test")}
+        assert {split: len(found) for split, found in actors.items()} == {"train": 16, "valid": 4, "test": 4}
+        tested += sorted(actors["test"])
+    assert sorted(tested) == [f"Actor_{actor:02d}" for actor in range(1, 25)]
+    assert tested[:4] == ["Actor_01", "Actor_11", "Actor_20", "Actor_21"]
+    with pytest.raises(InputError, match=r"fold 1 of EmoBox wants .*Actor_20"):
+        RavdessReader().read(RavdessSettings(path=ravdess(tmp_path / "few"), emobox=1), tmp_path / "out")
+
+
 def test_ravdess_manifest_problems(tmp_path):
     folder = ravdess(tmp_path / "r")
     (folder / "manifest.csv").write_text(

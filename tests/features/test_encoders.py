@@ -164,6 +164,40 @@ def test_speech_encoders(family: str, tmp_path: Path):
     np.testing.assert_allclose(mixed[0], 0.25 * zero[0] + 0.75 * together[0], atol=1e-5)
 
 
+def test_whisper_is_given_sounds_as_long_as_they_are(tmp_path: Path):
+    """An encoder that looks at few frames gives the same with and without the silence up to thirty seconds."""
+    torch.manual_seed(0)
+    files = {"preprocessor_config": {"feature_extractor_type": "WhisperFeatureExtractor", "feature_size": 80}}
+    folder = saved(tmp_path, SPEECH["whisper"](), **files)
+    clip = Clip("a", recorded=voice(2.0))
+    padded = find_extractor("hf_speech", {"model": folder, "layers": (0,), "padded": True})
+    cut = find_extractor("hf_speech", {"model": folder, "layers": (0,)})
+    np.testing.assert_allclose(cut.extract_clip(clip), padded.extract_clip(clip), atol=1e-4)
+    assert cut.provenance().fingerprint != padded.provenance().fingerprint
+    long = find_extractor("hf_speech", {"model": folder}).extract_clip(Clip("b", recorded=voice(31.0)))
+    assert len(long) == 31 * 50
+
+
+@pytest.mark.parametrize("family", ["whisper", "hubert"])
+def test_statistics_of_a_speech_encoder(family: str, tmp_path: Path):
+    torch.manual_seed(0)
+    kind = "WhisperFeatureExtractor" if family == "whisper" else "Wav2Vec2FeatureExtractor"
+    options = {"feature_size": 80} if family == "whisper" else {"do_normalize": False}
+    files = {"preprocessor_config": {"feature_extractor_type": kind, **options}}
+    folder = saved(tmp_path, SPEECH[family](), **files)
+    clips = [Clip("a", recorded=voice(1.0)), Clip("b", recorded=np.zeros(8000, np.float32)), Clip("c")]
+    settings = {"model": folder, "layers": (0, 1), "spoken": False}
+    frames = [find_extractor("hf_speech", {"model": folder, "layers": (n,)}).extract_clip(clips[0]) for n in (0, 1)]
+    expected = [np.concatenate([one.mean(axis=0), one.std(axis=0)]) for one in frames]
+    apart = find_extractor("hf_speech_statistics", {**settings, "apart": True})
+    first, silent, absent = apart.extract(clips)
+    np.testing.assert_allclose(first, expected, atol=1e-5)
+    assert silent.shape == absent.shape == (0, 32)
+    mean = (frames[0] + frames[1]) / 2
+    together = find_extractor("hf_speech_statistics", settings).extract_clip(clips[0])
+    np.testing.assert_allclose(together, [np.concatenate([mean.mean(axis=0), mean.std(axis=0)])], atol=1e-5)
+
+
 def test_long_sound_is_encoded_piece_by_piece(tmp_path: Path):
     files = {"preprocessor_config": {"feature_extractor_type": "Wav2Vec2FeatureExtractor", "do_normalize": False}}
     folder = saved(tmp_path, SPEECH["hubert"](), **files)

@@ -11,6 +11,7 @@ from demeanor.features import extractor_from, find_extractor
 from demeanor.features.base import Clip
 from demeanor.features.engine import StreamRequest, extract_streams
 from demeanor.features.openface import COLUMNS
+from tests.features.media_samples import faces, write_recording
 
 
 def table(path: Path, rows: int = 6) -> pd.DataFrame:
@@ -101,3 +102,19 @@ def test_tables_are_found_by_the_normal_form_of_names(tmp_path: Path):
     )  # fmt: skip
     assert streams["vision.frames"].ragged.lengths.tolist() == [0, 6]
     assert "several tables could be meant" in aside["reason"][0]
+
+
+def test_the_doctor_hears_of_tables_with_several_faces(tmp_path: Path):
+    from demeanor.corpora.examination import REMARKS
+    from demeanor.features.openface import faces_in
+    from demeanor.pipelines.ingestion.nodes import probe_one
+
+    for name in ("several", "one", "none", "other"):
+        write_recording(tmp_path / f"{name}.mp4", None, faces(3))
+    several_faces(tmp_path / "several.csv")
+    table(tmp_path / "one.csv")
+    (tmp_path / "other.csv").write_text("name,label\nx,1\n")
+    assert [faces_in(tmp_path / f"{name}.csv") for name in ("several", "one", "other")] == [3, 1, 0]
+    remarks = {name: probe_one(tmp_path / f"{name}.mp4").remarks for name in ("several", "one", "none", "other")}
+    assert remarks == {"several": ("several_faces",), "one": (), "none": (), "other": ()}
+    assert "several faces" in REMARKS["several_faces"][0]

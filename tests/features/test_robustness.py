@@ -25,6 +25,7 @@ EXTRACTORS = {
     "opensmile_lld emobase": {"features": "emobase", "deltas": True},
     "opensmile_functionals ComParE": {"features": "ComParE_2016"},
     "librosa_frames": {}, "librosa_functionals": {}, "mel_spectrogram": {}, "face_descriptors": {"fallback": "centre"},
+    "face_mesh": {},
     "uniform_word_times": {}, "per_word": {"extractor": "opensmile_lld"},
     "hf_tokens": {}, "hf_words": {}, "hf_sentence": {}, "hf_context": {},
     "hf_context_tokens": {},

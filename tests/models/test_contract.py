@@ -5,10 +5,14 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from demeanor.data.batch import Batch, Padded
+from demeanor.data.calibration import CalibrationSettings, subset_name
+from demeanor.evaluation.attribution import disagreement, every_subset, shapley, value_of_answers
+from demeanor.evaluation.conformal import confidences, fit_calibration, presence_names
 from demeanor.inference.predict import is_training_buffer
 from demeanor.models import SYSTEMS, find_system
 from demeanor.models.base import Output, System
@@ -238,3 +242,42 @@ def test_half_precision_stays_finite(name: str) -> None:
     terms["total"].backward()
     system.step_ended(output, batch, 2)
     assert torch.isfinite(terms["total"])
+
+
+@pytest.mark.parametrize("name", [name for name in SYSTEMS if len(find_system(name).card.roles) > 1])
+def test_it_can_be_calibrated_and_explained(name: str) -> None:
+    """Every set of its modalities gives finite outputs, a calibration fits them, and contributions add up."""
+    system = build(name, find_system(name).card.tasks[0])
+    batch = example_batch(system)
+    started(system, batch).eval()
+    modality = {role: value.modality for role, value in system.inputs.items()}
+    subsets = every_subset(sorted(set(modality.values())))
+    dropped = [[role for role in modality if modality[role] not in chosen] for chosen in subsets]
+    values = predict(system, batch.stacked(dropped)).numpy().reshape(len(subsets), len(batch), -1)
+    np.testing.assert_allclose(values[-1], predict(system, batch).numpy(), atol=1e-4)
+    outputs = {subset_name(chosen): part for chosen, part in zip(subsets, values, strict=True)}
+    present = {
+        part: np.any([batch[role].present.numpy() for role in modality if modality[role] == part], axis=0)
+        for part in sorted(set(modality.values()))
+    }
+    target = batch.target.numpy()
+    fitted = fit_calibration(
+        system.task,
+        {key: part for key, part in outputs.items() if key},
+        present,
+        target,
+        [1],
+        CalibrationSettings(least=4),
+        "valid",
+    )
+    contributions = shapley(value_of_answers(system.task, outputs, present, fitted))
+    answer = value_of_answers(system.task, outputs, present, fitted)
+    whole = subset_name(present)
+    np.testing.assert_allclose(sum(contributions.values()), answer[whole] - answer[""], atol=1e-6)
+    # In a dialogue what an utterance lacks is there in other turns, and left out of all of them.
+    alone_counts = contributions if system.card.batching == "utterance" else {}
+    for part, contribution in alone_counts.items():
+        np.testing.assert_allclose(contribution[~present[part]], 0, atol=1e-4)
+    sure = confidences(system.task, values[-1], fitted, presence_names(present))
+    assert np.isfinite(sure).all()
+    assert np.isfinite(disagreement(system.task, {part: outputs[part] for part in present}, present, fitted)).all()

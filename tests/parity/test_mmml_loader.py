@@ -165,5 +165,5 @@ def test_the_corpus_reader_writes_letters_as_the_original_loader_reads_them(tmp_
     corpus = CorpusSettings(reader="label_csv", options=options).read(tmp_path / "read")
     assert corpus.utterances["text"].tolist() == [sentence_case(text) for text in texts]
     for name in ("mosi", "mosei"):
-        path = PROJECT / "conf" / f"{name}_recordings" / "parameters_ingestion.yml"
+        path = PROJECT / "conf" / f"{name}_recordings" / "parameters.yml"
         assert yaml.safe_load(path.read_text(encoding="utf-8"))["corpus"]["options"]["letters"] == "sentence"

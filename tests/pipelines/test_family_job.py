@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
 from demeanor.data.bundle import Bundle
 from demeanor.data.errors import ProvenanceError
@@ -18,7 +17,7 @@ from demeanor.inference.model import TrainedModel
 from demeanor.models import SYSTEMS, find_system
 from demeanor.serving.registry import load_bundle
 from tests.models.examples import TINY_ENCODER
-from tests.project import PROJECT, kedro, make_project
+from tests.project import change_settings, kedro, make_project
 
 pytestmark = pytest.mark.slow
 PIPELINES = "ingestion,feature_engineering,fusion_training,evaluation"
@@ -84,11 +83,12 @@ def run(folder: Path, systems: list[str], counts: dict[str, int], zero: bool = F
     make_project(folder, {"train": 1})
     (folder / "data/01_raw/mosi").mkdir(parents=True)
     (folder / "data/01_raw/mosi/unaligned_50.pkl").write_bytes(pickle.dumps(mosi_shaped(counts, zero), protocol=4))
-    published = yaml.safe_load((PROJECT / "conf/mosi/parameters_fusion_training.yml").read_text(encoding="utf-8"))
-    made = {"tasks": published["tasks"], "branches": systems, **{system: block(system) for system in systems}}
-    (folder / "conf/mosi/parameters_fusion_training.yml").write_text(yaml.safe_dump(made), encoding="utf-8")
-    scores = {"evaluation": {"register_champions": True, "ceiling": None, "resamples": 50}}
-    (folder / "conf/mosi/parameters_evaluation.yml").write_text(yaml.safe_dump(scores), encoding="utf-8")
+
+    def small(settings: dict[str, Any]) -> None:
+        settings["branches"] = {system: block(system) for system in systems}
+        settings["evaluation"] = {"resamples": 50}
+
+    change_settings(folder, "mosi", small)
     return kedro(folder, "run", "--env", "mosi", "--pipelines", PIPELINES)
 
 

@@ -9,7 +9,9 @@ import pytest
 
 from demeanor.corpora.base import Card, Corpus
 from demeanor.data.utterances import make_table
-from demeanor.features.recognition import RecognitionSettings
+from demeanor.features.base import Word
+from demeanor.features.recogniser import Recogniser
+from demeanor.features.recognition import Recognised, RecognitionSettings
 from demeanor.pipelines.feature_engineering import nodes as feature_nodes
 from demeanor.pipelines.ingestion import nodes as ingestion_nodes
 from tests.features.media_samples import voice, write_recording
@@ -55,19 +57,27 @@ def test_only_missing_transcripts_are_recognised(
 ):
     table, root = spoken
     corpus = Corpus("made", table, root, Card("Made"))
-    assert ingestion_nodes.recognise_speech(corpus, table, ingestion_nodes.SpeechRecognition()) is table
+    assert ingestion_nodes.recognise_speech(corpus, table, ingestion_nodes.SpeechRecognition())[0] is table
     asked = []
 
     def heard(clips, settings):
         asked.extend(clip.utterance_id for clip in clips)
-        return ["what was heard" for _ in clips]
+        words = tuple(Word(word, 0.1 * n, 0.1 * n + 0.1, 0.9) for n, word in enumerate(["what", "was", "heard"]))
+        return [Recognised("what was heard", words, "nl", 0.9) for _ in clips]
 
     monkeypatch.setattr("demeanor.features.recognition.transcribe", heard)
+    monkeypatch.setattr("demeanor.features.recognition.load_recogniser", lambda model: Recogniser(None, "abc" * 20))
     settings = ingestion_nodes.SpeechRecognition(whisper=RecognitionSettings(model="minilm"))
     with caplog.at_level("INFO"):
-        filled = ingestion_nodes.recognise_speech(corpus, table, settings)
+        filled, streams = ingestion_nodes.recognise_speech(corpus, table, settings)
     assert asked == ["c"]
     assert filled["text"].tolist() == [*WORDS_PER_CLIP.values(), "what was heard"]
     assert filled["transcript"][0] == "corpus"
     assert filled["transcript"][2].startswith("recognised by minilm")
     assert "1 of 3 transcripts were recognised by minilm" in caplog.text
+    assert filled["language"].tolist() == ["en", "en", "nl"]
+    times = streams["text.word_times"]
+    assert (times.provenance.alignment, times.provenance.weights_sha256) == ("recognised", "abc" * 20)
+    assert {name: len(times.ragged[name]) for name in filled["utterance_id"]} == {"a": 0, "b": 0, "c": 3}
+    decoded, _ = ingestion_nodes.decode_audio_tracks(corpus, filled.assign(media=None), streams, "", "", "1")
+    assert decoded["text.word_times"] is times

@@ -14,13 +14,12 @@ from pathlib import Path
 import click
 import pandas as pd
 import pytest
-import yaml
 
 from demeanor.data.bundle import Bundle
 from demeanor.data.stream import Stream
 from demeanor.features.cache import Shard
 from demeanor.inference.model import TrainedModel
-from tests.project import BRANCHES, command, kedro, make_project, start
+from tests.project import BRANCHES, change_settings, command, kedro, make_project, start
 
 pytestmark = pytest.mark.slow
 
@@ -141,9 +140,11 @@ def killed(folder: Path, begun, *arguments: str) -> None:
 
 def choose(folder: Path, branches: list[str]) -> None:
     """Let the project train these alone."""
-    place = folder / "conf/local/parameters.yml"
-    settings = yaml.safe_load(place.read_text(encoding="utf-8"))
-    place.write_text(yaml.safe_dump({**settings, "branches": branches}), encoding="utf-8")
+
+    def these(settings: dict) -> None:
+        settings["branches"] = {name: settings["branches"][name] for name in branches}
+
+    change_settings(folder, "demo", these)
 
 
 def test_kill_9_in_features_then_a_second_run_gives_the_same_metrics_to_the_last_digit(

@@ -21,6 +21,7 @@ from demeanor.models.mmml.system import MMML
 from demeanor.pipelines.ingestion.nodes import examine_corpus, keep_usable, probe_media
 from demeanor.training.fit import fit
 from demeanor.training.settings import BranchSettings, TrainingSettings
+from tests.store import empty_store
 from tests.toy import SENTIMENT, toy_score
 
 RATE = 16_000
@@ -139,7 +140,7 @@ def test_the_registered_model_gives_the_same_answers(bundle: Bundle, rows: list[
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(VARIABLE, str(Path(rows[0]["audio"]).parent))
     former = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/store.db")
+    mlflow.set_tracking_uri(empty_store(tmp_path / "store.db"))
     try:
         with mlflow.start_run():
             made = register(bundle, "demeanor-toy-sentiment", {"system": "mmml"}, {"MAE": 1.0}, rows[0])

@@ -19,6 +19,7 @@ from demeanor.pipelines.evaluation.nodes import registered_as
 from demeanor.serving.registry import promote, register
 from demeanor.serving.standing import Judged, standing
 from tests.models.examples import PROVENANCE, TASKS
+from tests.store import empty_store
 
 NAME = "demeanor-toy-sentiment"
 
@@ -59,7 +60,7 @@ def registry(tmp_path_factory) -> Iterator[MlflowClient]:
     folder = tmp_path_factory.mktemp("registry")
     before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
     patch = pytest.MonkeyPatch()
-    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    uri = empty_store(folder / "mlflow.db")
     patch.setenv("MLFLOW_TRACKING_URI", uri)
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)

@@ -35,9 +35,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
-import yaml
 
-from tests.project import environment, make_project
+from tests.project import change_settings, environment, make_project
 
 WAYS = ("kill -9", "Ctrl-C", "SIGTERM", "full disk")
 RUN = ("kedro", "run", "--pipelines", "ingestion,feature_engineering,fusion_training,evaluation")
@@ -189,11 +188,13 @@ def judge_tracker(trial: Trial, folder: Path) -> None:
 
 def new_project(folder: Path) -> Path:
     make_project(folder, DIALOGUES)
-    settings = folder / "conf/local/parameters.yml"
-    # Worker processes, so that there is something that could be left behind.
-    values = yaml.safe_load(settings.read_text(encoding="utf-8"))
-    values |= {"workers": "2", "branches": BRANCHES}
-    settings.write_text(yaml.safe_dump(values), encoding="utf-8")
+
+    def few(settings: dict) -> None:
+        # Worker processes, so that there is something that could be left behind.
+        settings["workers"] = "2"
+        settings["branches"] = {name: settings["branches"][name] for name in BRANCHES}
+
+    change_settings(folder, "demo", few)
     return folder
 
 

@@ -39,6 +39,10 @@ REMARKS = {
         "the sample rate or the number of channels changes within the sound",
         "Each part is converted by itself; listen whether they belong together.",
     ),
+    "several_faces": (
+        "the OpenFace table beside the recording holds several faces",
+        "One of them is read, the surest; setting `face` of openface_csv names another by its face_id.",
+    ),
     "sound_ends_early": (
         "the sound ends before half of the recording",
         "What there is of it is used; look whether the microphone was switched off.",

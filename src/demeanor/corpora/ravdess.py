@@ -29,6 +29,10 @@ SPELLINGS = {
 }  # fmt: skip
 STATEMENTS = {"01": "Kids are talking by the door", "02": "Dogs are sitting by the door"}
 NAME = re.compile(r"(0[123])-(0[12])-(0[1-8])-(0[12])-(0[12])-(0[12])-(\d\d)")
+#: EmoBox (Ma et al., 2024): the actors of the six published test folds.
+EMOBOX = (
+    (1, 11, 20, 21), (4, 10, 12, 14), (8, 9, 19, 23), (3, 5, 7, 24), (2, 15, 16, 18), (6, 13, 17, 22),
+)  # fmt: skip
 COLUMNS = {"path": "the recording", "speaker": "the actor's number", "emotion": "one of eight"}
 
 
@@ -36,10 +40,13 @@ class RavdessSettings(ReaderSettings):
     """
     held_out  actors in each of valid and test, the last ones; None takes about a sixth, women and men alike (odd
               numbers are men, even ones women)
+    emobox    number of a fold of EmoBox, 1 to 6: its four actors are the test split, those of the next fold valid.
+              EmoBox itself has no validation actors and chooses epochs on clips of its training actors
     """
 
     name: str = "ravdess"
     held_out: int | None = Field(default=None, ge=1)
+    emobox: int | None = Field(default=None, ge=1, le=len(EMOBOX))
 
 
 class RavdessReader(Reader):
@@ -70,11 +77,7 @@ class RavdessReader(Reader):
             rows = _from_names(root)
         rows, repeated = one_each(rows)
         speakers = sorted({row["speaker"] for row in rows})
-        count = settings.held_out or 2 * max(1, round(len(speakers) / 12))
-        if len(speakers) < 3 or 2 * count >= len(speakers):
-            raise InputError(str(root), [f"{len(speakers)} actors cannot be split with {count} each held out"])
-        place = dict.fromkeys(speakers, "train")
-        place |= dict.fromkeys(speakers[-2 * count : -count], "valid") | dict.fromkeys(speakers[-count:], "test")
+        place = _splits(speakers, settings, str(root))
         common = {"corpus": settings.name, "turn": 0, "start": 0.0, "language": settings.language}
         table = make_table([row | common | {"split": place[row["speaker"]]} for row in rows], str(root))
         found = table["speaker"].value_counts()
@@ -84,6 +87,23 @@ class RavdessReader(Reader):
             message = "actors with another number of recordings than 60"
             findings.append(Finding("expected_counts", "warning", message, len(short), tuple(short[:3])))
         return Corpus(settings.name, table, root, card_for("ravdess"), findings=tuple(findings))
+
+
+def _splits(speakers: list[str], settings: RavdessSettings, where: str) -> dict[str, str]:
+    """Actor -> split; InputError where there are too few, or not those of the published fold."""
+    place = dict.fromkeys(speakers, "train")
+    if settings.emobox is not None:
+        for split, fold in (("valid", settings.emobox % len(EMOBOX)), ("test", settings.emobox - 1)):
+            place |= dict.fromkeys((f"Actor_{actor:02d}" for actor in EMOBOX[fold]), split)
+        missing = [actor for actor in place if actor not in speakers]
+        if missing:
+            advice = "Leave out `emobox`, or get all 24 actors."
+            raise InputError(where, [f"fold {settings.emobox} of EmoBox wants {', '.join(missing)}"], advice)
+        return place
+    count = settings.held_out or 2 * max(1, round(len(speakers) / 12))
+    if len(speakers) < 3 or 2 * count >= len(speakers):
+        raise InputError(where, [f"{len(speakers)} actors cannot be split with {count} each held out"])
+    return place | dict.fromkeys(speakers[-2 * count : -count], "valid") | dict.fromkeys(speakers[-count:], "test")
 
 
 def one_each(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[Finding]]:

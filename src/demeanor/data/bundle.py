@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
 from demeanor.data.budget import LARGEST_CARD
+from demeanor.data.calibration import Calibration
 from demeanor.data.errors import InputError
 from demeanor.data.files import read_json, sha256_of_file, write_atomically, write_json
 from demeanor.data.provenance import Provenance
@@ -57,11 +58,19 @@ class BundleCard(Settings):
         description="corpus, seed, sizes of the splits, epochs, selection, training settings",
     )
     metrics: dict[str, float] = Field(default_factory=dict, description="on validation, never on test")
+    calibration: Calibration | None = Field(
+        default=None, description="how far answers can be taken at their word, fitted on validation; none: uncalibrated"
+    )
     data_hash: str = ""
     code_revision: str = ""
     version: str = Field(default="", description="of Demeanor")
     licence: str = ""
     notes: str = ""
+    languages: tuple[str, ...] = Field(default=(), description="of the training utterances, ISO 639-1")
+    recogniser: str = Field(
+        default="auto",
+        description="what recognises words that a row lacks: a model, auto (the packaged one, if installed), or none",
+    )
     representations: dict[str, BundleCard] = Field(
         default_factory=dict, description="stream -> what makes it, where an input is itself the output of a model"
     )
@@ -121,6 +130,10 @@ class Bundle:
         }
         card = self.card.model_copy(update={"representations": {**self.card.representations, **cards}})
         return type(self)(card, {**self.tensors, **more})
+
+    def calibrated(self, calibration: Calibration) -> Bundle:
+        """This bundle with a calibration in its card."""
+        return type(self)(self.card.model_copy(update={"calibration": calibration}), self.tensors)
 
     @cached_property
     def weights_sha256(self) -> str:
@@ -238,6 +251,13 @@ def spec_sheet(card: BundleCard, parameters: int) -> str:
     if card.metrics:
         listed = ", ".join(f"{name} {value:.3f}" for name, value in sorted(card.metrics.items()))
         lines.append(f"validation  {listed}")
+    if card.kind == "predicts":
+        calibrated = "none: the answers are uncalibrated" if card.calibration is None else card.calibration.describe()
+        lines.append(f"calibration {calibrated}")
+    if any(value.modality == "text" for value in card.raw_inputs.values()):
+        lines.append(
+            f"words       given, or recognised ({card.recogniser}); languages: {', '.join(card.languages) or '?'}"
+        )
     if card.licence:
         lines.append(f"licence     {card.licence}")
     if card.notes:

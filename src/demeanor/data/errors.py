@@ -49,14 +49,15 @@ class ProvenanceError(DemeanorError):
 
 
 class MissingExtraError(DemeanorError):
-    """An optional package is needed for what was asked."""
+    """An optional package is needed for what was asked; `then` is a command beside the extra's own."""
 
-    def __init__(self, what: str, extra: str):
-        self.what, self.extra = what, extra
-        super().__init__(f"{what} needs an optional package: pip install 'demeanor[{extra}]'")
+    def __init__(self, what: str, extra: str, then: str = ""):
+        self.what, self.extra, self.then = what, extra, then
+        after = f" && {then}" if then else ""
+        super().__init__(f"{what} needs an optional package: pip install 'demeanor[{extra}]'{after}")
 
     def __reduce__(self):
-        return type(self), (self.what, self.extra)
+        return type(self), (self.what, self.extra, self.then)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -49,5 +49,10 @@ def from_root(path: Path | str) -> str:
     return path.relative_to(root).as_posix() if root and inside else str(path)
 
 
+def cache_folder() -> Path:
+    """Where what is converted once is kept for all projects: `$DEMEANOR_CACHE`, or `~/.cache/demeanor`."""
+    return Path(os.environ.get("DEMEANOR_CACHE") or Path.home() / ".cache" / "demeanor")
+
+
 #: A path among the parameters.
 ProjectPath = Annotated[Path, AfterValidator(anchored)]

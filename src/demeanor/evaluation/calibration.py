@@ -55,6 +55,35 @@ def expected_calibration_error(task: Task, chances: ArrayLike, target: ArrayLike
     return float((gaps * curve["n"]).sum() / total)
 
 
+def adaptive_calibration_error(task: Task, chances: ArrayLike, target: ArrayLike, bins: int = 15) -> float:
+    """ECE over bins of equally many claims instead of equal width (Nixon et al., 2019, arXiv:1904.01685, of the top
+    probability): confidences that crowd in one corner are told apart. NaN without a label."""
+    confidence, right = _claims(task, chances, target)
+    if not len(confidence):
+        return float("nan")
+    order = np.argsort(confidence, kind="stable")
+    parts = [part for part in np.array_split(order, bins) if len(part)]
+    gaps = [abs(right[part].mean() - confidence[part].mean()) * len(part) for part in parts]
+    return float(np.sum(gaps) / len(confidence))
+
+
+def brier_score(task: Task, chances: ArrayLike, target: ArrayLike) -> float:
+    """Mean squared distance of the probabilities from the truth (Brier, 1950), lower is better; NaN without a label.
+
+    One of several classes: summed over classes, 0 to 2. Any of several: mean over known labels, 0 to 1.
+    """
+    if task.kind == "regression":
+        raise InputError("Brier score", [f"task '{task.name}' predicts a number"])
+    values, truth = prepare(task, chances, target)
+    values = values.astype(np.float64)
+    if task.kind == "multilabel":
+        known = ~np.isnan(truth)
+        return float(np.square(values - np.nan_to_num(truth))[known].mean()) if known.any() else float("nan")
+    if not len(truth):
+        return float("nan")
+    return float(np.square(values - np.eye(task.outputs)[truth]).sum(axis=1).mean())
+
+
 def negative_log_likelihood(task: Task, logits: ArrayLike, target: ArrayLike, temperature: float = 1.0) -> float:
     """Mean over utterances (any of several: over known labels), in nats; NaN without a label."""
     values, truth = prepare(task, logits, target)

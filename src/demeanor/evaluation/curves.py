@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -109,5 +110,27 @@ def reliability_diagram(curve: pd.DataFrame, *, ece: float | None = None, title:
     upper.text(0.03, 0.95, note, transform=upper.transAxes, va="top", color=style.INK, fontsize=11)
     style.label(upper, "", "accuracy")
     style.label(lower, "confidence", "claims")
+    style.headline(figure, title)
+    return figure
+
+
+def risk_coverage_figure(
+    curves: Mapping[str, pd.DataFrame], *, loss: str = "share of wrong answers", title: str = ""
+) -> Figure:
+    """Risk over coverage, a line per system, as `risk_coverage` gives them: how much surer the surest answers are."""
+    figure = style.new_figure(7.0, 4.6)
+    axes = figure.add_subplot()
+    style.tidy(axes)
+    filled = {name: curve for name, curve in curves.items() if len(curve)}
+    if not filled:
+        style.empty(axes, "no answer to score")
+        return figure
+    for number, (name, curve) in enumerate(filled.items()):
+        colour = style.PALETTE[number % len(style.PALETTE)]
+        axes.plot(curve["coverage"], curve["risk"], color=colour, linewidth=1.8, label=name)
+    highest = max(float(curve["risk"].max()) for curve in filled.values())
+    axes.set(xlim=(0, 1), ylim=(0, min(1.0, highest * 1.1 + 0.02)))
+    style.label(axes, "coverage: share of the answers given, the surest first", f"risk: {loss}")
+    axes.legend(frameon=False, fontsize=10)
     style.headline(figure, title)
     return figure

@@ -34,9 +34,11 @@ EXTRACTORS: dict[str, str] = {
     "per_word": "demeanor.features.alignment:FramesPerWord",
     "openface_csv": "demeanor.features.openface:OpenFaceTables",
     "hf_speech": "demeanor.features.speech:SpeechStates",
+    "hf_speech_statistics": "demeanor.features.speech_statistics:SpeechStatistics",
     "hf_image": "demeanor.features.pictures:ImageStates",
     "hf_video": "demeanor.features.pictures:VideoStates",
     "face_descriptors": "demeanor.features.vision:FaceDescriptors",
+    "face_mesh": "demeanor.features.face_mesh:FaceMesh",
 }
 
 

@@ -37,11 +37,15 @@ class ExtractionError(DemeanorError):
 
 @dataclass(frozen=True)
 class Word:
-    """One word of a transcript; start and end in seconds from the start of the utterance."""
+    """One word of a transcript; start and end in seconds from the start of the utterance.
+
+    confidence  of a recogniser, between 0 and 1; None where the word was given
+    """
 
     text: str
     start: float
     end: float
+    confidence: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,20 +119,34 @@ class Clip:
         """(seconds from the start of the utterance, RGB image [height, width, 3]) one by one; none without video."""
         if self.media is None:
             return iter(())
+        film = self.__dict__.get("film")
+        if film is not None:
+            return film.frames(rate, longest_side)
         from demeanor.features.media import decode_frames
 
         return decode_frames(self.media, self.start, self.end, rate, longest_side)
 
+    def at_hand(self, pictures: bool) -> Clip:
+        """A copy for several extractors in turn: its sound, and with `pictures` its frames (up to film.HELD bytes), are
+        decoded once for all of them and held until the copy is let go."""
+        copy = replace(self)
+        copy.__dict__["film"] = None
+        if pictures and self.media is not None:
+            from demeanor.features.film import Film
+
+            copy.__dict__["film"] = Film(self.media, self.start, self.end)
+        return copy
+
     def without_cache(self) -> Clip:
-        """A copy that holds no decoded samples."""
-        return replace(self)
+        """A copy that holds no decoded samples; a clip that is `at_hand` stays so: whoever made it lets it go."""
+        return self if "film" in self.__dict__ else replace(self)
 
     def only(self, reads: frozenset[str]) -> Clip:
         """A copy without what an extractor reading `reads` does not see: lighter to send."""
         return self if "dialogue" in reads else replace(self, dialogue=(), turn=0)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "waveform"}
+        return {key: value for key, value in self.__dict__.items() if key not in ("waveform", "film")}
 
     def content(self, reads: frozenset[str]) -> str:
         """Hash of all of this clip that an extractor reading `reads` can see.

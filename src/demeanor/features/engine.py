@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +26,7 @@ from demeanor.features import find_extractor
 from demeanor.features.base import Clip, Extractor
 from demeanor.features.cache import ShardCache
 from demeanor.features.clips import WORD_TIMES, with_words
-from demeanor.features.pools import Task, available_cores, chunks, pool_for
+from demeanor.features.pools import Partner, Task, available_cores, chunks, pool_for
 
 #: Clips per shard: of clip-wise extractors at most, and of encoders, which sort more of them by length.
 SHARD, ENCODER_SHARD = 16, 256
@@ -66,11 +67,13 @@ def extract_streams(
     set_aside: list[dict[str, str]] = []
     # Word times come first: with them, streams that average over words know where those are.
     for name, extractor in sorted(makers.items(), key=lambda item: item[0] != WORD_TIMES):
-        others = (other for other in makers.values() if other is not extractor and extractor.makes_too(other))
-        partner = next(others, None)
-        together = next((done for done in made if makers[done].makes_too(extractor)), "")
+        beside = [
+            other for label, other in makers.items()
+            if label not in made and other is not extractor and share_a_pass(extractor, other, name)
+        ]  # fmt: skip
+        together = next((done for done in made if share_a_pass(makers[done], extractor, done)), "")
         stream, failures = _make(
-            name, extractor, clips, Path(cache), Path(output), count, progress, cluster, partner, together
+            name, extractor, clips, Path(cache), Path(output), count, progress, cluster, beside, together
         )
         made[name] = stream
         if name == WORD_TIMES:
@@ -78,6 +81,18 @@ def extract_streams(
         set_aside += [{"utterance_id": key, "stream": name, "reason": reason} for key, reason in failures.items()]
     made = {name: made[name] for name in streams}
     return made, pd.DataFrame(set_aside, columns=list(REPORT_COLUMNS), dtype="str")
+
+
+def share_a_pass(first: Extractor, other: Extractor, stream: str) -> bool:
+    """May `other` look at the clips while they are decoded for `first`, which makes `stream`?
+
+    Both go clip by clip and read the same track. Encoders want many clips at once, in another process. Dialogues do not
+    travel with every clip; and times of words are not there yet while they are made.
+    """
+    return (
+        not first.batched and not other.batched and bool(first.reads & other.reads & {"audio", "video"})
+        and "dialogue" not in other.reads and not (stream == WORD_TIMES and "words" in other.reads)
+    )  # fmt: skip
 
 
 def extract_one(clip: Clip, extractor: Extractor) -> Any:
@@ -100,25 +115,30 @@ def _build(streams: Mapping[str, StreamRequest]) -> dict[str, Extractor]:
 
 def _make(
     name: str, extractor: Extractor, clips: Sequence[Clip], cache: Path, output: Path, workers: int,
-    progress: bool, cluster: Any, partner: Extractor | None = None, together: str = "",
+    progress: bool, cluster: Any, beside: Sequence[Extractor] = (), together: str = "",
 ) -> tuple[Stream, dict[str, str]]:  # fmt: skip
-    """The stream, and reasons by utterance; `partner`'s values, which come with these, go to its own cache.
+    """The stream, and reasons by utterance.
 
-    together  the stream whose passes have given this one's values as well
+    beside    extractors that look at the clips in the same pass; their values go to their own caches
+    together  the stream whose pass looked for this one as well
     """
     provenance = extractor.provenance()
     keys, failures = _keys(extractor, clips)
     unique = {keys[clip.utterance_id]: clip for clip in clips if keys[clip.utterance_id] not in failures}
     given = len(unique) + len(failures)
     shards = ShardCache.of(cache, extractor, provenance)
-    beside = None if partner is None else ShardCache.of(cache, partner, partner.provenance())
-    tasks = list(_plan(extractor, unique, shards, workers, partner))
+    me = (extractor.name, _as_json(extractor))  # a stream of the same maker finds its values in the same cache
+    different = {(other.name, _as_json(other)): other for other in beside}
+    others = [_Beside.of(other, clips, unique, cache) for name, other in different.items() if name != me]
+    tasks = list(_plan(extractor, unique, shards, workers, others))
     total = sum(len(task.keys) for task in tasks)
     with Progress(name, total, "clips", progress) as shown:
         for outcome in pool_for(extractor, workers, total, cluster).run(tasks):
             shards.add(outcome.values)
-            if beside is not None and (more := beside.missing(outcome.partners)):
-                beside.add({key: outcome.partners[key] for key in more})
+            for other, values in zip(outcome.task.partners, outcome.partners, strict=True):
+                taken = next(one for one in others if one.name == (other.extractor, other.settings))
+                if values:
+                    taken.shards.add(values)
             failures.update(outcome.failures)
             shown.advance(len(outcome.values) + len(outcome.failures))
         source = f"made with {together}" if together else "kept from before"
@@ -160,7 +180,7 @@ def name_of(clip: Clip) -> str:
 
 
 def _plan(
-    extractor: Extractor, unique: Mapping[str, Clip], shards: ShardCache, workers: int, partner: Extractor | None = None
+    extractor: Extractor, unique: Mapping[str, Clip], shards: ShardCache, workers: int, others: Sequence[_Beside] = ()
 ) -> Iterator[Task]:
     """What has to be done.
 
@@ -169,7 +189,6 @@ def _plan(
     was stopped ends with the very bytes of one that was not.
     """
     settings = _as_json(extractor)
-    other = None if partner is None else (partner.name, _as_json(partner))
     if extractor.batched:
         ordered = sorted(unique, key=lambda key: (extractor.cost(unique[key]), key))
         groups = [group for group in chunks(ordered, ENCODER_SHARD) if shards.missing(group)]
@@ -178,7 +197,37 @@ def _plan(
         groups = list(chunks(missing, min(SHARD, max(len(missing) // (TASKS_EACH * workers), 1))))
     for group in groups:
         clips = tuple(unique[key].only(extractor.reads) for key in group)
-        yield Task(extractor.name, settings, clips, tuple(group), partner=other)
+        yield Task(extractor.name, settings, clips, tuple(group), partners=_partners(others, group))
+
+
+@dataclass(frozen=True)
+class _Beside:
+    """An extractor that looks at clips decoded for another one: its cache, and which of its values are missing.
+
+    keys  key of the other's values -> that of its own
+    """
+
+    name: tuple[str, str]
+    shards: ShardCache
+    keys: Mapping[str, str]
+
+    @classmethod
+    def of(cls, extractor: Extractor, clips: Sequence[Clip], unique: Mapping[str, Clip], cache: Path) -> _Beside:
+        own, failures = _keys(extractor, clips)
+        shards = ShardCache.of(cache, extractor, extractor.provenance())
+        wanted = {key: own[clip.utterance_id] for key, clip in unique.items()}
+        missing = set(shards.missing([key for key in dict.fromkeys(wanted.values()) if key not in failures]))
+        first: dict[str, str] = {}
+        for key, value in wanted.items():
+            if value in missing:
+                first.setdefault(value, key)  # clips that are one to this extractor are looked at once
+        return cls((extractor.name, _as_json(extractor)), shards, {key: value for value, key in first.items()})
+
+
+def _partners(others: Sequence[_Beside], group: Sequence[str]) -> tuple[Partner, ...]:
+    """Those of which something is missing for the clips of a task."""
+    found = [Partner(*other.name, tuple(other.keys.get(key) for key in group)) for other in others]
+    return tuple(partner for partner in found if any(key is not None for key in partner.keys))
 
 
 def _as_json(extractor: Extractor) -> str:

@@ -7,7 +7,6 @@ One word a line, then its numbers; a first line 'words dimension' is passed over
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +18,7 @@ from jaxtyping import Float32
 
 from demeanor.data.errors import InputError
 from demeanor.data.files import read_json, sha256_of_file, write_atomically, write_json
-from demeanor.data.places import anchored
+from demeanor.data.places import anchored, cache_folder
 from demeanor.data.ragged import Ragged
 from demeanor.data.settings import Settings
 from demeanor.features.base import Clip, Extractor
@@ -52,10 +51,6 @@ class WordVectors:
 
 def _key(word: str) -> np.uint64:
     return np.uint64(int.from_bytes(hashlib.blake2b(word.encode("utf-8"), digest_size=8).digest(), "little"))
-
-
-def cache_folder() -> Path:
-    return Path(os.environ.get("DEMEANOR_CACHE") or Path.home() / ".cache" / "demeanor")
 
 
 def load_vectors(path: Path | str) -> WordVectors:

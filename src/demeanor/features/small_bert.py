@@ -44,9 +44,7 @@ class SmallBert(nn.Module):
         super().__init__()
         self.config = config
         self.embeddings = _Embeddings(config)
-        self.encoder = nn.ModuleDict(
-            {"layer": nn.ModuleList([_Layer(config) for _ in range(config.num_hidden_layers)])}
-        )
+        self.encoder = _Stack(config)
 
     @classmethod
     def load(cls, folder: Path | str) -> SmallBert:
@@ -67,9 +65,15 @@ class SmallBert(nn.Module):
         """States of every token; `attention_mask` is 1 on real ones."""
         mask = attention_mask.bool()[:, None, None, :]
         states = [self.embeddings(input_ids)]
-        for layer in self.encoder["layer"].children():
+        for layer in self.encoder.layer:
             states.append(layer(states[-1], mask))
         return Encoded(states[-1], tuple(states) if output_hidden_states else None)
+
+
+class _Stack(nn.Module):
+    def __init__(self, config: Any):
+        super().__init__()
+        self.layer = nn.ModuleList([_Layer(config) for _ in range(config.num_hidden_layers)])
 
 
 class _Embeddings(nn.Module):
@@ -93,20 +97,40 @@ class _Layer(nn.Module):
         super().__init__()
         width, inner, eps = config.hidden_size, config.intermediate_size, config.layer_norm_eps
         self.heads = config.num_attention_heads
-        projections = nn.ModuleDict({name: nn.Linear(width, width) for name in ("query", "key", "value")})
-        self.attention = nn.ModuleDict({"self": projections, "output": _Joined(width, width, eps)})
-        self.intermediate = nn.ModuleDict({"dense": nn.Linear(width, inner)})
+        self.attention = _Attention(width, eps)
+        self.intermediate = _Inner(width, inner)
         self.output = _Joined(inner, width, eps)
 
     def forward(self, states: Float[Tensor, "batch steps width"], mask: Tensor) -> Float[Tensor, "batch steps width"]:
         batch, steps, width = states.shape
         query, key, value = (
-            projection(states).view(batch, steps, self.heads, -1).transpose(1, 2)
-            for projection in self.attention["self"].children()
+            linear(states).view(batch, steps, self.heads, -1).transpose(1, 2)
+            for linear in (self.attention.self.query, self.attention.self.key, self.attention.self.value)
         )
         mixed = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        states = self.attention["output"](mixed.transpose(1, 2).reshape(batch, steps, width), states)
-        return self.output(nn.functional.gelu(self.intermediate["dense"](states)), states)
+        states = self.attention.output(mixed.transpose(1, 2).reshape(batch, steps, width), states)
+        return self.output(nn.functional.gelu(self.intermediate.dense(states)), states)
+
+
+class _Attention(nn.Module):
+    """The weights of an attention, under their published names."""
+
+    def __init__(self, width: int, eps: float):
+        super().__init__()
+        self.self = _Projections(width)
+        self.output = _Joined(width, width, eps)
+
+
+class _Projections(nn.Module):
+    def __init__(self, width: int):
+        super().__init__()
+        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
+
+
+class _Inner(nn.Module):
+    def __init__(self, width: int, inner: int):
+        super().__init__()
+        self.dense = nn.Linear(width, inner)
 
 
 class _Joined(nn.Module):

@@ -73,6 +73,14 @@ def stream_audio(
         yield from _Track(container, name_of(source), start, end).blocks()
 
 
+def stream_samples(
+    source: Source, rate: int = 16_000, start: float = 0.0, end: float | None = None, channel: int | None = None
+) -> Iterator[Float32[np.ndarray, " samples"]]:
+    """As `stream_audio`, at `rate`; of one `channel` alone, counted from 0, where one is named."""
+    with opened(source) as container:
+        yield from _resampled(_Track(container, name_of(source), start, end, channel).blocks(), rate)
+
+
 class _Track:
     """One pass over the default sound track of an open container."""
 

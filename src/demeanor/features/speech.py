@@ -20,17 +20,24 @@ from demeanor.features.text import by_length
 #: Families whose transformer treats padded frames as if they were not there, once the convolutions have run.
 MASKED = {"wav2vec2", "hubert", "wavlm"}
 WHISPER_SECONDS = 30
+#: Samples of silence after a sound that is not padded to thirty seconds.
+AFTER = 8000
 
 
 class SpeechSettings(Settings):
     """`model`: a local folder or a hub id. `layers` of hidden states (0 is the input of the first, -1 the last) are
-    summed with `weights`, or averaged without. A sound longer than `window` seconds is encoded piece by piece."""
+    summed with `weights`, or averaged without. A sound longer than `window` seconds is encoded piece by piece.
+
+    `padded` gives Whisper the thirty seconds of its training, silence after the sound; without, it is given the sound
+    and half a second of silence, which takes an eighth of the time for clips of four seconds.
+    """
 
     model: str
     layers: tuple[int, ...] = Field(default=(-1,), min_length=1)
     weights: tuple[float, ...] = ()
     window: float = Field(default=30.0, gt=0.1, le=120.0)
     half: bool = False
+    padded: bool = False
 
     @model_validator(mode="after")
     def _one_weight_per_layer(self) -> SpeechSettings:
@@ -60,7 +67,7 @@ class SpeechStates(Extractor):
 
     @property
     def version(self) -> str:
-        return "1"
+        return "2" if self._whisper else "1"
 
     @cached_property
     def config(self) -> Any:
@@ -68,6 +75,10 @@ class SpeechStates(Extractor):
 
     @property
     def dimension(self) -> int:
+        return self._width
+
+    @property
+    def _width(self) -> int:
         return int(self.config.d_model if self._whisper else self.config.hidden_size)
 
     @property
@@ -103,14 +114,18 @@ class SpeechStates(Extractor):
         return found
 
     def extract(self, clips: Sequence[Clip]) -> list[np.ndarray]:
+        return self._states([clip.without_cache().audible for clip in clips])
+
+    def _states(self, waveforms: Sequence[np.ndarray | None]) -> list[np.ndarray]:
+        """[T, D] of each sound, [T, layers, D] where layers are kept apart."""
         pieces: list[np.ndarray] = []
         owners: list[int] = []
-        for n, clip in enumerate(clips):
-            for piece in self._pieces(clip.without_cache().audible):
+        for n, waveform in enumerate(waveforms):
+            for piece in self._pieces(waveform):
                 pieces.append(piece)
                 owners.append(n)
         states = self._whisper_states(pieces) if self._whisper else self._convolutional_states(pieces)
-        parts: list[list[np.ndarray]] = [[] for _ in clips]
+        parts: list[list[np.ndarray]] = [[] for _ in waveforms]
         for owner, state in zip(owners, states, strict=True):
             parts[owner].append(state)
         return [np.concatenate(part) if part else self.absent for part in parts]
@@ -126,13 +141,16 @@ class SpeechStates(Extractor):
     def _last_alone(self) -> bool:
         return self.settings.layers == (-1,) and self.settings.weights in ((), (1.0,))
 
-    def _summed(self, **inputs: Tensor) -> Float[Tensor, "batch time dimension"]:
+    def _summed(self, **inputs: Tensor) -> Float[Tensor, "batch time ..."]:
         """The weighted sum of the model's hidden states: what enters each layer, and what leaves the last (after the
         final norm, where the model has one). They come from the call's own answer, so that threads cannot mix them."""
         if self._last_alone:
             return self.model(**inputs).last_hidden_state
         output = self.model(**inputs, output_hidden_states=True)
-        hidden = [*output.hidden_states[:-1], output.last_hidden_state]
+        return self._mixed([*output.hidden_states[:-1], output.last_hidden_state])
+
+    def _mixed(self, hidden: Sequence[Float[Tensor, "batch time dimension"]]) -> Tensor:
+        """The weighted sum of the chosen ones of all layers' states."""
         chosen = torch.stack([hidden[layer] for layer in self.settings.layers])
         weights = self.settings.weights or (1 / len(self.settings.layers),) * len(self.settings.layers)
         return torch.einsum("l,lbtd->btd", torch.tensor(weights, dtype=chosen.dtype, device=chosen.device), chosen)
@@ -159,7 +177,7 @@ class SpeechStates(Extractor):
         values = self.processor(samples, sampling_rate=SAMPLE_RATE, return_tensors="pt")["input_values"]
         return values.to(next(self.model.parameters()).device)
 
-    def _alone(self, samples: np.ndarray) -> Float[Tensor, "frames dimension"]:
+    def _alone(self, samples: np.ndarray) -> Float[Tensor, "frames ..."]:
         return self._summed(input_values=self._input(samples))[0]
 
     def _projected(self, samples: np.ndarray) -> Float[Tensor, "frames dimension"]:
@@ -177,14 +195,38 @@ class SpeechStates(Extractor):
     def _whisper_states(self, pieces: list[np.ndarray]) -> list[np.ndarray]:
         states = []
         device = next(self.model.parameters()).device
-        for start in range(0, len(pieces), 8):
-            group = pieces[start : start + 8]
-            inputs = self.processor(group, sampling_rate=SAMPLE_RATE, return_tensors="pt")["input_features"]
+        # Sounds of their own length go one by one: a batch would pad them again.
+        together = 8 if self.settings.padded else 1
+        for start in range(0, len(pieces), together):
+            group = pieces[start : start + together]
             with torch.inference_mode(), self._autocast():
-                values = self._summed(input_features=inputs.to(device)).float().cpu().numpy()
-            # The rest of the thirty seconds is silence that was added.
+                if self.settings.padded:
+                    inputs = self.processor(group, sampling_rate=SAMPLE_RATE, return_tensors="pt")["input_features"]
+                    values = self._summed(input_features=inputs.to(device)).float().cpu().numpy()
+                else:
+                    values = self._mixed(self._unpadded(group[0], device)).float().cpu().numpy()
+            # The rest is silence that was added.
             states += [value[: -(-len(piece) // self._stride)] for value, piece in zip(values, group, strict=True)]
         return states
+
+    def _unpadded(self, samples: np.ndarray, device: Any) -> list[Float[Tensor, "1 time dimension"]]:
+        """What enters each layer of Whisper's encoder and what leaves the last, of a sound as long as it is: the
+        encoder itself refuses any other length than thirty seconds, its layers do not."""
+        most = WHISPER_SECONDS * SAMPLE_RATE
+        given = np.pad(samples, (0, min(-len(samples) % self._stride + AFTER, most - len(samples))))
+        inputs = self.processor(
+            [given], sampling_rate=SAMPLE_RATE, return_tensors="pt", padding="longest", truncation=False
+        )["input_features"]
+        encoder = self.model
+        hidden = torch.nn.functional.gelu(encoder.conv1(inputs.to(device)))
+        hidden = torch.nn.functional.gelu(encoder.conv2(hidden)).permute(0, 2, 1)
+        hidden = hidden + encoder.embed_positions.weight[: hidden.shape[1]]
+        states = [hidden]
+        for layer in encoder.layers:
+            hidden = layer(hidden, attention_mask=None)
+            hidden = hidden[0] if isinstance(hidden, tuple) else hidden
+            states.append(hidden)
+        return [*states[:-1], encoder.layer_norm(states[-1])]
 
     def cost(self, clip: Clip) -> float:
         return (clip.end or 0.0) - clip.start

@@ -6,7 +6,7 @@ columns here.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -14,9 +14,14 @@ import pandas as pd
 from jaxtyping import Float
 
 from demeanor.data.bundle import BundleCard
-from demeanor.data.task import Task
+from demeanor.data.calibration import subset_name
+from demeanor.evaluation.conformal import calibrated_probabilities, class_sets, confidences, intervals
+from demeanor.inference.presence import seen
 
-Column = Literal["text", "number", "vector"]
+Column = Literal["text", "number", "vector", "flag"]
+UNCALIBRATED = "uncalibrated"
+#: What an answer says of a modality that the model reads and was not given.
+ABSENT = {"text": "no words", "audio": "no voice in it", "vision": "no face in it"}
 
 
 def columns_of(card: BundleCard) -> dict[str, Column]:
@@ -25,42 +30,94 @@ def columns_of(card: BundleCard) -> dict[str, Column]:
     columns: dict[str, Column]
     if card.kind == "embeds":
         columns = {"embedding": "vector"}
-    elif task.kind == "regression":
-        columns = {task.name: "number"}
+        return {**columns, "modalities": "text"}
+    if task.kind == "regression":
+        columns = {task.name: "number", "low": "number", "high": "number"}
     else:
-        columns = {task.name: "text", **{f"probability_{name}": "number" for name in task.classes}}
-    return {**columns, "modalities": "text"}
+        columns = {task.name: "text", **{f"probability_{name}": "number" for name in task.classes}, "set": "text"}
+    return {**columns, "confidence": "number", "answered": "flag", "modalities": "text", "notes": "text"}
 
 
 def describe(
-    card: BundleCard, outputs: Float[np.ndarray, "utterances outputs"], modalities: Sequence[Collection[str]]
+    card: BundleCard,
+    outputs: Float[np.ndarray, "utterances outputs"],
+    modalities: Sequence[Collection[str]],
+    languages: Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """One row per utterance, with the columns of `columns_of`.
 
+    Probabilities are calibrated where the card has a calibration. low and high (of a number) or set (classes joined by
+    "+") hold the label as often as the calibration says; without one they are empty, and so is the confidence of a
+    number. confidence is how likely the answer is right, in the sense of demeanor.evaluation.conformal.losses. answered
+    is false where it is below what the calibration asks for: the answer then stands there for whoever wants it all the
+    same. notes say what of an utterance the model was not trained or calibrated for.
+
     outputs     numbers, logits, or the vectors of a representation, NaN where there is none
     modalities  of each utterance, those that the model was given
+    languages   of each utterance, where they are known
     """
     if card.kind == "embeds":
         known = ~np.isnan(outputs).any(axis=1)
         vectors = [row.astype(float).tolist() if there else None for row, there in zip(outputs, known, strict=True)]
         answers = pd.DataFrame({"embedding": pd.Series(vectors, dtype="object")})
-    else:
-        answers = _of_task(card.task, outputs)
-    return answers.assign(modalities=pd.Series(["+".join(sorted(given)) for given in modalities], dtype="object"))
+        return answers.assign(modalities=_texts("+".join(sorted(given)) for given in modalities))
+    names = np.array([subset_name(seen(card, given)) for given in modalities], dtype=object)
+    answers = _of_task(card, outputs, names)
+    sure = confidences(card.task, outputs, card.calibration, names)
+    below = None if card.calibration is None else card.calibration.below
+    answered = np.ones(len(sure), dtype=bool) if below is None else sure >= below
+    spoken = [None] * len(sure) if languages is None else languages
+    told = [notes_of(card, *of_row) for of_row in zip(names, spoken, answered.tolist(), sure.tolist(), strict=True)]
+    return answers.assign(
+        confidence=sure,
+        answered=answered,
+        modalities=_texts("+".join(sorted(given)) for given in modalities),
+        notes=_texts("; ".join(lines) for lines in told),
+    )
 
 
-def _of_task(task: Task, outputs: Float[np.ndarray, "utterances outputs"]) -> pd.DataFrame:
+def _texts(values: Iterable[str]) -> pd.Series:
+    return pd.Series(list(values), dtype="object")
+
+
+def _of_task(card: BundleCard, outputs: Float[np.ndarray, "utterances outputs"], names: np.ndarray) -> pd.DataFrame:
+    task, calibration = card.task, card.calibration
     if task.kind == "regression":
-        return pd.DataFrame({task.name: outputs[:, 0].astype(float)})
+        nothing = np.full(len(outputs), np.nan)
+        low, high = (nothing, nothing) if calibration is None else intervals(task, outputs, calibration, names)
+        return pd.DataFrame({task.name: outputs[:, 0].astype(float), "low": low, "high": high})
+    chances = calibrated_probabilities(task, outputs, calibration, names) if len(outputs) else outputs.astype(float)
+    # By the outputs, for no temperature changes which of them is the largest, or above zero.
     if task.kind == "classification":
-        shifted = np.exp(outputs - outputs.max(axis=1, keepdims=True)) if len(outputs) else outputs
-        probabilities = shifted / shifted.sum(axis=1, keepdims=True) if len(outputs) else outputs
-        chosen = [task.classes[index] for index in probabilities.argmax(axis=1)] if len(outputs) else []
+        chosen = [task.classes[index] for index in outputs.argmax(axis=1)] if len(outputs) else []
     else:
-        probabilities = 1.0 / (1.0 + np.exp(-outputs))
-        chosen = ["+".join(np.array(task.classes)[row > 0.5]) for row in probabilities]
-    named = {f"probability_{name}": probabilities[:, n].astype(float) for n, name in enumerate(task.classes)}
-    return pd.DataFrame({task.name: pd.Series(chosen, dtype="object"), **named})
+        chosen = ["+".join(np.array(task.classes)[row > 0]) for row in outputs]
+    named = {f"probability_{name}": chances[:, n] for n, name in enumerate(task.classes)}
+    sets = [""] * len(outputs)
+    if calibration is not None:
+        sets = ["+".join(np.array(task.classes)[row]) for row in class_sets(task, chances, calibration, names)]
+    return pd.DataFrame({task.name: _texts(chosen), **named, "set": _texts(sets)})
+
+
+def notes_of(card: BundleCard, modalities: str, language: str | None, answered: bool, confidence: float) -> list[str]:
+    """What an answer says of itself: what the model was not given, not trained for or not calibrated for, and why it is
+    withheld. `modalities` is a subset_name of what the card names so."""
+    given = set(modalities.split("+"))
+    notes = [ABSENT.get(name, f"no {name}") for name in card.modalities if name not in given]
+    known = card.protocol.get("languages")
+    if language is not None and known and "text" in given and language not in known:
+        notes.append(f"language {language}: trained on {', '.join(known)}")
+    calibration = card.calibration
+    if calibration is None:
+        return [*notes, UNCALIBRATED]
+    if modalities not in calibration.subsets:
+        notes.append(f"calibrated on all clips together: too few of validation had {modalities.replace('+', ' and ')}")
+    if not answered:
+        notes.append(
+            f"withheld: a confidence of {confidence:.2f} is below {calibration.below:.2f}, which keeps wrong answers "
+            f"at {calibration.risk:.0%} on validation"
+        )
+    return notes
 
 
 def as_text(result: Mapping[str, Any], card: BundleCard) -> str:
@@ -71,11 +128,43 @@ def as_text(result: Mapping[str, Any], card: BundleCard) -> str:
     if card.kind == "embeds":
         lines = [f"{name}: a vector of {len(result['embedding'] or ())} numbers (--json prints them)"]
     elif task.kind == "regression":
-        lines = [f"{name}: {task.name} {result[task.name]:+.2f} on [{task.low:g}, {task.high:g}]"]
+        lines = [f"{name}: {task.name} {result[task.name]:+.2f} on [{task.low:g}, {task.high:g}]{_sure(result, card)}"]
     else:
         ranked = sorted(task.classes, key=lambda label: -result[f"probability_{label}"])
         listed = ", ".join(f"{label} {result[f'probability_{label}']:.0%}" for label in ranked[:3])
-        lines = [f"{name}: {task.name} {result[task.name] or 'none'} ({listed})"]
+        lines = [f"{name}: {task.name} {result[task.name] or 'none'} ({listed}){_sure(result, card)}"]
+    if result.get("answered") is False:
+        lines[0] = f"{lines[0]}: withheld"
+    if "baseline" in result:
+        lines.append(reasons(result, card))
     lines.append(f"  from {str(result['modalities']).replace('+', ', ')}")
-    lines += [f"  {result['problem']}"] if result["problem"] else []
+    if result.get("transcript"):
+        lines.append(f"  words, {result['transcript_source']}: {result['transcript']}")
+    lines += [f"  {text}" for text in (result.get("notes"), result["problem"]) if text]
     return "\n".join(lines)
+
+
+def _sure(result: Mapping[str, Any], card: BundleCard) -> str:
+    """The interval or set of an answer, as the end of its line."""
+    if card.calibration is None:
+        return ""
+    promised = f"{card.calibration.coverage:.0%}"
+    if card.task.kind == "regression":
+        middle = (card.task.low + card.task.high) / 2
+        side = "above" if result[card.task.name] >= middle else "below"
+        return (
+            f", {promised} within {result['low']:+.2f} .. {result['high']:+.2f}, "
+            f"{result['confidence']:.0%} sure that it is {side} {middle:g}"
+        )
+    return f", {promised} within {result['set'].replace('+', ', ') or 'none'}"
+
+
+def reasons(result: Mapping[str, Any], card: BundleCard) -> str:
+    """Contributions of the modalities, the largest first, in a line."""
+    start = "contribution_"
+    parts = {key.removeprefix(start): value for key, value in result.items() if key.startswith(start)}
+    ranked = sorted(parts, key=lambda name: -abs(parts[name]))
+    unit = "" if card.task.kind == "regression" else " in probability"
+    listed = ", ".join(f"{name} {parts[name]:+.2f}" for name in ranked)
+    torn = "; they contradict each other" if result.get("conflict") else ""
+    return f"  because of {listed}{unit}, from {result['baseline']:+.2f} without any of them{torn}"

@@ -22,6 +22,7 @@ from demeanor.features.media import MediaError
 from demeanor.inference.cells import CellError
 from demeanor.inference.reach import EVERYWHERE, Reach
 from demeanor.inference.recordings import RawRow, Rows, clip_of, conversations, media_of, read_rows, utterances_of
+from demeanor.inference.transcripts import Transcriber, Transcript, with_text, with_transcript
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,8 @@ class Extracted:
     used      utterance -> modalities of which there is at least one step
     problems  utterance -> why there is no answer
     broken    utterance -> what of it could not be decoded, though there is an answer from the rest
+    heard     utterance -> its transcript, where that was recognised
+    given     utterances whose text came with their rows
     """
 
     ids: list[str]
@@ -42,13 +45,26 @@ class Extracted:
     used: Mapping[str, tuple[str, ...]]
     problems: Mapping[str, str]
     broken: Mapping[str, str] = field(default_factory=dict)
+    heard: Mapping[str, Transcript] = field(default_factory=dict)
+    given: frozenset[str] = frozenset()
 
     def complete(self, answers: pd.DataFrame) -> pd.DataFrame:
-        """`answers`, with `modalities`, has a row per example; the result one per given row, with its problem."""
+        """`answers`, with `modalities`, has a row per example; the result one per given row, with its problem, the
+        transcript where that was recognised, and where its words came from: given, or recognised by a model."""
         result = answers.set_index(pd.Index(self.examples.ids)).reindex(self.ids)
         result.insert(0, "utterance_id", result.index)
-        result["modalities"] = result["modalities"].astype(object).where(result["modalities"].notna(), "")
+        for name in ("modalities", "notes"):
+            if name in result:
+                result[name] = result[name].astype(object).where(result[name].notna(), "")
+        if "answered" in result:
+            # There is no answer to a row with a problem, hence none that is given.
+            result["answered"] = [value is True or value is np.True_ for value in result["answered"]]
         result["problem"] = [self.problems.get(name) or self.broken.get(name, "") for name in result.index]
+        found = [self.heard.get(name, Transcript()) for name in result.index]
+        result["transcript"] = [one.text or "" for one in found]
+        result["transcript_source"] = [
+            one.source or ("given" if name in self.given else "") for name, one in zip(result.index, found, strict=True)
+        ]
         return result.reset_index(drop=True)
 
     def only(self, modalities: Collection[str]) -> Extracted:
@@ -65,6 +81,7 @@ class Extraction:
 
     def __init__(self, card: BundleCard, reach: Reach = EVERYWHERE):
         self.inputs = card.raw_inputs
+        self.transcriber = Transcriber(card)
         self.reach = reach
         self._lock = Lock()
         self._extractors: dict[str, Extractor] | None = None
@@ -110,6 +127,17 @@ class Extraction:
                     clips[name] = clip_of(utterance, row, *company[name], deaf=True)
             except Exception as error:
                 problems[name] = self._why(error, row, "its recording")
+        given = frozenset(name for name, clip in clips.items() if clip.spoken is not None)
+        languages = {
+            name: row.cells["language"]
+            for name, row in zip(utterances["utterance_id"], raw, strict=True)
+            if row.cells.get("language")
+        }
+        heard = self.transcriber(clips, languages)
+        if any(one.text is not None for one in heard.values()):
+            utterances = with_text(utterances, heard)
+            company = conversations(utterances)
+            clips = {name: with_transcript(clip, heard.get(name), *company[name]) for name, clip in clips.items()}
         streams = self._streams(clips, problems, broken, dict(zip(utterances["utterance_id"], raw, strict=True)))
         usable = utterances[~utterances["utterance_id"].isin(list(problems))]
         used = self.modalities(Examples.of(usable, streams))
@@ -120,7 +148,10 @@ class Extraction:
                 problems[name] = reasons or f"nothing in it that this model reads ({needed})"
         examples = Examples.of(usable[~usable["utterance_id"].isin(list(problems))], streams)
         told = {name: _without(reasons) for name, reasons in broken.items()}
-        return Extracted(list(utterances["utterance_id"]), examples, used, problems, told)
+        for name, one in heard.items():
+            if one.note:
+                told[name] = "; ".join(filter(None, (told.get(name), one.note)))
+        return Extracted(list(utterances["utterance_id"]), examples, used, problems, told, heard, given)
 
     def modalities(self, examples: Examples) -> dict[str, tuple[str, ...]]:
         """Utterance -> modalities of which the model is given at least one step."""
@@ -151,21 +182,24 @@ class Extraction:
     ) -> dict[str, Stream]:
         """Every stream that the model reads; a clip that an extractor cannot read gets a problem instead, one whose
         recording cannot be decoded for this stream is absent in it and stands in `broken`."""
-        streams = {}
-        for name, extractor in self.extractors.items():
-            sequences: dict[str, np.ndarray] = {}
-            for identity, clip in clips.items():
+        made: dict[str, dict[str, np.ndarray]] = {name: {} for name in self.extractors}
+        pictures = sum("video" in extractor.reads for extractor in self.extractors.values()) > 1
+        for identity, clip in clips.items():
+            held = clip.at_hand(pictures)  # decoded once for all streams, and let go before the next
+            for name, extractor in self.extractors.items():
                 if identity in problems:
-                    continue
+                    break
                 try:
-                    sequences[identity] = extractor.extract_clip(clip)
+                    made[name][identity] = extractor.extract_clip(held)
                 except MediaError as error:
-                    sequences[identity] = extractor.absent
+                    made[name][identity] = extractor.absent
                     modality = "vision" if "video" in extractor.reads else "audio"
                     broken.setdefault(identity, {})[modality] = self._why(error, rows[identity], modality)
                 except Exception as error:
                     problems[identity] = self._why(error, rows[identity], f"the stream {name}")
-            ragged = Ragged.from_sequences(sequences, extractor.dimension, extractor.dtype)
+        streams = {}
+        for name, extractor in self.extractors.items():
+            ragged = Ragged.from_sequences(made[name], extractor.dimension, extractor.dtype)
             streams[name] = Stream(name, ragged, extractor.provenance())
         return {
             name: stream.select([key for key in stream.ragged.ids if key not in problems])

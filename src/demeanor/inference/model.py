@@ -18,9 +18,12 @@ from demeanor.data.errors import InputError, nearest
 from demeanor.data.examples import Examples
 from demeanor.data.stream import Stream
 from demeanor.data.task import Task
+from demeanor.evaluation.attribution import every_subset
 from demeanor.inference.describe import describe
+from demeanor.inference.explanation import explain, refuse_unseen_subsets
 from demeanor.inference.extraction import Extracted, Extraction
 from demeanor.inference.predict import Prediction
+from demeanor.inference.presence import seen
 from demeanor.inference.reach import EVERYWHERE, Reach
 from demeanor.inference.recordings import Rows
 from demeanor.representations.embedding import Embedding
@@ -134,32 +137,54 @@ class TrainedModel:
             raise InputError(f"model '{self.card.branch}'", ["it predicts, it does not embed"], "Use `predict`.")
         return self.network.stream(examples, self._dropped(self.modalities), name)
 
-    def score(self, rows: Rows) -> pd.DataFrame:
+    def score(self, rows: Rows, explained: bool = False, anyway: bool = False) -> pd.DataFrame:
         """Answers for raw rows (demeanor.inference.recordings.COLUMNS): one row per input row, in order.
+
+        explained  with the columns of demeanor.inference.explanation.explain, at one pass for all sets of modalities
+        anyway     even where the model was trained without leaving modalities out, which is else an InputError
 
         Columns: utterance_id; those of demeanor.inference.describe.columns_of, `modalities` (those that were used,
         joined by "+", empty where there is no answer) among them; problem (why there is no answer, or what of the row
-        could not be decoded and was left out of it, else empty). Rows of several callers may come together, if
-        `dialogue` keeps their conversations apart. InputError for an unknown column, ProvenanceError where a stream
-        cannot be made here.
+        could not be decoded and was left out of it, else empty); transcript (words that were recognised, for rows that
+        have sound and no text); transcript_source (given, or by which model). Rows of several callers may come
+        together, if `dialogue` keeps their conversations apart. InputError for an unknown column, ProvenanceError
+        where a stream cannot be made here.
         """
-        return self.answer(self.extraction(rows))
+        return self.answer(self.extraction(rows), explained, anyway)
 
-    def answer(self, read: Extracted) -> pd.DataFrame:
+    def answer(self, read: Extracted, explained: bool = False, anyway: bool = False) -> pd.DataFrame:
         """`score` for rows that `extraction` has read, here or in another process."""
         if self.absent:
             read = read.only(self._sources())
         examples = Embedded(read.examples).for_model(self) if len(read.examples) else read.examples
-        outputs = self._forward(examples, [self._dropped(self.modalities)])[0]
-        return read.complete(describe(self.card, outputs, [read.used[name] for name in read.examples.ids]))
+        used = [read.used[name] for name in read.examples.ids]
+        return read.complete(self._answers(examples, used, explained, anyway))
 
-    def score_examples(self, examples: Examples) -> pd.DataFrame:
+    def score_examples(self, examples: Examples, explained: bool = False, anyway: bool = False) -> pd.DataFrame:
         """The same for examples; errors as `outputs`."""
-        outputs = self.outputs(examples, [self.modalities])[0]
         used, sources = self.extraction.modalities(examples), self._sources()
-        answers = describe(self.card, outputs, [sources & set(used[name]) for name in examples.ids])
+        given = [sources & set(used[name]) for name in examples.ids]
+        if len(examples):
+            examples = Embedded(examples).for_model(self)
+            self.network.require(examples)
+        answers = self._answers(examples, given, explained, anyway)
         answers.insert(0, "utterance_id", examples.ids)
-        return answers.assign(problem="")
+        given_text = ["given" if isinstance(text, str) else "" for text in examples.utterances["text"]]
+        return answers.assign(problem="", transcript="", transcript_source=given_text)
+
+    def _answers(
+        self, examples: Examples, used: Sequence[Collection[str]], explained: bool, anyway: bool
+    ) -> pd.DataFrame:
+        if explained and not anyway:
+            refuse_unseen_subsets(self.card)
+        subsets = every_subset(self.modalities) if explained else [self.modalities]
+        outputs = self._forward(examples, [self._dropped(subset) for subset in subsets])
+        answers = describe(self.card, outputs[-1], used, list(examples.utterances["language"]))
+        if not explained:
+            return answers
+        here = [seen(self.card, given) for given in used]
+        present = {name: np.array([name in given for given in here], dtype=bool) for name in self.modalities}
+        return answers.join(explain(self.card, outputs, present))
 
     def _forward(
         self, examples: Examples, dropped: Sequence[Collection[str]]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING
 
 from demeanor.data.errors import InputError, nearest
 
 if TYPE_CHECKING:
     from demeanor.models.base import System
+    from demeanor.models.published import Published
 
 #: name -> "module:class". A new system is one file in this folder and one line here.
 SYSTEMS: dict[str, str] = {
@@ -53,3 +55,12 @@ def find_system(name: str) -> type[System]:
         raise InputError("system", [f"there is no system '{name}'.{nearest(name, SYSTEMS)}"])
     module, class_name = SYSTEMS[name].split(":")
     return getattr(importlib.import_module(module), class_name)
+
+
+def find_published(name: str) -> Published | None:
+    """What was published of a registered system's settings: `PUBLISHED` in its module or its Settings', else None."""
+    system = find_system(name)
+    found: dict[str, Published] = {}
+    for place in (system.__module__, system.Settings.__module__):
+        found |= getattr(sys.modules[place], "PUBLISHED", {})
+    return found.get(name)

@@ -16,6 +16,7 @@ from demeanor.models.base import Card, Output, task_loss
 from demeanor.models.blocks.crossmodal import Attention
 from demeanor.models.blocks.encoded import MODALITIES, ROLES, EncodedSettings, EncodedSystem
 from demeanor.models.blocks.layers import AbsentStep, clean
+from demeanor.models.published import mmsa
 
 
 class ALMTSettings(EncodedSettings):
@@ -130,3 +131,19 @@ class ALMT(EncodedSystem):
         known = ~torch.isnan(batch.target)
         error = (output.prediction[known, 0] - batch.target[known]).square()
         return {"total": error.sum() / max(int(known.sum()), 1)}
+
+
+PUBLISHED = {
+    "almt": mmsa(
+        {"encoder_learning_rate": 1e-05},
+        training={
+            "optimiser": "adamw", "batch_size": 64, "learning_rate": 0.0001, "weight_decay": 0.0001,
+            "schedule": "cosine", "warmup": 0.1,
+        },
+        fine_tunes=True,
+        source="not in MMSA 2.2.1: our own choice, with its AdamW, warm-up and cosine",
+        mosi={},
+        mosei={},
+        sims={},
+    ),
+}  # fmt: skip

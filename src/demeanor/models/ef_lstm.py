@@ -17,6 +17,7 @@ from demeanor.models.base import Card, Output
 from demeanor.models.blocks.aligned import AlignedSystem
 from demeanor.models.blocks.layers import last_step
 from demeanor.models.blocks.subnets import ROLES
+from demeanor.models.published import mmsa
 
 
 class EFLSTMSettings(Settings):
@@ -67,3 +68,21 @@ class EFLSTM(AlignedSystem):
 
 
 PUBLISHED_NAMES = {"lstm.": "recurrent.", "linear.": "project.", "out.": "head."}
+
+PUBLISHED = {
+    "ef_lstm": mmsa(
+        names=PUBLISHED_NAMES,
+        mosi={
+            "model": {"hidden": 128, "layers": 4, "dropout": 0.5},
+            "training": {"batch_size": 32, "learning_rate": 0.001, "weight_decay": 0.005},
+        },
+        mosei={
+            "model": {"hidden": 256, "layers": 2, "dropout": 0.4},
+            "training": {"batch_size": 128, "learning_rate": 0.005, "weight_decay": 0.0001},
+        },
+        sims={
+            "model": {"hidden": 32, "layers": 3, "dropout": 0.5},
+            "training": {"batch_size": 128, "learning_rate": 0.0005, "weight_decay": 0.001},
+        },
+    ),
+}  # fmt: skip

@@ -12,6 +12,7 @@ from demeanor.data.task import Task
 from demeanor.models.base import Card, Output
 from demeanor.models.blocks.layers import Perceptron
 from demeanor.models.blocks.subnets import ROLES, SUBNET_NAMES, SubnetSettings, SubnetSystem, head_names
+from demeanor.models.published import mmsa
 
 
 class LFDNNSettings(SubnetSettings):
@@ -37,3 +38,31 @@ class LFDNN(SubnetSystem):
 
 
 PUBLISHED_NAMES = {**SUBNET_NAMES, **head_names("fusion", "head")}
+
+PUBLISHED = {
+    "lf_dnn": mmsa(
+        {"text_hidden": 128, "vision_hidden": 128},
+        names=PUBLISHED_NAMES,
+        mosi={
+            "model": {
+                "audio_hidden": 16, "text_output": 256, "fusion_hidden": 128, "audio_dropout": 0.2,
+                "vision_dropout": 0.2, "text_dropout": 0.2, "fusion_dropout": 0.2,
+            },
+            "training": {"batch_size": 128, "learning_rate": 0.001, "weight_decay": 0.01},
+        },
+        mosei={
+            "model": {
+                "audio_hidden": 32, "text_output": 128, "fusion_hidden": 128, "audio_dropout": 0.2,
+                "vision_dropout": 0.2, "text_dropout": 0.2, "fusion_dropout": 0.2,
+            },
+            "training": {"batch_size": 64, "learning_rate": 0.002, "weight_decay": 0.001},
+        },
+        sims={
+            "model": {
+                "audio_hidden": 32, "text_output": 256, "fusion_hidden": 32, "audio_dropout": 0.3,
+                "vision_dropout": 0.3, "text_dropout": 0.3, "fusion_dropout": 0.5,
+            },
+            "training": {"batch_size": 128, "learning_rate": 0.005, "weight_decay": 0.005},
+        },
+    ),
+}  # fmt: skip

@@ -16,6 +16,7 @@ from demeanor.data.settings import Settings
 from demeanor.data.task import Task
 from demeanor.models.base import Card, Output
 from demeanor.models.blocks.subnets import ROLES, SUBNET_NAMES, SubnetSystem
+from demeanor.models.published import mmsa
 
 
 class LMFSettings(Settings):
@@ -99,4 +100,33 @@ PUBLISHED_NAMES = {
        (("text", "text"), ("audio", "audio"), ("video", "vision"))},
     "fusion_weights": "fusion.weights",
     "fusion_bias": "fusion.bias",
+}  # fmt: skip
+
+
+PUBLISHED = {
+    "lmf": mmsa(
+        {"audio_hidden": 16},
+        names=PUBLISHED_NAMES,
+        mosi={
+            "model": {
+                "text_hidden": 128, "vision_hidden": 128, "rank": 3, "factor_learning_rate": 0.001,
+                "audio_dropout": 0.3, "vision_dropout": 0.3, "text_dropout": 0.3, "fusion_dropout": 0.3,
+            },
+            "training": {"batch_size": 64, "learning_rate": 0.001, "weight_decay": 0.005},
+        },
+        mosei={
+            "model": {
+                "text_hidden": 128, "vision_hidden": 128, "rank": 4, "factor_learning_rate": 0.001,
+                "audio_dropout": 0.2, "vision_dropout": 0.2, "text_dropout": 0.2, "fusion_dropout": 0.2,
+            },
+            "training": {"batch_size": 32, "learning_rate": 0.001, "weight_decay": 0.001},
+        },
+        sims={
+            "model": {
+                "text_hidden": 64, "vision_hidden": 64, "rank": 4, "factor_learning_rate": 0.0005,
+                "audio_dropout": 0.2, "vision_dropout": 0.2, "text_dropout": 0.2, "fusion_dropout": 0.2,
+            },
+            "training": {"batch_size": 64, "learning_rate": 0.002, "weight_decay": 0.005},
+        },
+    ),
 }  # fmt: skip

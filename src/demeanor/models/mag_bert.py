@@ -19,6 +19,7 @@ from demeanor.models.blocks.aligned import Holder
 from demeanor.models.blocks.alignment import spread
 from demeanor.models.blocks.encoded import ROLES, EncodedSettings, EncodedSystem
 from demeanor.models.blocks.layers import AbsentStep, clean
+from demeanor.models.published import mmsa
 
 
 class MAGBERTSettings(EncodedSettings):
@@ -93,3 +94,18 @@ class MAGBERT(EncodedSystem):
 def mean_of(values: Float[Tensor, "batch time dimension"], mask: Bool[Tensor, "batch time"]) -> Tensor:
     weight = mask.unsqueeze(-1).to(values.dtype)
     return (values * weight).sum(dim=1) / weight.sum(dim=1)
+
+
+PUBLISHED = {
+    "mag_bert": mmsa(
+        {"shift": 1.0},
+        training={"batch_size": 32, "weight_decay": 0.0},
+        fine_tunes=True,
+        mosi={"model": {"encoder_learning_rate": 2e-05, "gate_dropout": 0.3}, "training": {"learning_rate": 2e-05}},
+        mosei={
+            "model": {"encoder_learning_rate": 1e-05, "gate_dropout": 0.2},
+            "training": {"learning_rate": 1e-05},
+        },
+        sims={"model": {"encoder_learning_rate": 5e-05, "gate_dropout": 0.1}, "training": {"learning_rate": 5e-05}},
+    ),
+}  # fmt: skip

@@ -18,6 +18,7 @@ from demeanor.data.task import Task
 from demeanor.models.base import Card, Output
 from demeanor.models.blocks.aligned import MODALITIES, AlignedSystem
 from demeanor.models.blocks.subnets import ROLES
+from demeanor.models.published import mmsa
 
 
 class MFNSettings(Settings):
@@ -134,3 +135,35 @@ PUBLISHED_NAMES = {
         for number, layer in ((1, "first"), (2, "second"))
     },
 }
+
+PUBLISHED = {
+    "mfn": mmsa(
+        {"attention_dropout": 0.2},
+        names=PUBLISHED_NAMES,
+        mosi={
+            "model": {
+                "text_hidden": 256, "audio_hidden": 32, "vision_hidden": 256, "memory": 400, "attention_hidden": 32,
+                "candidate_hidden": 64, "retain_hidden": 256, "update_hidden": 32, "output_hidden": 128,
+                "candidate_dropout": 0.0, "retain_dropout": 0.7, "update_dropout": 0.5, "output_dropout": 0.0,
+            },
+            "training": {"batch_size": 128, "learning_rate": 0.002, "weight_decay": 0.0},
+        },
+        mosei={
+            "model": {
+                "text_hidden": 128, "audio_hidden": 32, "vision_hidden": 128, "memory": 128,
+                "attention_hidden": 128, "candidate_hidden": 128, "retain_hidden": 256, "update_hidden": 256,
+                "output_hidden": 128, "candidate_dropout": 0.5, "retain_dropout": 0.7, "update_dropout": 0.0,
+                "output_dropout": 0.5,
+            },
+            "training": {"batch_size": 64, "learning_rate": 0.0005, "weight_decay": 0.0001},
+        },
+        sims={
+            "model": {
+                "text_hidden": 64, "audio_hidden": 16, "vision_hidden": 64, "memory": 64, "attention_hidden": 128,
+                "candidate_hidden": 128, "retain_hidden": 64, "update_hidden": 64, "output_hidden": 64,
+                "candidate_dropout": 0.0, "retain_dropout": 0.2, "update_dropout": 0.7, "output_dropout": 0.7,
+            },
+            "training": {"batch_size": 32, "learning_rate": 0.001, "weight_decay": 0.0},
+        },
+    ),
+}  # fmt: skip

@@ -17,6 +17,7 @@ from demeanor.data.task import Task
 from demeanor.models.base import Card, Output, masked_mean, task_loss
 from demeanor.models.blocks.encoded import MODALITIES, ROLES, TEXT_NAMES, EncodedSettings, EncodedSystem
 from demeanor.models.blocks.layers import Absence, TwoWayState, clean
+from demeanor.models.published import mmsa
 
 PAIRS = (("text", "audio"), ("text", "vision"), ("audio", "vision"))
 ORDER = ("text", "vision", "audio")
@@ -191,4 +192,32 @@ PUBLISHED_NAMES = {
     "fusion.fusion_layer_3.": "head.",
     "tlayer_norm.": "",
     "sp_discriminator.": "",
+}  # fmt: skip
+
+
+PUBLISHED = {
+    "misa": mmsa(
+        {"encoder_learning_rate": 0.0001, "hidden": 128, "transformer_dropout": 0.1},
+        training={"accumulate": 2, "learning_rate": 0.0001, "weight_decay": 0.0},
+        fine_tunes=True,
+        names=PUBLISHED_NAMES,
+        mosi={
+            "model": {
+                "dropout": 0.2, "difference_weight": 0.1, "similarity_weight": 0.3, "reconstruction_weight": 1.0,
+            },
+            "training": {"batch_size": 16, "clip_value": 0.8},
+        },
+        mosei={
+            "model": {
+                "dropout": 0.5, "difference_weight": 0.3, "similarity_weight": 0.8, "reconstruction_weight": 1.0,
+            },
+            "training": {"batch_size": 64, "clip_value": 0.8},
+        },
+        sims={
+            "model": {
+                "dropout": 0.0, "difference_weight": 0.3, "similarity_weight": 1.0, "reconstruction_weight": 0.8,
+            },
+            "training": {"batch_size": 64, "clip_value": 1.0},
+        },
+    ),
 }  # fmt: skip

@@ -18,6 +18,7 @@ from demeanor.data.task import Task
 from demeanor.models.base import Card, Output, masked_mean, task_loss
 from demeanor.models.blocks.encoded import MODALITIES, ROLES, EncodedSettings, EncodedSystem
 from demeanor.models.blocks.layers import Absence, LastState, clean
+from demeanor.models.published import mmsa
 
 #: The text predicts each other modality (section 3.3).
 PAIRS = ("audio", "vision")
@@ -147,3 +148,21 @@ def contrastive(
 
 def average(values: Float[Tensor, " batch"], chosen: Bool[Tensor, " batch"]) -> Tensor:
     return (values * chosen).sum() / chosen.sum().clamp(min=1)
+
+
+PUBLISHED = {
+    "mmim": mmsa(
+        {
+            "encoder_learning_rate": 5e-05, "audio_hidden": 16, "vision_hidden": 16, "fusion_hidden": 128,
+            "dropout": 0.1, "contrast_weight": 0.1, "bound_weight": 0.1,
+        },
+        training={
+            "clip_norm": 1.0, "schedule": "plateau", "plateau_patience": 20, "batch_size": 32, "accumulate": 2,
+            "learning_rate": 0.001, "weight_decay": 0.0001,
+        },
+        fine_tunes=True,
+        mosi={},
+        mosei={},
+        sims={},
+    ),
+}  # fmt: skip

@@ -18,6 +18,7 @@ from demeanor.models.blocks.crossmodal import ENCODER_NAMES, CrossmodalEncoder, 
 from demeanor.models.blocks.encoded import MODALITIES, ROLES, TEXT_NAMES, EncodedSettings, EncodedSystem
 from demeanor.models.blocks.layers import AbsentStep, last_step
 from demeanor.models.blocks.subnets import read
+from demeanor.models.published import mmsa
 
 OTHERS = {"text": ("audio", "vision"), "audio": ("text", "vision"), "vision": ("text", "audio")}
 
@@ -149,3 +150,36 @@ PUBLISHED_NAMES = {
     "proj2.": "second.",
     "out_layer.": "head.",
 }
+
+# The weight decay of its configuration (0.005, 0.001, 0.001) reaches no parameter in MMSA.
+PUBLISHED = {
+    "mult": mmsa(
+        {"text_kernel": 5, "causal": True, "vision_attention_dropout": 0.0, "relu_dropout": 0.0},
+        training={"schedule": "plateau", "accumulate": 8, "weight_decay": 0.0, "clip_value": 0.6},
+        names=PUBLISHED_NAMES,
+        mosi={
+            "model": {
+                "dimension": 50, "heads": 10, "levels": 4, "audio_kernel": 5, "vision_kernel": 5,
+                "text_dropout": 0.5, "text_attention_dropout": 0.3, "audio_attention_dropout": 0.2,
+                "residual_dropout": 0.0, "embedding_dropout": 0.2, "output_dropout": 0.5,
+            },
+            "training": {"plateau_patience": 5, "batch_size": 16, "learning_rate": 0.002},
+        },
+        mosei={
+            "model": {
+                "dimension": 30, "heads": 6, "levels": 4, "audio_kernel": 1, "vision_kernel": 3,
+                "text_dropout": 0.3, "text_attention_dropout": 0.4, "audio_attention_dropout": 0.0,
+                "residual_dropout": 0.0, "embedding_dropout": 0.0, "output_dropout": 0.5,
+            },
+            "training": {"plateau_patience": 20, "batch_size": 4, "learning_rate": 0.0005},
+        },
+        sims={
+            "model": {
+                "dimension": 50, "heads": 10, "levels": 2, "audio_kernel": 1, "vision_kernel": 1,
+                "text_dropout": 0.3, "text_attention_dropout": 0.2, "audio_attention_dropout": 0.1,
+                "residual_dropout": 0.2, "embedding_dropout": 0.1, "output_dropout": 0.1,
+            },
+            "training": {"plateau_patience": 10, "batch_size": 16, "learning_rate": 0.002},
+        },
+    ),
+}  # fmt: skip

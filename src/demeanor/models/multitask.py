@@ -19,6 +19,7 @@ from demeanor.models.blocks.layers import Perceptron
 from demeanor.models.blocks.subnets import ROLES, SUBNET_NAMES, SubnetSettings, SubnetSystem, head_names
 from demeanor.models.blocks.tensor_fusion import TensorFusion
 from demeanor.models.lmf import LowRankFusion
+from demeanor.models.published import mmsa
 from demeanor.models.tfn import bounded
 
 PAPER = "https://aclanthology.org/2020.acl-main.343"
@@ -137,3 +138,39 @@ HEAD_NAMES = {
     **head_names("audio", "heads.audio"),
     **head_names("video", "heads.vision"),
 }
+
+# MMSA weighs the losses M, T, A, V by 0.6, 0.2, 0.8, 0.8 (mlf_dnn), 0.6, 0.4, 0.0, 1.0 (mtfn) and 0.2, 1.0, 0.4, 0.8
+# (mlmf); here they are relative to M's. It decays the sub-networks of text, audio and vision by 0.0001, 0.001, 0.0001
+# (mlf_dnn), 0.001, 0.0001, 1e-05 (mtfn) and 0.0001, 0.0, 0.0001 (mlmf), the rest as below, which is used for all.
+PUBLISHED = {
+    "mlf_dnn": mmsa(
+        {
+            "text_hidden": 64, "audio_hidden": 32, "vision_hidden": 64, "text_output": 32, "fusion_hidden": 32,
+            "text_head": 16, "audio_head": 4, "vision_head": 32, "audio_dropout": 0.3, "vision_dropout": 0.3,
+            "text_dropout": 0.3, "fusion_dropout": 0.5, "head_dropout": 0.5, "text_weight": 0.3333,
+            "audio_weight": 1.3333, "vision_weight": 1.3333,
+        },
+        training={"batch_size": 32, "learning_rate": 0.002, "weight_decay": 0.0},
+        sims={},
+    ),
+    "mtfn": mmsa(
+        {
+            "text_hidden": 256, "audio_hidden": 32, "vision_hidden": 256, "text_output": 256, "fusion_hidden": 64,
+            "text_head": 64, "audio_head": 4, "vision_head": 8, "audio_dropout": 0.2, "vision_dropout": 0.2,
+            "text_dropout": 0.2, "fusion_dropout": 0.2, "head_dropout": 0.2, "text_weight": 0.6667,
+            "audio_weight": 0.0, "vision_weight": 1.6667,
+        },
+        training={"batch_size": 64, "learning_rate": 0.005, "weight_decay": 0.005},
+        sims={},
+    ),
+    "mlmf": mmsa(
+        {
+            "text_hidden": 256, "audio_hidden": 32, "vision_hidden": 256, "rank": 3, "text_head": 8,
+            "audio_head": 4, "vision_head": 32, "audio_dropout": 0.3, "vision_dropout": 0.3, "text_dropout": 0.3,
+            "fusion_dropout": 0.4, "head_dropout": 0.4, "text_weight": 5.0, "audio_weight": 2.0,
+            "vision_weight": 4.0,
+        },
+        training={"batch_size": 128, "learning_rate": 0.001, "weight_decay": 0.005},
+        sims={},
+    ),
+}  # fmt: skip

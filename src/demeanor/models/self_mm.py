@@ -23,6 +23,7 @@ from demeanor.models.blocks.label_generation import FUSION, MODALITIES, MODES
 from demeanor.models.blocks.layers import Absence, LastState, clean
 from demeanor.models.blocks.self_supervised import SelfSupervised
 from demeanor.models.blocks.text_encoder import TextEncoder
+from demeanor.models.published import mmsa
 
 
 class SelfMMSettings(Settings):
@@ -170,3 +171,54 @@ class SelfMM(SelfSupervised):
         rest = [value for mode in MODES if mode not in decayed for value in self.heads[mode].parameters()]
         groups.append({"params": [*rest, *self.text_absence.parameters()], "lr": rate, "weight_decay": 0.0})
         return [group for group in groups if group["params"]]
+
+
+PUBLISHED = {
+    "self_mm": mmsa(
+        {
+            "audio_hidden": 16, "audio_output": 16, "vision_output": 32, "fusion_dimension": 128,
+            "vision_dimension": 32, "vision_dropout": 0.0, "text_learning_rate": 5e-05,
+            "other_learning_rate": 0.001,
+        },
+        training={"accumulate": 4, "drop_remainder": True, "learning_rate": 0.001},
+        fine_tunes=True,
+        names=PUBLISHED_NAMES,
+        source="MMSA's config_regression.json, docs/systems/self_mm.md#settings (for SIMSv2 its H of 3 as well)",
+        mosi={
+            "model": {
+                "vision_hidden": 32, "text_dimension": 32, "audio_dimension": 16, "fusion_dropout": 0.0,
+                "text_dropout": 0.1, "audio_dropout": 0.1, "label_limit": 3.0, "audio_learning_rate": 0.005,
+                "vision_learning_rate": 0.005, "text_weight_decay": 0.001, "audio_weight_decay": 0.001,
+                "vision_weight_decay": 0.001, "other_weight_decay": 0.001,
+            },
+            "training": {"batch_size": 16, "weight_decay": 0.001},
+        },
+        mosei={
+            "model": {
+                "vision_hidden": 32, "text_dimension": 32, "audio_dimension": 16, "fusion_dropout": 0.1,
+                "text_dropout": 0.0, "audio_dropout": 0.0, "label_limit": 3.0, "audio_learning_rate": 0.005,
+                "vision_learning_rate": 0.0001, "text_weight_decay": 0.001, "audio_weight_decay": 0.0,
+                "vision_weight_decay": 0.0, "other_weight_decay": 0.01,
+            },
+            "training": {"batch_size": 32, "weight_decay": 0.01},
+        },
+        sims={
+            "model": {
+                "vision_hidden": 64, "text_dimension": 64, "audio_dimension": 16, "fusion_dropout": 0.0,
+                "text_dropout": 0.1, "audio_dropout": 0.1, "label_limit": 1.0, "audio_learning_rate": 0.005,
+                "vision_learning_rate": 0.005, "text_weight_decay": 0.001, "audio_weight_decay": 0.01,
+                "vision_weight_decay": 0.01, "other_weight_decay": 0.001,
+            },
+            "training": {"batch_size": 32, "weight_decay": 0.001},
+        },
+        simsv2={
+            "model": {
+                "vision_hidden": 64, "text_dimension": 64, "audio_dimension": 32, "fusion_dropout": 0.0,
+                "text_dropout": 0.0, "audio_dropout": 0.1, "label_limit": 3.0, "audio_learning_rate": 0.001,
+                "vision_learning_rate": 0.001, "text_weight_decay": 0.01, "audio_weight_decay": 0.0,
+                "vision_weight_decay": 0.0, "other_weight_decay": 0.001,
+            },
+            "training": {"batch_size": 16, "weight_decay": 0.001},
+        },
+    ),
+}  # fmt: skip

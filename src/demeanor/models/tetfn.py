@@ -25,6 +25,7 @@ from demeanor.models.blocks.label_generation import FUSION
 from demeanor.models.blocks.layers import AbsentStep, clean, last_step
 from demeanor.models.blocks.self_supervised import SelfSupervised
 from demeanor.models.blocks.subnets import head_names, read
+from demeanor.models.published import mmsa
 
 
 class TETFNSettings(EncodedSettings):
@@ -168,3 +169,16 @@ PUBLISHED_NAMES = {
     **head_names("audio", "heads.audio"),
     **head_names("video", "heads.vision"),
 }
+
+PUBLISHED = {
+    "tetfn": mmsa(
+        {"encoder_learning_rate": 5e-05},
+        training={"batch_size": 16, "accumulate": 4, "learning_rate": 0.001, "weight_decay": 0.001},
+        fine_tunes=True,
+        names=PUBLISHED_NAMES,
+        source="not in MMSA 2.2.1: our own choice",
+        mosi={},
+        mosei={},
+        sims={},
+    ),
+}  # fmt: skip

@@ -13,6 +13,7 @@ from demeanor.data.task import Task
 from demeanor.models.base import Card, Output
 from demeanor.models.blocks.subnets import ROLES, SUBNET_NAMES, SubnetSettings, SubnetSystem, head_names
 from demeanor.models.blocks.tensor_fusion import TensorFusion
+from demeanor.models.published import mmsa
 
 
 class TFNSettings(SubnetSettings):
@@ -47,3 +48,32 @@ class TFN(SubnetSystem):
 
 
 PUBLISHED_NAMES = {**SUBNET_NAMES, **head_names("fusion", "head"), "output_range": "", "output_shift": ""}
+
+PUBLISHED = {
+    "tfn": mmsa(
+        {"text_hidden": 128, "vision_hidden": 128},
+        training={"weight_decay": 0.0},
+        names=PUBLISHED_NAMES,
+        mosi={
+            "model": {
+                "audio_hidden": 32, "text_output": 32, "fusion_hidden": 64, "audio_dropout": 0.3,
+                "vision_dropout": 0.3, "text_dropout": 0.3, "fusion_dropout": 0.5,
+            },
+            "training": {"batch_size": 32, "learning_rate": 0.001},
+        },
+        mosei={
+            "model": {
+                "audio_hidden": 16, "text_output": 128, "fusion_hidden": 16, "audio_dropout": 0.4,
+                "vision_dropout": 0.4, "text_dropout": 0.4, "fusion_dropout": 0.4,
+            },
+            "training": {"batch_size": 128, "learning_rate": 0.005},
+        },
+        sims={
+            "model": {
+                "audio_hidden": 32, "text_output": 256, "fusion_hidden": 32, "audio_dropout": 0.4,
+                "vision_dropout": 0.4, "text_dropout": 0.4, "fusion_dropout": 0.4,
+            },
+            "training": {"batch_size": 32, "learning_rate": 0.0005},
+        },
+    ),
+}  # fmt: skip

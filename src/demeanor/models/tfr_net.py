@@ -16,6 +16,7 @@ from demeanor.models.base import Card, Output, task_loss
 from demeanor.models.blocks.crossmodal import CrossmodalEncoder
 from demeanor.models.blocks.encoded import MODALITIES, ROLES, EncodedSettings, EncodedSystem
 from demeanor.models.blocks.layers import AbsentStep, clean
+from demeanor.models.published import mmsa
 from demeanor.models.tetfn import greatest
 
 
@@ -114,3 +115,25 @@ class TFRNet(EncodedSystem):
         rebuilt = torch.stack([output.auxiliary[f"reconstruction_{name}"] for name in MODALITIES]).sum()
         terms["reconstruction"] = rebuilt
         return {"total": terms["task"] + self.settings.reconstruction_weight * rebuilt, **terms}
+
+
+# Its gates and losses are the paper's, whose sizes go by other names than MMSA's: those that have a counterpart.
+PUBLISHED = {
+    "tfr_net": mmsa(
+        {"dimension": 30, "heads": 6, "missing": 0.2, "dropout": 0.2},
+        training={"patience": 6, "schedule": "plateau", "accumulate": 4, "weight_decay": 0.001, "clip_value": 0.8},
+        fine_tunes=True,
+        mosi={
+            "model": {"encoder_learning_rate": 2e-06, "levels": 3},
+            "training": {"plateau_patience": 5, "batch_size": 24, "learning_rate": 0.001},
+        },
+        mosei={
+            "model": {"encoder_learning_rate": 1e-05, "levels": 3},
+            "training": {"plateau_patience": 5, "batch_size": 24, "learning_rate": 0.002},
+        },
+        sims={
+            "model": {"encoder_learning_rate": 1e-05, "levels": 2},
+            "training": {"plateau_patience": 10, "batch_size": 16, "learning_rate": 0.002},
+        },
+    ),
+}  # fmt: skip

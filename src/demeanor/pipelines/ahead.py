@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 PLAN, LONG = "jobs_of", "takes_long"
+#: Inputs that are there before any node runs, as parameters are.
+FOLDERS = ("checkpoints",)
 
 
 def planned(function: Function, jobs_of: Callable[..., Sequence[Job]], long: bool = False) -> Function:
@@ -25,7 +27,7 @@ def planned(function: Function, jobs_of: Callable[..., Sequence[Job]], long: boo
 
 
 def plans(pipeline: Pipeline, catalog: DataCatalog) -> list[Plan]:
-    """The plans of all nodes that, besides parameters, read nothing but the development examples."""
+    """The plans of all nodes that, besides parameters and work folders, read nothing but the development examples."""
     found = [node for node in pipeline.nodes if hasattr(node.func, PLAN) and _from_examples(node)]
     # A long job that is begun last leaves all other workers idle until it ends.
     found.sort(key=lambda node: not getattr(node.func, LONG))
@@ -34,7 +36,7 @@ def plans(pipeline: Pipeline, catalog: DataCatalog) -> list[Plan]:
 
 def _from_examples(node: Node) -> bool:
     first, *others = node.inputs
-    return first == "development" and all(name.startswith("params:") for name in others)
+    return first == "development" and all(name.startswith("params:") or name in FOLDERS for name in others)
 
 
 def _plan(node: Node, catalog: DataCatalog) -> Plan:

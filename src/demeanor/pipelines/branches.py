@@ -1,7 +1,9 @@
-"""Which branches fusion_training has, and which of them read representations: what the parameters say of them.
+"""Which branches fusion_training has, and which of them read representations: what the parameters' `branches` say.
 
-Pipelines are code and parameters are configuration; Kedro loads the parameters first, so a hook hands them over before
-any pipeline is made. Commands that load no parameters (`kedro registry list`) read the base environment.
+A pipeline has a node for each branch, so its shape follows the parameters. Kedro loads these first, and a hook hands
+them over before any pipeline is made (demeanor.hooks.BranchHooks). Where no session has loaded any (`kedro registry
+list`), they are those of the default environment, read by the project's own loader; without a configuration there are
+no branches.
 """
 
 from __future__ import annotations
@@ -19,30 +21,57 @@ REPRESENTATION = "representation"
 
 @dataclass(frozen=True)
 class Selection:
-    """names of the branches, and those of them that read a stream `representation.<name>`."""
+    """names of the enabled branches, and those of them that read a stream `representation.<name>`."""
 
-    names: tuple[str, ...]
-    embedded: frozenset[str]
+    names: tuple[str, ...] = ()
+    embedded: frozenset[str] = frozenset()
 
 
 _selection: Selection | None = None
 
 
 def select(parameters: Mapping[str, Any]) -> bool:
-    """Use the parameters' `branches` from now on; True if that changes the pipelines."""
+    """Use the parameters' `branches` from now on; True if that changes the pipelines.
+
+    Raises InputError if none is there, none is enabled, or one is not a mapping.
+    """
     global _selection  # noqa: PLW0603 - Kedro's pipeline registry takes no arguments
-    names = parameters["branches"]
-    chosen = (names,) if isinstance(names, str) else tuple(names)
-    if not chosen:
-        raise InputError("parameter 'branches'", ["it is empty"], "Name at least one branch, for example late_fusion.")
-    selection = Selection(chosen, frozenset(name for name in chosen if _reads_embeddings(parameters.get(name))))
+    selection = selection_of(parameters)
     changed = selection != _selection
     _selection = selection
     return changed
 
 
-def _reads_embeddings(settings: Any) -> bool:
-    streams = settings.get("streams") if isinstance(settings, Mapping) else None
+def selection_of(parameters: Mapping[str, Any]) -> Selection:
+    """The enabled branches of `parameters`; InputError as for `select`."""
+    advice = "It maps names to settings, for example late_fusion: {system: late_fusion, streams: {text: text.words}}."
+    branches = parameters.get("branches")
+    if not isinstance(branches, Mapping):
+        raise InputError("parameter 'branches'", ["it is no mapping of branches"], advice)
+    wrong = [f"'{name}' is no mapping" for name, settings in branches.items() if not isinstance(settings, Mapping)]
+    if wrong:
+        raise InputError("parameter 'branches'", wrong, advice)
+    names = enabled(branches)
+    if not names:
+        raise InputError("parameter 'branches'", ["none of them is enabled"], "Name at least one branch.")
+    return Selection(names, frozenset(name for name in names if _reads_embeddings(branches[name])))
+
+
+def enabled(branches: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the branches that are trained: all but those that say `enabled: false`.
+
+    branches  name -> settings, as mappings or as what Kedro has made of them
+    """
+
+    def on(settings: Any) -> bool:
+        given = settings.get("enabled", True) if isinstance(settings, Mapping) else settings.enabled
+        return bool(given)
+
+    return tuple(str(name) for name, settings in branches.items() if on(settings))
+
+
+def _reads_embeddings(settings: Mapping[str, Any]) -> bool:
+    streams = settings.get("streams")
     return isinstance(streams, Mapping) and any(
         str(name).partition(".")[0] == REPRESENTATION for name in streams.values()
     )
@@ -59,20 +88,15 @@ def reads_representations(branch: str) -> bool:
 
 
 def _current() -> Selection:
-    if _selection is None:
-        select(_parameters_of_base())
-    assert _selection is not None
-    return _selection
+    return _of_default_environment() if _selection is None else _selection
 
 
-def _parameters_of_base() -> dict[str, Any]:
-    """As a session would read them; in an installed wheel the configuration lies wherever `--conf-source` says, and
-    only a session knows that."""
-    from kedro.config import OmegaConfigLoader
+def _of_default_environment() -> Selection:
     from kedro.utils import find_kedro_project
 
-    project = find_kedro_project(Path.cwd())
-    conf = Path(project or ".") / "conf"
-    if not (conf / "base").is_dir():
-        raise InputError(str(conf), ["there is no configuration"], "Run the command in the project's folder.")
-    return OmegaConfigLoader(str(conf), base_env="base", default_run_env="base")["parameters"]
+    from demeanor.configuration import ARGUMENTS, ConfigLoader
+
+    conf = Path(find_kedro_project(Path.cwd()) or ".") / "conf"
+    if not (conf / ARGUMENTS["base_env"]).is_dir():
+        return Selection()  # an installed wheel: its configuration lies wherever `--conf-source` says
+    return selection_of(ConfigLoader(str(conf), **ARGUMENTS)["parameters"])

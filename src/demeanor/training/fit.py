@@ -19,6 +19,7 @@ from demeanor.inference.normaliser import Normaliser
 from demeanor.inference.predict import forward_all, is_training_buffer
 from demeanor.kernels.linear import quicken
 from demeanor.models import find_system
+from demeanor.training.calibrating import subset_outputs
 from demeanor.training.checkpoint import Checkpoint, identity_of
 from demeanor.training.distributed.group import Processes
 from demeanor.training.loop import Loop, Report, Score, seed_everything
@@ -28,11 +29,13 @@ from demeanor.training.threads import threads
 
 @dataclass(frozen=True)
 class Trained:
-    """bundle: the best epoch's model; history: one row per epoch; validation: predictions [N_valid, outputs]."""
+    """bundle: the best epoch's model; history: one row per epoch; validation: predictions [N_valid, outputs]; subsets:
+    the same by set of modalities, with all others left out, for its calibration."""
 
     bundle: Bundle
     history: list[dict[str, float]] = field(default_factory=list)
     validation: np.ndarray | None = None
+    subsets: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def fit(
@@ -109,6 +112,7 @@ def _fit(
             "seed": seed,
             "train": len(train),
             "valid": len(valid),
+            "languages": sorted(set(train.utterances["language"])),
             "epoch": loop.best_epoch,
             "epochs": len(loop.history),
             "selection": loop.selection[0],
@@ -120,9 +124,21 @@ def _fit(
         version=__version__,
         licence=licences(inputs),
         notes=settings.notes,
+        languages=tuple(sorted(set(train.utterances["language"].dropna()))),
+        recogniser=recogniser_of(settings, train),
     )
     predicted = forward_all(system, batches["valid"], task.outputs, device=device)
-    return Trained(Bundle(card, {**weights, **normaliser.tensors()}), loop.history, predicted)
+    subsets = subset_outputs(system, batches["valid"], task.outputs, device, predicted)
+    return Trained(Bundle(card, {**weights, **normaliser.tensors()}), loop.history, predicted, subsets)
+
+
+def recogniser_of(settings: BranchSettings, examples: Examples) -> str:
+    """The model that recognises words for this one: as set, or the one that wrote transcripts it was trained on."""
+    table = examples.utterances
+    if settings.recogniser != "auto" or "transcript" not in table:
+        return settings.recogniser
+    made = table["transcript"].dropna().astype(str).str.extract(r"^recognised by (\S+)")[0].dropna()
+    return str(made.mode()[0]) if len(made) else "auto"
 
 
 def sealed(development: Examples, task: Task) -> tuple[Examples, Examples]:

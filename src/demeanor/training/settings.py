@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from demeanor.data.calibration import CalibrationSettings
 from demeanor.data.errors import InputError
 from demeanor.data.settings import Settings
 
@@ -49,9 +51,35 @@ class BranchSettings(Settings):
     streams: dict[str, str] = Field(description="role of the system -> stream")
     longest: dict[str, int] = Field(default_factory=dict, description="role -> steps after which it is cut")
     normalise: bool = Field(default=True, description="standardise features with statistics of the train split")
-    model: dict[str, Any] = Field(default_factory=dict, description="the system's own settings")
+    model: dict[str, Any] = Field(
+        default_factory=dict,
+        description="the system's own settings; `published: <corpus>`: as published, but for the rest",
+    )
+    recogniser: str = Field(
+        default="auto",
+        description="recognises words that a row to score lacks: a model of features/recognition.py; auto: the one of "
+        "the training transcripts, else the packaged one where it is installed; none",
+    )
     training: TrainingSettings = TrainingSettings()
+    calibration: CalibrationSettings = CalibrationSettings()
     notes: str = ""
+    enabled: bool = Field(default=True, exclude=True, description="false: it stands ready and is not trained")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _published(cls, given: Any) -> Any:
+        model = given.get("model") if isinstance(given, Mapping) else None
+        if not isinstance(model, Mapping) or "published" not in model:
+            return given
+        from demeanor.models import SYSTEMS, find_published
+
+        system = str(given.get("system"))
+        if system not in SYSTEMS:
+            return given  # said below
+        published = find_published(system)
+        if published is None:
+            raise ValueError(f"nothing is published for {system}: name its settings instead of model.published")
+        return published.branch(given)
 
     @model_validator(mode="after")
     def _known_system(self) -> BranchSettings:

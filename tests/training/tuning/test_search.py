@@ -52,14 +52,15 @@ def search(folder, development, block=BLOCK, **more) -> Search:
 
 def test_the_found_environment_reproduces_the_score_exactly(development, tmp_path, monkeypatch):
     monkeypatch.setattr("demeanor.pipelines.tuning.nodes.validation_score", toy_score)
-    parameters = {"branches": ["mine", "other"], "mine": BLOCK, "other": {"kept": True}, "checkpoints": "x"}
+    parameters = {"branches": {"mine": BLOCK, "other": {"kept": True}}, "workers": "1"}
     trials, files = tune_branches(development, settings(tmp_path, seeds=[1, 2]), TASKS, str(tmp_path), parameters)
     EnvironmentFolder(filepath=str(tmp_path / "toy_tuned")).save(files)
     made = yaml.safe_load((tmp_path / "toy_tuned/parameters.yml").read_text())
-    assert made["other"] == {"kept": True}
+    assert made["branches"]["other"] == {"kept": True}
+    assert made["workers"] == "1"
     assert yaml.safe_load((tmp_path / "toy_tuned/globals.yml").read_text()) == {"corpus": "toy"}
     assert BLOCK["training"]["seeds"] == [7, 8]
-    branch = BranchSettings(**made["mine"])
+    branch = BranchSettings(**made["branches"]["mine"])
     assert branch.training.seeds == (1, 2)
     scores = [
         fit("mine", branch, SENTIMENT, development, seed, toy_score).bundle.card.metrics["MAE"] for seed in (1, 2)

@@ -18,6 +18,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _ceiling(arguments[1:])
     if arguments[:1] == ["unseen"]:
         return _unseen(arguments[1:])
+    if arguments[:1] == ["conversation"]:
+        return _conversation(arguments[1:])
     return _generate(arguments[1:] if arguments[:1] == ["generate"] else arguments)
 
 
@@ -49,6 +51,27 @@ def _ceiling(arguments: list[str]) -> int:
     )
     parser.add_argument("folder", type=Path, help="the corpus' folder")
     print(markdown_table(write_ceiling(parser.parse_args(arguments).folder)))
+    return 0
+
+
+def _conversation(arguments: list[str]) -> int:
+    from demeanor.corpora.demo.conversation import make_conversation
+    from demeanor.data.errors import DemeanorError
+
+    parser = argparse.ArgumentParser(
+        "python -m demeanor.corpora.demo conversation",
+        description="A longer recording of invented people, its planted truth (.json) and who speaks when (.rttm).",
+    )
+    parser.add_argument("--output", type=Path, required=True, help="X.mp4")
+    parser.add_argument("--turns", type=int, default=20, help="about three and a half seconds each")
+    parser.add_argument("--seed", type=int, default=7, help="the same seed makes the same conversation")
+    options = parser.parse_args(arguments)
+    try:
+        made = make_conversation(options.output, options.turns, seed=options.seed)
+    except DemeanorError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{len(made.turns)} turns in {made.duration:.1f} s in {options.output}")
     return 0
 
 

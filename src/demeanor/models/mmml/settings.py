@@ -11,6 +11,7 @@ from demeanor.data.errors import InputError
 from demeanor.data.settings import Settings
 from demeanor.models.mmml.fusion import LETTERS, FusionShape, Version, published_fused
 from demeanor.models.mmml.words import Pooling
+from demeanor.models.published import Published
 
 MODALITIES = {letter: name for name, letter in LETTERS.items()}
 
@@ -111,3 +112,43 @@ def tiny_speech() -> dict[str, Any]:
         "num_conv_pos_embedding_groups": 2, "apply_spec_augment": False, "mask_time_prob": 0.0,
         "layerdrop": 0.0, "vocab_size": 32,
     }  # fmt: skip
+
+
+# The program's defaults and its README (docs/systems/mmml.md#task, #training, #results): five cross-modality layers,
+# two utterances of words and one of sound before. `reference: true` under `model` is the original's arithmetic: silence
+# as history, the oldest words of a long context, decay of biases and norms.
+_STREAMS = {"text": "text.tokens", "audio": "audio.waveform"}
+_TRAINING = {
+    "seeds": (1, 11, 111), "epochs": 100, "patience": 8, "selection": "loss", "batch_size": 8, "learning_rate": 5e-6,
+    "weight_decay": 1e-2, "clip_norm": None, "precision": "bfloat16",
+}  # fmt: skip
+_PLAIN: dict[str, Any] = {
+    "streams": _STREAMS,
+    "model": {
+        "text_encoder": "roberta-base", "audio_encoder": "facebook/data2vec-audio-base", "layers": 5, "version": "v1",
+        "pooling": "pooler",
+    },
+    "training": _TRAINING,
+}  # fmt: skip
+_DIALOGUE: dict[str, Any] = {
+    "streams": _STREAMS,
+    "model": {
+        "audio_encoder": "facebook/data2vec-audio-large-960h", "layers": 5, "pooling": "pooler", "text_context": 2,
+        "audio_context": 1, "gradient_checkpointing": True,
+    },
+    "training": {**_TRAINING, "batch_size": 1},
+}  # fmt: skip
+# Of CH-SIMS its authors published the learning rate alone; the rest are the program's defaults.
+_SIMS: dict[str, Any] = {
+    "streams": _STREAMS,
+    "model": {
+        "audio_encoder": "TencentGameMate/chinese-hubert-base", "layers": 5, "version": "v1", "pooling": "pooler",
+        "text_length": 64,
+    },
+    "training": {**_TRAINING, "learning_rate": 1e-5},
+}  # fmt: skip
+_SOURCE = "the defaults of MMML's program and its README, docs/systems/mmml.md#training"
+PUBLISHED = {
+    "mmml": Published(_SOURCE, {"mosi": _PLAIN, "mosei": _PLAIN, "sims": _SIMS}),
+    "mmml_dialogue": Published(_SOURCE, {"mosi": _DIALOGUE, "mosei": _DIALOGUE}),
+}

@@ -10,6 +10,7 @@ from demeanor.data.errors import InputError
 from demeanor.data.settings import Settings
 from demeanor.data.task import Task
 from demeanor.models.mmml.words import Pooling
+from demeanor.models.published import Published
 
 
 class TabFusionSettings(Settings):
@@ -74,3 +75,23 @@ class TabFusionSettings(Settings):
 class TabFusionDialogueSettings(TabFusionSettings):
     before: int | None = Field(default=3, ge=0, le=64, description="turns before whose sentences are read")
     after: int | None = Field(default=3, ge=0, le=64, description="turns after; 0: the past alone")
+
+
+PUBLISHED = {
+    "tab_fusion": Published(
+        "docs/systems/tab_fusion.md#training",
+        {
+            "iemocap": {
+                "streams": {"text": "text.tokens", "audio": "audio.tokens", "context": "text.context"},
+                "model": {
+                    "encoder": "roberta-large", "speech_encoder": "speech", "audio_length": 1024, "text_length": 256,
+                    "reference": True,
+                },
+                "training": {
+                    "seeds": (1, 2, 3), "epochs": 100, "patience": 10, "selection": "loss", "batch_size": 16,
+                    "learning_rate": 5e-5, "weight_decay": 0.0, "clip_norm": None,
+                },
+            }
+        },
+    )
+}  # fmt: skip

@@ -16,6 +16,7 @@ from demeanor.data.errors import InputError
 from demeanor.data.examples import Examples
 from demeanor.data.progress import told
 from demeanor.data.task import Task, Tasks
+from demeanor.pipelines.branches import enabled
 from demeanor.pipelines.evaluation.settings import EvaluationSettings, ceiling_of, predictions_of
 
 if TYPE_CHECKING:
@@ -29,12 +30,13 @@ AllBundles = Mapping[str, Bundles]
 SYNTHETIC = "synthetic"
 
 
-def keep_selected(bundles: AllBundles, branches: list[str]) -> dict[str, dict[str, Bundle]]:
-    """The branches of the parameters that have been trained; those that have not are named once."""
-    absent = [name for name in branches if not bundles.get(name)]
+def keep_selected(bundles: AllBundles, branches: dict[str, Any]) -> dict[str, dict[str, Bundle]]:
+    """The enabled branches of the parameters that have been trained; those that have not are named once."""
+    names = enabled(branches)
+    absent = [name for name in names if not bundles.get(name)]
     if absent:
         logger.warning("not trained yet, so not compared: %s", ", ".join(absent))
-    found = {name: dict(bundles[name]) for name in branches if bundles.get(name)}
+    found = {name: dict(bundles[name]) for name in names if bundles.get(name)}
     if not found:
         raise InputError("evaluation", ["no branch has been trained"], "Run `kedro run --pipelines fusion_training`.")
     return found

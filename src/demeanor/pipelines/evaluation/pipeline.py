@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from kedro.pipeline import Node, Pipeline
 
-from demeanor.pipelines.boxes import boxed
-from demeanor.pipelines.evaluation import drawing, nodes
+from demeanor.pipelines.evaluation import drawing, nodes, trust
 
 TASKS, SETTINGS = "params:tasks", "params:evaluation"
 
 
 def create_pipeline() -> Pipeline:
-    pipeline = Pipeline(
+    return Pipeline(
         [
             Node(nodes.keep_selected, ["bundles", "params:branches"], "candidates", name="keep_selected"),
             Node(nodes.choose_champions, ["development", "candidates"], "champions", name="choose_champions"),
@@ -43,6 +42,44 @@ def create_pipeline() -> Pipeline:
             ),
             Node(drawing.draw_ablation, ["ablation", TASKS], "ablation_figure", name="draw_ablation"),
             Node(
+                trust.examine_trust,
+                ["sealed_test", "predictions", "champions", "candidates", TASKS, SETTINGS],
+                ["trust", "slices"],
+                name="examine_trust",
+                tags="tracked",
+            ),
+            Node(
+                trust.explain_champions,
+                ["sealed_test", "champions", "candidates", SETTINGS],
+                ["contributions", "reasons"],
+                name="explain_champions",
+            ),
+            Node(
+                trust.draw_trust,
+                ["sealed_test", "predictions", "champions", "candidates", TASKS],
+                ["reliability_figure", "risk_coverage_figure"],
+                name="draw_trust",
+            ),
+            Node(
+                trust.write_report,
+                [
+                    "summary",
+                    "comparison",
+                    "ablation",
+                    "trust",
+                    "slices",
+                    "reasons",
+                    "predictions",
+                    "champions",
+                    "candidates",
+                    "sealed_test",
+                    TASKS,
+                    SETTINGS,
+                ],
+                "report",
+                name="write_report",
+            ),
+            Node(
                 nodes.register_champions,
                 ["champions", "receipts", "utterances", "media_root", SETTINGS, "candidates"],
                 "registration",
@@ -56,6 +93,9 @@ def create_pipeline() -> Pipeline:
                 name="summarise",
                 tags="tracked",
             ),
-        ]
+        ],
+        namespace="evaluation",
+        inputs={"bundles", "development", "sealed_test", "utterances", "media_root"},
+        outputs={"comparison", "registration", "summary", "report"},
+        parameters={"branches", "tasks", "evaluation"},
     )
-    return boxed(pipeline, "evaluation", ["comparison", "registration", "summary"])

@@ -7,7 +7,6 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
-from demeanor.pipelines.boxes import boxed
 from demeanor.pipelines.feature_engineering import nodes
 
 EXTRACT: dict[str, Callable[..., Any]] = {
@@ -28,8 +27,8 @@ def create_pipeline() -> Pipeline:
                 *([] if modality == "text" else ["text_streams"]),
                 "media_root",
                 "params:features",
-                "params:feature_folder",
-                "params:cache",
+                "feature_folder",
+                "cache",
             ],
             f"{modality}_streams",
             name=f"extract_{modality}",
@@ -38,4 +37,10 @@ def create_pipeline() -> Pipeline:
     ]
     streams = ["imported_streams", *(f"{modality}_streams" for modality in EXTRACT)]
     cut = Node(nodes.cut, ["utterances", *streams], ["development", "sealed_test"], name="cut")
-    return boxed(Pipeline([*made, cut]), "feature_engineering", ["development", "sealed_test"])
+    return Pipeline(
+        [*made, cut],
+        namespace="feature_engineering",
+        inputs={"utterances", "imported_streams", "media_root", "feature_folder", "cache"},
+        outputs={"development", "sealed_test"},
+        parameters={"features"},
+    )

@@ -78,20 +78,30 @@ def train_branch(
 ) -> tuple[dict[str, Bundle], pd.DataFrame]:
     """Train one branch with every seed of its settings.
 
-    Returns bundles by name (`seed_1`, ...) and the history: one row per seed and epoch.
+    Returns bundles by name (`seed_1`, ...) and the history: one row per seed and epoch. All bundles carry the same
+    calibration, fitted on validation by all seeds together.
     """
+    from demeanor.training.calibrating import calibrate
     from demeanor.training.distributed import workshop
+    from demeanor.training.fit import sealed
 
     jobs = seed_jobs(branch, development, settings, tasks, checkpoints)
     bundles: dict[str, Bundle] = {}
     rows: list[dict[str, float | str]] = []
-    name = tasks[settings.task].selection_metric[0]
+    subsets = []
+    task = tasks[settings.task]
+    name = task.selection_metric[0]
     for seed, trained in zip(settings.training.seeds, workshop.current().results(jobs, development), strict=True):
         bundles[f"seed_{seed}"] = trained.bundle
+        subsets.append(trained.subsets)
         rows += [{"branch": branch, "seed": seed, **row} for row in trained.history]
         value = trained.bundle.card.metrics.get(name, float("nan"))
         logger.info("%s seed %s: validation %s %.3f after %d epochs", branch, seed, name, value, len(trained.history))
-    return bundles, pd.DataFrame(rows)
+    inputs = next(iter(bundles.values())).card.inputs
+    valid = sealed(development, task)[1]
+    calibration = calibrate(task, inputs, valid, settings.training.seeds, subsets, settings.calibration)
+    logger.info("%s: %s", branch, calibration.describe())
+    return {name: bundle.calibrated(calibration) for name, bundle in bundles.items()}, pd.DataFrame(rows)
 
 
 def train_on_embeddings(

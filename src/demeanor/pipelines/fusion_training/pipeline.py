@@ -20,8 +20,7 @@ from demeanor.training.settings import BranchSettings
 def create_pipeline() -> Pipeline:
     """All branches, then what looks at them together.
 
-    In this pipeline a branch is a namespace of its own, so that `--namespaces self_mm` trains it alone; in the whole
-    job all of them lie in the box `fusion_training`.
+    A branch is the namespace `fusion_training.<branch>`: `--namespaces fusion_training.self_mm` trains that one alone.
     """
     branches = selected()
     gather = Node(
@@ -36,16 +35,25 @@ def create_pipeline() -> Pipeline:
         "training_figure",
         name="draw_training",
     )
-    return sum((branch_pipeline(branch) for branch in branches), Pipeline([gather, draw]))
+    read = ["development", "checkpoints"] if branches else []
+    if any(reads_representations(branch) for branch in branches):
+        read.append("representations")
+    return Pipeline(
+        [gather, draw, *(branch_pipeline(branch) for branch in branches)],
+        namespace="fusion_training",
+        inputs=set(read),
+        outputs={"bundles"},
+        parameters={"tasks", *(f"branches.{branch}" for branch in branches)},
+    )
 
 
 def branch_pipeline(branch: str) -> Pipeline:
-    """One branch: `kedro run --pipelines fusion_training --namespaces <branch>` trains it alone."""
+    """One branch, from the parameter `branches.<branch>` to its bundles and history."""
     embedded = reads_representations(branch)
     data = ["development", "representations"] if embedded else ["development"]
     train = Node(
         trainer_on_embeddings(branch) if embedded else trainer(branch),
-        [*data, "params:settings", "params:tasks", "params:checkpoints"],
+        [*data, "params:settings", "params:tasks", "checkpoints"],
         ["bundles", "history"],
         name="train",
         tags=["tracked", "training"],
@@ -53,12 +61,8 @@ def branch_pipeline(branch: str) -> Pipeline:
     return Pipeline(
         [train],
         namespace=branch,
-        inputs=set(data),
-        parameters={
-            "params:settings": f"params:{branch}",
-            "params:tasks": "params:tasks",
-            "params:checkpoints": "params:checkpoints",
-        },
+        inputs={*data, "checkpoints"},
+        parameters={"params:settings": f"params:branches.{branch}", "params:tasks": "params:tasks"},
         outputs={"bundles": f"{branch}_bundles", "history": f"{branch}_history"},
     )
 

@@ -108,6 +108,8 @@ def probe_one(path: Path) -> MediaProbe:
             raise
         except Exception as error:
             broken["vision"] = _one_line(error)
+        if _several_faces_beside(path):
+            remarks = (*remarks, "several_faces")
     if broken and len(broken) == info.has_audio + info.has_video:
         return MediaProbe(error=next(iter(broken.values())))
     return MediaProbe(
@@ -130,6 +132,16 @@ def _shows_face(path: Path, rate: float | None) -> bool:
 
     pictures = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for _, image in decode_frames(path, rate=rate))
     return any(find_face(picture) is not None for picture in pictures)
+
+
+def _several_faces_beside(path: Path) -> bool:
+    """Does a table of OpenFace lie beside the film that holds more than one face?"""
+    table = path.with_suffix(".csv")
+    if not table.is_file():
+        return False
+    from demeanor.features.openface import faces_in
+
+    return faces_in(table) > 1
 
 
 def _one_line(error: Exception) -> str:
@@ -158,27 +170,32 @@ def keep_usable(corpus: Corpus, report: Report, settings: DoctorSettings) -> pd.
     return table[~table["utterance_id"].isin(list(report.set_aside))].reset_index(drop=True)
 
 
-def recognise_speech(corpus: Corpus, usable: pd.DataFrame, settings: SpeechRecognition) -> pd.DataFrame:
-    """The utterances with transcripts of what was said where the corpus has none, if a recogniser is named."""
+def recognise_speech(
+    corpus: Corpus, usable: pd.DataFrame, settings: SpeechRecognition
+) -> tuple[pd.DataFrame, dict[str, Stream]]:
+    """The utterances with transcripts of what was said where the corpus has none, if a recogniser is named; and the
+    times of recognised words as stream `text.word_times`, unless the corpus brings its own."""
     if settings.whisper is None:
-        return usable
-    from demeanor.features.clips import clips_of
-    from demeanor.features.recognition import fill_transcripts
+        return usable, {}
+    from demeanor.features.clips import WORD_TIMES, clips_of
+    from demeanor.features.recognition import fill_transcripts, word_times
 
-    table = fill_transcripts(usable, clips_of(usable, corpus.root), settings.whisper)
+    table, words = fill_transcripts(usable, clips_of(usable, corpus.root), settings.whisper)
     written = int(table["transcript"].str.startswith("recognised").fillna(False).sum())
     logger.info("%d of %d transcripts were recognised by %s", written, len(table), settings.whisper.model)
-    return table
+    if not words or WORD_TIMES in corpus.streams:
+        return table, {}
+    return table, {WORD_TIMES: word_times(list(table["utterance_id"]), words, settings.whisper)}
 
 
 def decode_audio_tracks(
-    corpus: Corpus, utterances: pd.DataFrame, folder: str, cache: str, workers: str
+    corpus: Corpus, utterances: pd.DataFrame, recognised: dict[str, Stream], folder: str, cache: str, workers: str
 ) -> tuple[dict[str, Stream], str]:
-    """All audio as 16 kHz mono in one stream, beside the streams that came with the corpus.
+    """All audio as 16 kHz mono in one stream, beside the streams that came with the corpus or from recognition.
 
     Also the corpus' folder, which later pipelines decode the video from.
     """
-    streams: dict[str, Stream] = dict(corpus.streams)
+    streams: dict[str, Stream] = {**recognised, **corpus.streams}
     if utterances["media"].notna().any():
         streams |= waveforms(corpus, utterances, folder, cache, workers)
     return streams, from_root(corpus.root)

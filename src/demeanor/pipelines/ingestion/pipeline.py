@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from kedro.pipeline import Node, Pipeline
 
-from demeanor.pipelines.boxes import boxed
 from demeanor.pipelines.ingestion import nodes
 
 
 def create_pipeline() -> Pipeline:
-    pipeline = Pipeline(
+    return Pipeline(
         [
-            Node(nodes.read_corpus, ["params:corpus", "params:imported_folder"], "raw_corpus", name="read_corpus"),
+            Node(nodes.read_corpus, ["params:corpus", "imported_folder"], "raw_corpus", name="read_corpus"),
             Node(nodes.probe_media, "raw_corpus", "media_probes", name="probe_media"),
             Node(
                 nodes.examine_corpus,
@@ -28,15 +27,18 @@ def create_pipeline() -> Pipeline:
             Node(
                 nodes.recognise_speech,
                 ["raw_corpus", "usable", "params:recognition"],
-                "utterances",
+                ["utterances", "recognised_words"],
                 name="recognise_speech",
             ),
             Node(
                 nodes.decode_audio_tracks,
-                ["raw_corpus", "utterances", "params:imported_folder", "params:cache", "params:workers"],
+                ["raw_corpus", "utterances", "recognised_words", "imported_folder", "cache", "params:workers"],
                 ["imported_streams", "media_root"],
                 name="decode_audio_tracks",
             ),
-        ]
+        ],
+        namespace="ingestion",
+        inputs={"imported_folder", "cache"},
+        outputs={"utterances", "imported_streams", "media_root"},
+        parameters={"corpus", "doctor", "recognition", "workers"},
     )
-    return boxed(pipeline, "ingestion", ["utterances", "imported_streams", "media_root"])

@@ -5,16 +5,15 @@ from __future__ import annotations
 from kedro.pipeline import Node, Pipeline
 
 from demeanor.pipelines.ahead import planned
-from demeanor.pipelines.boxes import boxed
 from demeanor.pipelines.representation_learning import nodes
 
 
 def create_pipeline() -> Pipeline:
-    pipeline = Pipeline(
+    return Pipeline(
         [
             Node(
                 planned(nodes.pretrain_representations, nodes.pretraining_jobs, long=True),
-                ["development", "params:representations", "params:checkpoints"],
+                ["development", "params:representations", "checkpoints"],
                 ["representations", "representation_history"],
                 name="pretrain_representations",
                 tags="tracked",
@@ -46,6 +45,9 @@ def create_pipeline() -> Pipeline:
                 name="sweep_representations",
                 tags="tracked",
             ),
-        ]
+        ],
+        namespace="representation_learning",
+        inputs={"development", "utterances", "media_root", "checkpoints"},
+        outputs={"representations"},
+        parameters={"representations", "registered_representations", "sweep", "tasks"},
     )
-    return boxed(pipeline, "representation_learning", ["representations"])

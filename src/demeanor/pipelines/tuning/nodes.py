@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -35,14 +36,14 @@ def tune_branches(
     ]
     if missing:
         raise InputError("tuning.branches", missing)
-    found, tables = {name: plain(value) for name, value in parameters.items()}, []
+    found, tables = plain(parameters), []
     for branch in tuning.branches:
         search = Search(
-            branch, found[branch], tuning, development, tasks, validation_score,
+            branch, found["branches"][branch], tuning, development, tasks, validation_score,
             anchored(tuning.folder) / f"{branch}.db", anchored(checkpoints),
         )  # fmt: skip
         tuned = search.run()
-        found[branch] = tuned.block
+        found["branches"][branch] = tuned.block
         tables.append(tuned.trials)
     logger.info("found settings: kedro run --env %s_tuned --pipelines fusion_training", tuning.corpus)
     files = {"globals.yml": {"corpus": tuning.corpus}, "parameters.yml": found}
@@ -51,4 +52,6 @@ def tune_branches(
 
 def plain(value: Any) -> Any:
     """What a parameter file can hold: Kedro has made models of those parameters that this pipeline's nodes take."""
+    if isinstance(value, Mapping):
+        return {name: plain(inner) for name, inner in value.items()}
     return value.model_dump(mode="json") if isinstance(value, BaseModel) else value

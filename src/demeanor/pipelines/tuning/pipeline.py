@@ -12,7 +12,7 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 nodes.tune_branches,
-                ["development", "params:tuning", "params:tasks", "params:checkpoints", "parameters"],
+                ["development", "params:tuning", "params:tasks", "checkpoints", "parameters"],
                 ["tuning_trials", "tuned_environment"],
                 name="tune_branches",
                 tags=["tracked", "training"],

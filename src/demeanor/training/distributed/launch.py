@@ -180,7 +180,8 @@ def worker(folder: str) -> None:
         if processes.first:
             trained.bundle.save(job / "bundle")
             with disk_errors_told(job), open(job / "validation.pt", "wb") as handle:
-                torch.save(torch.as_tensor(trained.validation), handle)
+                kept = {name: torch.as_tensor(values) for name, values in trained.subsets.items()}
+                torch.save({"validation": torch.as_tensor(trained.validation), "subsets": kept}, handle)
         processes.wait()
     except DemeanorError as error:
         (job / f"{distributed.get_rank()}{FAILURE}").write_text(str(error), encoding="utf-8")
@@ -193,8 +194,9 @@ def collect(job: Path) -> Trained:
     """What the first process left."""
     lines = (job / "history.jsonl").read_text(encoding="utf-8").splitlines()
     history = [json.loads(line)[1] for line in lines]
-    validation = torch.load(job / "validation.pt", weights_only=True).numpy()
-    return Trained(Bundle.load(job / "bundle"), history, validation)
+    saved = torch.load(job / "validation.pt", weights_only=True)
+    subsets = {name: values.numpy() for name, values in saved["subsets"].items()}
+    return Trained(Bundle.load(job / "bundle"), history, saved["validation"].numpy(), subsets)
 
 
 @contextmanager

@@ -1,0 +1,92 @@
+"""One HTML file that a reader opens first: words, tables and figures, and nothing that is fetched from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.7rem; } h2 { font-size: 1.25rem; margin-top: 2.5rem; border-bottom: 1px solid #d9d9d9; }
+table { border-collapse: collapse; font-size: .85rem; margin: 1rem 0; font-variant-numeric: tabular-nums; }
+.wide, pre { overflow-x: auto; }
+pre { font-size: .8rem; }
+th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid #e6e6e6; white-space: nowrap; }
+th { text-align: right; font-weight: 600; vertical-align: bottom; white-space: normal; }
+th:first-child, td:first-child, td.words { text-align: left; }
+figure { margin: 1rem 0; } img { max-width: 100%; height: auto; }
+figcaption, .note { color: #6b6b6b; font-size: .85rem; }
+nav a { margin-right: 1rem; }
+"""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading with words (one paragraph each), tables (caption -> rows), figures (caption -> figure) and text whose
+    lines and columns stay as they are."""
+
+    title: str
+    words: Sequence[str] = ()
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    plain: str = ""
+
+
+def html_report(title: str, sections: Sequence[Section]) -> str:
+    """The whole file as text. All words, cells and captions are escaped; figures are PNG within it."""
+    links = "".join(f'<a href="#part{n}">{escape(part.title)}</a>' for n, part in enumerate(sections))
+    body = "\n".join(_section(n, part) for n, part in enumerate(sections))
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n"
+        f"<body><h1>{escape(title)}</h1><nav>{links}</nav>\n{body}\n</body></html>\n"
+    )
+
+
+def _section(number: int, part: Section) -> str:
+    lines = [f'<section id="part{number}"><h2>{escape(part.title)}</h2>']
+    lines += [f"<p>{escape(text)}</p>" for text in part.words if text]
+    for caption, table in part.tables.items():
+        lines.append(f'<div class="wide">{html_table(table)}</div><p class="note">{escape(caption)}</p>')
+    for caption, figure in part.figures.items():
+        lines.append(f"<figure>{picture(figure, caption)}<figcaption>{escape(caption)}</figcaption></figure>")
+    lines += [f"<pre>{escape(part.plain)}</pre>"] if part.plain else []
+    return "\n".join([*lines, "</section>"])
+
+
+def html_table(table: pd.DataFrame) -> str:
+    """Rows as an HTML table, numbers with three decimals, a dash for what is undefined."""
+    head = "".join(f"<th>{escape(str(name).replace('_', ' '))}</th>" for name in table.columns)
+    rows = []
+    for _, row in table.iterrows():
+        cells = "".join(_cell(value) for value in row)
+        rows.append(f"<tr>{cells}</tr>")
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, str):
+        return f'<td class="words">{escape(value)}</td>'
+    if isinstance(value, bool | np.bool_):
+        return f"<td>{'yes' if value else ''}</td>"
+    if value is None or not np.isfinite(value):
+        return "<td>-</td>"
+    whole = isinstance(value, int | np.integer)
+    return f"<td>{value}</td>" if whole else f"<td>{value:.3f}</td>"
+
+
+def picture(figure: Figure, caption: str) -> str:
+    """A figure as an image whose bytes are in its address."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    content = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return f'<img alt="{escape(caption, quote=True)}" src="data:image/png;base64,{content}">'

