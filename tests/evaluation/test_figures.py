@@ -81,9 +81,11 @@ def test_forest(evaluation):
 def test_ablation_bars():
     generator = np.random.default_rng(0)
     target = generator.normal(size=50)
-    table = modality_ablation(
-        MOSI, lambda subset: target + generator.normal(size=50) / len(subset), target, ["text", "audio"], resamples=50
-    )
+
+    def predict(chosen):
+        return [target + generator.normal(size=50) / len(subset) for subset in chosen]
+
+    table = modality_ablation(MOSI, predict, target, ["text", "audio"], resamples=50)
     text = _drawn(modality_ablation_bars(table, metric="MAE", title="withheld"))
     assert "text + audio" in text
     assert f"({table['MAE'][1] - table['MAE'][0]:+.3f})" in text

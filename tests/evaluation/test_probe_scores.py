@@ -8,8 +8,8 @@ import pytest
 from demeanor.data.task import Task
 from demeanor.evaluation.metrics import score
 from demeanor.evaluation.probe import (
-    bootstrap,
     bootstrap_classes,
+    bootstrap_regression,
     class_scores,
     compare,
     confusion,
@@ -43,18 +43,39 @@ def test_classes(classes: tuple[int, ...]):
     assert set(found) == set(expected)
 
 
+def one_by_one(score, rows: int, seed: int, resamples: int) -> dict[str, float]:
+    """The plain bootstrap: each resample is scored by itself; undefined ones are left out of the interval."""
+    generator = np.random.default_rng(seed)
+    drawn = [score(generator.integers(0, rows, rows)) for _ in range(resamples)]
+    found = {}
+    for name in drawn[0]:
+        values = np.array([scores[name] for scores in drawn])
+        low, high = np.quantile(values[~np.isnan(values)], (0.025, 0.975))
+        found |= {f"{name}.low": low, f"{name}.high": high}
+    return found
+
+
 def test_an_interval_of_what_is_never_defined_is_undefined():
-    found = bootstrap(lambda rows: {"Corr": float("nan"), "MAE": float(rows.mean())}, 20, resamples=10)
+    generator = np.random.default_rng(0)
+    found = bootstrap_regression(TASKS["regression"], generator.normal(size=20), np.zeros(20), resamples=10)
     assert np.isnan(found["Corr.low"])
     assert found["MAE.low"] <= found["MAE.high"]
+
+
+def test_all_resamples_of_a_regression_at_once_are_those_that_are_scored_one_by_one():
+    generator = np.random.default_rng(1)
+    task, truth = TASKS["regression"], generator.uniform(-3, 3, 15)
+    predicted = truth + generator.normal(size=15)
+    expected = one_by_one(lambda rows: regression_scores(task, truth[rows], predicted[rows]), 15, 5, 40)
+    assert bootstrap_regression(task, truth, predicted, 5, 40) == pytest.approx(expected, rel=1e-5)
 
 
 def test_all_resamples_at_once_are_those_that_are_scored_one_by_one():
     """With a class that some resamples lack, and one that none has."""
     generator = np.random.default_rng(2)
     truth, predicted = generator.choice((0, 0, 0, 0, 1), 12), generator.integers(0, 3, 12)
-    one_by_one = bootstrap(lambda rows: class_scores(confusion(truth[rows], predicted[rows], 3)), 12, 5, 40)
-    assert bootstrap_classes(truth, predicted, 3, 5, 40) == pytest.approx(one_by_one)
+    expected = one_by_one(lambda rows: class_scores(confusion(truth[rows], predicted[rows], 3)), 12, 5, 40)
+    assert bootstrap_classes(truth, predicted, 3, 5, 40) == pytest.approx(expected)
 
 
 def test_the_mean_has_no_correlation_in_the_probe_s_table():

@@ -314,6 +314,7 @@ def test_broken_sound_leaves_picture_and_words_to_prediction(half_broken: Path):
     assert read.examples.ids == ["film", "apart"]
     assert read.used["film"] == read.used["apart"] == ("vision",)
     assert "audio could be decoded" in read.problems["sound"]
-    table = read.complete(pd.DataFrame({"mood": [1.0, 2.0]})).set_index("utterance_id")
+    answers = pd.DataFrame({"mood": [1.0, 2.0], "modalities": ["vision", "vision"]})
+    table = read.complete(answers).set_index("utterance_id")
     assert table.loc["film", "problem"].startswith("without audio: ")
     assert list(table["modalities"]) == ["vision", "vision", ""]

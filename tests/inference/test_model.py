@@ -165,7 +165,9 @@ def test_the_signature_in_the_registry_is_that_of_the_answers(kind: str, bundle:
     answers = describe(card, outputs, [("text",), ("vision", "text"), ()])
     assert list(answers) == list(columns_of(card))
     assert answers["modalities"].tolist() == ["text", "text+vision", ""]
-    assert signature_of(card).outputs.input_names() == ["utterance_id", *answers, "problem"]
+    assert signature_of(card).outputs.input_names() == [
+        "utterance_id", *answers, "problem", "transcript", "transcript_source",
+    ]  # fmt: skip
 
 
 def test_names_in_the_registry_follow_from_the_card(bundle: Bundle, representation: Bundle):

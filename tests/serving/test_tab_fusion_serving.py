@@ -75,6 +75,7 @@ def bundle(examples: Examples, speech: Path) -> Bundle:
         task="emotion",
         streams={"text": "text.tokens", "audio": "audio.tokens", "context": "text.context"},
         model={"speech_encoder": str(speech)},
+        recogniser="none",
         training={"epochs": 2, "batch_size": 4, "threads": 1},
     )
     return fit("tab", settings, EMOTION, examples, 1, toy_score, progress=False).bundle

@@ -12,7 +12,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -163,6 +163,7 @@ def _warn_of_undefined(task: Task, scores: dict[str, float], prediction: Array, 
     )
 
 
+@cache
 def _mosi() -> list[Metric]:
     """MOSI and MOSEI (docs/metrics.md)."""
     has0, non0 = partial(sums.sign_margins, zero=True), partial(sums.sign_margins, zero=False)
@@ -188,6 +189,7 @@ def _mosi() -> list[Metric]:
     ]
 
 
+@cache
 def _sims() -> list[Metric]:
     """CH-SIMS (docs/metrics.md): both clipped to [-1, 1] first, MAE and Corr too."""
     return [
@@ -225,6 +227,7 @@ def _sims() -> list[Metric]:
     ]
 
 
+@cache
 def _classification(classes: int) -> list[Metric]:
     """One of several classes: the one of the largest output, of equal ones the first."""
     margins = partial(sums.argmax_margins, classes=classes)
@@ -236,6 +239,7 @@ def _classification(classes: int) -> list[Metric]:
     ]
 
 
+@cache
 def _multilabel(classes: tuple[str, ...], threshold: float) -> list[Metric]:
     """Any of several classes: each over the utterances in which its label is known."""
     every = partial(sums.all_label_margins, threshold=threshold)

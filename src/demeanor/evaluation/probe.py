@@ -37,6 +37,7 @@ from demeanor.evaluation.metrics import metric_of, prepare
 GRID = tuple(float(value) for value in np.logspace(-4, 2, 7))
 FOLDS = 5
 RESAMPLES = 1000
+REGRESSION_SCORES = ("MAE", "Corr")
 CLASS_SCORES = {
     "accuracy": sums.accuracy, "UAR": sums.mean_recall, "macro_F1": sums.macro_f1, "weighted_F1": sums.weighted_f1,
 }  # fmt: skip
@@ -98,27 +99,37 @@ def regression_scores(
 ) -> dict[str, float]:
     """MAE and Corr as `metrics` defines them for the task: Corr of a constant is NaN."""
     values, target = prepare(task, predicted, truth)
-    return {name: metric_of(task, name)(values, target) for name in ("MAE", "Corr")}
-
-
-def bootstrap(
-    score: Callable[[np.ndarray], dict[str, float]], rows: int, seed: int = 0, resamples: int = RESAMPLES
-) -> dict[str, float]:
-    """Percentile interval of 95 % for each metric: name.low and name.high; `score` gets the rows of a resample."""
-    drawn = [score(chosen) for chosen in _resamples(rows, seed, resamples)]
-    return _intervals({name: np.array([scores[name] for scores in drawn]) for name in drawn[0]})
+    return {name: metric_of(task, name)(values, target) for name in REGRESSION_SCORES}
 
 
 def bootstrap_classes(
     truth: Int[np.ndarray, " rows"], predicted: Int[np.ndarray, " rows"], classes: int, seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> dict[str, float]:  # fmt: skip
-    """What `bootstrap` gives of `class_scores`, of all resamples at once: a sum over a resample is one over the rows,
-    each counted as often as it was drawn."""
+    """Percentile interval of 95 % for each of `class_scores`: name.low and name.high. All resamples at once: a sum over
+    a resample is one over the rows, each counted as often as it was drawn."""
     rows = len(truth)
     times = np.stack([np.bincount(chosen, minlength=rows) for chosen in _resamples(rows, seed, resamples)])
     totals = sums.margins(predicted, truth, classes).astype(np.int64) @ times.T
     return _intervals({name: np.asarray(value(totals)) for name, value in CLASS_SCORES.items()})
+
+
+def bootstrap_regression(
+    task: Task, truth: Float[np.ndarray, " rows"], predicted: Float[np.ndarray, " rows"], seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> dict[str, float]:  # fmt: skip
+    """The same of `regression_scores`."""
+    values, target = prepare(task, predicted, truth)
+    times = np.stack(
+        [np.bincount(chosen, minlength=len(target)) for chosen in _resamples(len(target), seed, resamples)]
+    )
+    drawn = {}
+    for name in REGRESSION_SCORES:
+        metric = metric_of(task, name)
+        totals = metric.statistics(values, target).astype(np.float64) @ times.T
+        with np.errstate(invalid="ignore", over="ignore"):
+            drawn[name] = np.asarray(metric.value(totals))
+    return _intervals(drawn)
 
 
 def _resamples(rows: int, seed: int, resamples: int) -> Iterator[np.ndarray]:
@@ -230,12 +241,8 @@ def _classify(x: np.ndarray, y: np.ndarray, rows: Rows, groups: np.ndarray, clas
 def _regress(task: Task, x: np.ndarray, y: np.ndarray, rows: Rows, groups: np.ndarray) -> dict[str, float]:
     model, c = fit_chosen(ridge, lambda t, p: -regression_scores(task, t, p)["MAE"], x, y, rows, groups)
     truth, predicted = y[rows.report], model.predict(x[rows.report])
-
-    def score(chosen: np.ndarray) -> dict[str, float]:
-        return regression_scores(task, truth[chosen], predicted[chosen])
-
     mean = np.full(len(truth), y[rows.final].mean())
-    found = {**score(np.arange(len(truth))), **bootstrap(score, len(truth)), "C": c}
+    found = {**regression_scores(task, truth, predicted), **bootstrap_regression(task, truth, predicted), "C": c}
     return found | {f"majority.{name}": value for name, value in regression_scores(task, truth, mean).items()}
 
 

@@ -50,11 +50,12 @@ def test_a_request_to_stop_ends_all_processes_and_gives_the_signals_back(tmp_pat
         update={"training": settings(2).training.model_copy(update={"epochs": 10_000, "patience": 10_000})}
     )
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    others = psutil.Process().children(recursive=True)  # servers of processes that former tests have started
     seen: list[psutil.Process] = []
 
     def stop(row: dict[str, float], epoch: int) -> None:
         if not seen:
-            seen.extend(psutil.Process().children(recursive=True))
+            seen.extend(set(psutil.Process().children(recursive=True)) - set(others))
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Stopped) as raised:
