@@ -198,7 +198,10 @@ def serve(model: tuple[str, ...], host: str, port: int, **numbers: Any) -> None:
 @click.option("--speakers", help="Who speaks: a file (.rttm, .csv, .eaf, ...), or `channels`: one person per channel.")
 @click.option("--spans", type=click.Path(path_type=Path), help="A file of spans to score.")
 @click.option("--voice", type=click.Choice(["auto", "silero", "energy"]), default="auto", show_default=True)
-@click.option("--language", default="en", show_default=True, help="ISO 639-1 code of what is said.")
+@click.option("--words", default="auto", show_default=True, help="Recogniser of words: auto, none, a model or folder.")
+@click.option(
+    "--language", help="ISO 639-1 code of what is said. Default: the one that the recogniser is sure of, or en."
+)
 @click.option("--processes", type=click.IntRange(1), default=None, help="Default: one per core.")
 def timeline(
     recording: Path,
@@ -207,13 +210,14 @@ def timeline(
     speakers: str | None,
     spans: Path | None,
     voice: str,
-    language: str,
+    words: str,
+    language: str | None,
     processes: int | None,
 ) -> None:
     """Who spoke when in a long RECORDING, what was said, and how, span by span."""
     from demeanor.command_timeline import run
 
-    choices = {"speakers": speakers, "spans": spans, "voice": voice, "language": language}
+    choices = {"speakers": speakers, "spans": spans, "voice": voice, "recogniser": words, "language": language}
     click.echo(run(recording, output, addresses(model), choices, processes))
 
 
