@@ -102,18 +102,20 @@ def predict(
     uris = addresses(model)
     # After the question whether the registry answers: these take seconds to import.
     from demeanor.inference.describe import as_text
-    from demeanor.inference.model import TrainedModel
+    from demeanor.inference.model import TrainedModel, score_together
     from demeanor.inference.reach import EVERYWHERE
     from demeanor.serving.answers import records_of
     from demeanor.serving.registry import load_bundle
 
     answers: dict[str, list[dict[str, Any]]] = {}
     failed = False
-    for uri in uris:
-        bundle = load_bundle(uri)
-        # Whoever types the command may read these files anyway.
-        trained = TrainedModel.load(bundle, reach=EVERYWHERE)
-        answers[uri] = records_of(trained.score(table, explain or explain_anyway, explain_anyway))
+    bundles = [load_bundle(uri) for uri in uris]
+    # Whoever types the command may read these files anyway.
+    models = [TrainedModel.load(bundle, reach=EVERYWHERE) for bundle in bundles]
+    because = [explain or explain_anyway] * len(models)
+    tables = score_together(models, table, because, explain_anyway)
+    for uri, bundle, scored in zip(uris, bundles, tables, strict=True):
+        answers[uri] = records_of(scored)
         failed = failed or any(row["problem"] and not row["modalities"] for row in answers[uri])
         if not as_json:
             click.echo("\n".join(as_text(row, bundle.card) for row in answers[uri]))

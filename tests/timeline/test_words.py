@@ -123,7 +123,7 @@ def test_models_that_read_the_same_are_served_by_one_extraction():
         def __init__(self, extraction):
             self.extraction = extraction
 
-        def answer(self, read, explained):
+        def answer(self, read, explained, anyway):
             return read, explained
 
     class Counting(Extraction):

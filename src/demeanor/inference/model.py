@@ -212,11 +212,12 @@ class TrainedModel:
 
 
 def score_together(
-    models: Sequence[TrainedModel], rows: Rows, explained: Sequence[bool] | None = None
+    models: Sequence[TrainedModel], rows: Rows, explained: Sequence[bool] | None = None, anyway: bool = False
 ) -> list[pd.DataFrame]:
     """`score` of each model for the same rows; those that read the same are served by one extraction.
 
-    explained  of each model, as of `score`
+    explained  of each model, as of `score`; by default of none
+    anyway     as of `score`
     """
     wanted = [False] * len(models) if explained is None else explained
     read: list[tuple[Extraction, Extracted]] = []
@@ -226,7 +227,7 @@ def score_together(
         if own is None:
             own = model.extraction(rows)
             read.append((model.extraction, own))
-        answers.append(model.answer(own, because))
+        answers.append(model.answer(own, because, anyway))
     return answers
 
 

@@ -6,15 +6,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float32
 
 from demeanor.data.errors import DemeanorError, MissingExtraError
+from demeanor.data.progress import Progress
 from demeanor.features.base import SAMPLE_RATE
 from demeanor.features.sound import stream_samples
 from demeanor.timeline.given import GivenSpan
 from demeanor.timeline.segments import TimedWord
+
+if TYPE_CHECKING:
+    from demeanor.features.recognition import RecognitionSettings
 
 AUTO, NONE = "auto", "none"
 ADVICE = "no words were recognised: pip install 'demeanor[speech]', or give spans with their text"
@@ -69,19 +74,26 @@ def recogniser_of(choice: Recogniser | str | None, language: str | None) -> tupl
     return Recogniser(recognise, name), ""
 
 
-def _recognised(path: Path, spans: Sequence[GivenSpan], channel: int | None, settings) -> tuple[list[TimedWord], str]:
+def _recognised(
+    path: Path, spans: Sequence[GivenSpan], channel: int | None, settings: RecognitionSettings
+) -> tuple[list[TimedWord], str]:
     from demeanor.features.recognition import recognise_all
     from demeanor.features.voice import Span
 
     words: list[TimedWord] = []
     language = settings.language or ""
-    for offset, samples, inside in _held(path, spans, channel):
-        stretches = [Span(start, end) for start, end in _stretches(samples, inside)]
-        known = settings.model_copy(update={"language": language or None})
-        heard = recognise_all([samples], known, ["en"], [stretches])[0]
-        if not language and heard.probability >= settings.sure:
-            language = heard.language  # one recording, one language: it is not asked for again
-        words += [TimedWord(word.text, offset + word.start, offset + word.end, word.confidence) for word in heard.words]
+    seconds = sum(span.end - span.start for span in _apart(spans))
+    with Progress("words", round(seconds), "seconds of voice") as progress:
+        for offset, samples, inside in _held(path, spans, channel):
+            stretches = [Span(start, end) for start, end in _stretches(samples, inside)]
+            known = settings.model_copy(update={"language": language or None})
+            heard = recognise_all([samples], known, ["en"], [stretches])[0]
+            if not language and heard.probability >= settings.sure:
+                language = heard.language  # one recording, one language: it is not asked for again
+            words += [
+                TimedWord(word.text, offset + word.start, offset + word.end, word.confidence) for word in heard.words
+            ]
+            progress.advance(round(sum(end - start for start, end in inside)))
     return words, language or "en"
 
 
