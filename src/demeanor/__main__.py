@@ -102,18 +102,20 @@ def predict(
     uris = addresses(model)
     # After the question whether the registry answers: these take seconds to import.
     from demeanor.inference.describe import as_text
-    from demeanor.inference.model import TrainedModel
+    from demeanor.inference.model import TrainedModel, score_together
     from demeanor.inference.reach import EVERYWHERE
     from demeanor.serving.answers import records_of
     from demeanor.serving.registry import load_bundle
 
     answers: dict[str, list[dict[str, Any]]] = {}
     failed = False
-    for uri in uris:
-        bundle = load_bundle(uri)
-        # Whoever types the command may read these files anyway.
-        trained = TrainedModel.load(bundle, reach=EVERYWHERE)
-        answers[uri] = records_of(trained.score(table, explain or explain_anyway, explain_anyway))
+    bundles = [load_bundle(uri) for uri in uris]
+    # Whoever types the command may read these files anyway.
+    models = [TrainedModel.load(bundle, reach=EVERYWHERE) for bundle in bundles]
+    because = [explain or explain_anyway] * len(models)
+    tables = score_together(models, table, because, explain_anyway)
+    for uri, bundle, scored in zip(uris, bundles, tables, strict=True):
+        answers[uri] = records_of(scored)
         failed = failed or any(row["problem"] and not row["modalities"] for row in answers[uri])
         if not as_json:
             click.echo("\n".join(as_text(row, bundle.card) for row in answers[uri]))
@@ -198,7 +200,10 @@ def serve(model: tuple[str, ...], host: str, port: int, **numbers: Any) -> None:
 @click.option("--speakers", help="Who speaks: a file (.rttm, .csv, .eaf, ...), or `channels`: one person per channel.")
 @click.option("--spans", type=click.Path(path_type=Path), help="A file of spans to score.")
 @click.option("--voice", type=click.Choice(["auto", "silero", "energy"]), default="auto", show_default=True)
-@click.option("--language", default="en", show_default=True, help="ISO 639-1 code of what is said.")
+@click.option("--words", default="auto", show_default=True, help="Recogniser of words: auto, none, a model or folder.")
+@click.option(
+    "--language", help="ISO 639-1 code of what is said. Default: the one that the recogniser is sure of, or en."
+)
 @click.option("--processes", type=click.IntRange(1), default=None, help="Default: one per core.")
 def timeline(
     recording: Path,
@@ -207,13 +212,14 @@ def timeline(
     speakers: str | None,
     spans: Path | None,
     voice: str,
-    language: str,
+    words: str,
+    language: str | None,
     processes: int | None,
 ) -> None:
     """Who spoke when in a long RECORDING, what was said, and how, span by span."""
     from demeanor.command_timeline import run
 
-    choices = {"speakers": speakers, "spans": spans, "voice": voice, "language": language}
+    choices = {"speakers": speakers, "spans": spans, "voice": voice, "recogniser": words, "language": language}
     click.echo(run(recording, output, addresses(model), choices, processes))
 
 

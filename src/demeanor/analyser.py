@@ -7,7 +7,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from demeanor.data.bundle import Bundle
+from demeanor.data.bundle import Bundle, BundleCard
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,13 +17,21 @@ if TYPE_CHECKING:
 
 
 class BundleScorer:
-    """Scores rows with several bundles; the one place that knows how a bundle is asked."""
+    """Scores rows with several bundles; the one place that knows how a bundle is asked. What several of them read is
+    extracted once.
 
-    def __init__(self, bundles: Mapping[str, Bundle]):
+    explained   with contributions and conflict, of the models whose training allows it
+    transcribe  False: rows have the words that they have, for whoever made them has heard the recording already
+    """
+
+    def __init__(self, bundles: Mapping[str, Bundle], explained: bool = False, transcribe: bool = True):
+        from demeanor.inference.explanation import can_explain
         from demeanor.inference.model import TrainedModel
 
         self.bundles = dict(bundles)
-        self.models = [TrainedModel.load(bundle) for bundle in self.bundles.values()]
+        asked = self.bundles.values() if transcribe else [_without_recogniser(one) for one in self.bundles.values()]
+        self.models = [TrainedModel.load(bundle) for bundle in asked]
+        self.explained = [explained and can_explain(model.card) for model in self.models]
 
     @cached_property
     def headers(self) -> tuple[ModelHeader, ...]:
@@ -36,7 +44,17 @@ class BundleScorer:
         return any(find_system(bundle.card.system).card.batching == "dialogue" for bundle in self.bundles.values())
 
     def score(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[pd.DataFrame]:
-        return [model.score(rows) for model in self.models]
+        from demeanor.inference.model import score_together
+
+        return score_together(self.models, rows, self.explained)
+
+
+def _without_recogniser(bundle: Bundle) -> Bundle:
+    import dataclasses
+
+    from demeanor.inference.transcripts import NONE
+
+    return dataclasses.replace(bundle, card=bundle.card.model_copy(update={"recogniser": NONE}))
 
 
 def header_of(uri: str, bundle: Bundle) -> ModelHeader:
@@ -49,8 +67,14 @@ def header_of(uri: str, bundle: Bundle) -> ModelHeader:
         uri=uri, branch=card.branch, system=card.system, version=card.version, weights_sha256=bundle.weights_sha256,
         task=card.task, licence=card.licence,
         extractors={stream: f"{one.extractor} {one.version} {one.fingerprint}" for stream, one in made.items()},
-        extractor_licences={stream: one.licence for stream, one in made.items()},
+        extractor_licences={stream: one.licence for stream, one in made.items()}, calibration=_calibration_of(card),
     )  # fmt: skip
+
+
+def _calibration_of(card: BundleCard) -> str:
+    if card.calibration is None:
+        return "none"
+    return f"on validation, intervals and sets that hold {card.calibration.coverage:.0%} of labels"
 
 
 class Demeanor:
@@ -85,7 +109,22 @@ class Demeanor:
         problems += [f"several models answer for {name}" for name in sorted(set(tasks)) if tasks.count(name) > 1]
         if problems:
             raise InputError("models", problems, "Give one model per task.")
-        self.scorer = BundleScorer(self.bundles)
+
+    @cached_property
+    def scorer(self) -> BundleScorer:
+        """What answers for rows."""
+        return BundleScorer(self.bundles)
+
+    @cached_property
+    def listener(self) -> BundleScorer:
+        """What answers for the spans of a timeline: with reasons, and no words but those that the timeline has."""
+        return BundleScorer(self.bundles, explained=True, transcribe=False)
+
+    @property
+    def recogniser(self) -> str:
+        """What recognises words: the one that the models were trained with where they agree, else the packaged one."""
+        named = {bundle.card.recogniser for bundle in self.bundles.values()} - {"auto", "none"}
+        return named.pop() if len(named) == 1 else "auto"
 
     def timeline(self, recording: Path | str, options: Options | None = None, **keywords: Any) -> Timeline:
         """The timeline of a recording; see `demeanor.timeline.planning.Options` and `make_timeline`.
@@ -96,11 +135,15 @@ class Demeanor:
 
         from demeanor.timeline.planning import Options
         from demeanor.timeline.run import make_timeline
+        from demeanor.timeline.words import AUTO
 
         fields = {field.name for field in dataclasses.fields(Options)}
         chosen = {name: keywords.pop(name) for name in list(keywords) if name in fields}
         made = dataclasses.replace(options or Options(), **chosen)
-        return make_timeline(recording, self.scorer, made, make=partial(BundleScorer, self.bundles), **keywords)
+        if made.recogniser == AUTO:
+            made = dataclasses.replace(made, recogniser=self.recogniser)
+        make = partial(BundleScorer, self.bundles, explained=True, transcribe=False)
+        return make_timeline(recording, self.listener, made, make=make, **keywords)
 
     def predict(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, pd.DataFrame]:
         """Address of each model -> a row per row; see `demeanor.inference.recordings.COLUMNS`."""

@@ -93,4 +93,5 @@ def run_live(recording: Path, models: Sequence[str], voice: str, **times: Any) -
         ]
         what = ", ".join(told) or "no voice"
         what += f" ({window.problem})" if window.problem else ""
+        what += f"  | {window.text}" if window.text else ""
         yield f"{window.start:7.1f} to {window.end:7.1f} s  {what}  {window.delay:.1f} s later"

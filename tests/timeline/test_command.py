@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes.util
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +9,8 @@ from click.testing import CliRunner
 
 from demeanor.__main__ import main
 from demeanor.corpora.demo.conversation import course, make_conversation
+from demeanor.corpora.demo.face import FRAME_RATE
+from demeanor.corpora.demo.synthesiser import library_name
 from demeanor.timeline.planning import Options
 from demeanor.timeline.run import make_timeline
 from tests.timeline.examples import voice, write_wav
@@ -38,8 +38,8 @@ def run(tmp_path, monkeypatch):
 
 
 def test_every_output_is_written_and_the_summary_told(run, tmp_path):
-    result = run("timeline", "talk.wav", "--model", "x", "--voice", "energy", "--output", "a.json", "--output", "b.vtt",
-                 "--output", "c.html")  # fmt: skip
+    chosen = ("--model", "x", "--voice", "energy", "--words", "none")
+    result = run("timeline", "talk.wav", *chosen, "--output", "a.json", "--output", "b.vtt", "--output", "c.html")
     assert result.exit_code == 0, result.output
     assert "times real time" in result.output
     assert {path.name for path in tmp_path.iterdir()} == {"a.json", "b.vtt", "c.html", "talk.wav"}
@@ -76,10 +76,16 @@ def test_the_planted_course_falls_and_rises_again():
     assert (values[0], values[10], values[20]) == (2.2, -2.2, 2.2)
 
 
-@pytest.mark.skipif(ctypes.util.find_library("espeak-ng") is None, reason="espeak-ng is not installed")
-def test_planted_turns_are_found_again(tmp_path):
+@pytest.mark.skipif(library_name() is None, reason="espeak-ng is not installed")
+def test_planted_turns_are_found_again(tmp_path, monkeypatch):
+    def grey(planted, cast, samples, duration, random):
+        """Its faces, which cost most of the time that it takes to make, are not looked at here."""
+        return [np.full((32, 32, 3), 128, np.uint8)] * round(duration * FRAME_RATE)
+
+    monkeypatch.setattr("demeanor.corpora.demo.conversation._pictures", grey)
     planted = make_conversation(tmp_path / "talk.mp4", turns=6, people=2)
-    made = make_timeline(tmp_path / "talk.mp4", CountingScorer(), Options(speakers=tmp_path / "talk.rttm"))
+    options = Options(speakers=tmp_path / "talk.rttm", recogniser="none")
+    made = make_timeline(tmp_path / "talk.mp4", CountingScorer(), options)
     assert made.header.duration == pytest.approx(planted.duration, abs=0.1)
     found = [(span.start, span.end, span.speaker) for span in made.utterances]
     assert [who for _, _, who in found] == [turn.speaker for turn in planted.turns]
@@ -87,5 +93,5 @@ def test_planted_turns_are_found_again(tmp_path):
     truth = np.array([(turn.start, turn.end) for turn in planted.turns])
     assert np.abs(edges - truth).max() < 0.35
     quiet = planted.silence
-    assert all(end <= quiet[0] + 0.3 or start >= quiet[1] - 0.3 for start, end, _ in found)
+    assert all(end <= quiet[0] + 0.35 or start >= quiet[1] - 0.35 for start, end, _ in found)
     assert [span.overlap > 0 for span in made.utterances] == [False, False, True, True, False, False]

@@ -42,7 +42,7 @@ class CountingScorer:
 def make(tmp_path, *sounds, **options):
     path = write_wav(tmp_path / "talk.wav", *sounds)
     scorer = CountingScorer()
-    return make_timeline(path, scorer, Options(voice="energy", **options)), scorer
+    return make_timeline(path, scorer, Options(**{"voice": "energy", "recogniser": "none", **options})), scorer
 
 
 def test_utterances_are_found_scored_and_say_what_was_missing(tmp_path):
@@ -130,7 +130,7 @@ def test_speakers_come_from_a_file_or_from_channels(tmp_path):
 def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path, monkeypatch):
     monkeypatch.setattr("demeanor.timeline.run.TOGETHER", 2)
     path = write_wav(tmp_path / "talk.wav", voice(10))
-    options = Options(spans=[GivenSpan(n, n + 1) for n in range(5)], voice="energy")
+    options = Options(spans=[GivenSpan(n, n + 1) for n in range(5)], voice="energy", recogniser="none")
     output = tmp_path / "out.json"
 
     class Failing(CountingScorer):
@@ -150,6 +150,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path, monkeypatch):
     assert made == make_timeline(path, CountingScorer(), options)
     # What other options left behind is not used.
     other = CountingScorer()
-    make_timeline(path, other, Options(spans=[GivenSpan(n, n + 0.5) for n in range(5)]), output=output)
+    changed = Options(spans=[GivenSpan(n, n + 0.5) for n in range(5)], recogniser="none")
+    make_timeline(path, other, changed, output=output)
     assert sum(len(batch) for batch in other.asked) == 5
     assert json.loads((parts / "plan.json").read_text())["key"]

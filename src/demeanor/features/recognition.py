@@ -93,15 +93,21 @@ def recognise(
 
 
 def recognise_all(
-    waveforms: Sequence[Float[np.ndarray, " _time"] | None], settings: RecognitionSettings, expected: Sequence[str]
+    waveforms: Sequence[Float[np.ndarray, " _time"] | None],
+    settings: RecognitionSettings,
+    expected: Sequence[str],
+    spans: Sequence[Sequence[Span]] | None = None,
 ) -> list[Recognised]:
-    """The same for many sounds at 16 kHz, whose stretches of speech share passes."""
+    """The same for many sounds at 16 kHz, whose stretches of speech share passes.
+
+    spans  of each sound, where somebody speaks: in order, apart, none longer than PIECE; None: they are found
+    """
     voice = VoiceSettings(longest=PIECE, pause=0.5, padding=0.2)
     heard = []
-    for waveform, language in zip(waveforms, expected, strict=True):
+    for number, (waveform, language) in enumerate(zip(waveforms, expected, strict=True)):
         samples = np.zeros(0, np.float32) if waveform is None else np.asarray(waveform, dtype=np.float32)
-        spans = joined(voice_spans(samples, SAMPLE_RATE, voice), PIECE)
-        heard.append(_Hearing(samples, spans, settings.language or language, float(settings.language is not None)))
+        own = list(spans[number]) if spans is not None else joined(voice_spans(samples, SAMPLE_RATE, voice), PIECE)
+        heard.append(_Hearing(samples, own, settings.language or language, float(settings.language is not None)))
     if any(one.spans for one in heard):
         recogniser = load_recogniser(settings.model)
         _hear(heard, recogniser, settings)

@@ -27,6 +27,15 @@ def refuse_unseen_subsets(card: BundleCard) -> None:
         )
 
 
+def can_explain(card: BundleCard) -> bool:
+    """Does `refuse_unseen_subsets` let it pass?"""
+    try:
+        refuse_unseen_subsets(card)
+    except InputError:
+        return False
+    return True
+
+
 def explain(
     card: BundleCard,
     outputs: Float[np.ndarray, "subsets utterances outputs"],

@@ -95,6 +95,13 @@ class Extraction:
                 self._extractors = self._build()
             return self._extractors
 
+    def makes_what(self, other: Extraction) -> bool:
+        """Would the other read the same of every row: the same streams of the same making, words by the same
+        recogniser, files within the same reach?"""
+        own = {name: value.provenance.fingerprint for name, value in self.inputs.items()}
+        same = own == {name: value.provenance.fingerprint for name, value in other.inputs.items()}
+        return same and self.transcriber == other.transcriber and self.reach == other.reach
+
     def _build(self) -> dict[str, Extractor]:
         built, problems = {}, []
         for stream, specification in self.inputs.items():

@@ -41,6 +41,12 @@ class Transcriber:
         self.recogniser = card.recogniser
         self.languages = card.languages
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Transcriber) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash((self.wanted, self.recogniser, self.languages))
+
     def __call__(self, clips: Mapping[str, Clip], given: Mapping[str, str]) -> dict[str, Transcript]:
         """Utterance -> what was heard, for the clips with sound and without text. `given`: languages that rows name."""
         if not self.wanted or self.recogniser == NONE:

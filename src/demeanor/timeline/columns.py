@@ -28,7 +28,7 @@ def columns_of(tasks: Sequence[Task]) -> list[str]:
         end = _end(task, tasks)
         names += [task.name, *(f"probability_{label}{end}" for label in task.classes)]
         names += [f"{name}{end}" for name in (*NUMBERS, "answered")]
-        names += [f"contribution_{modality}{end}" for modality in MODALITIES] + [f"conflict{end}"]
+        names += [f"contribution_{modality}{end}" for modality in MODALITIES] + [f"conflict{end}", f"notes{end}"]
     return [*names, "problem"]
 
 
@@ -65,7 +65,7 @@ def _row(span: Span, tasks: Sequence[Task]) -> dict[str, Any]:
     for task in tasks:
         end, answer = _end(task, tasks), span.answers[task.name]
         row[task.name] = answer.value
-        row |= {f"{name}{end}": getattr(answer, name) for name in (*NUMBERS, "answered", "conflict")}
+        row |= {f"{name}{end}": getattr(answer, name) for name in (*NUMBERS, "answered", "conflict", "notes")}
         row |= {f"probability_{label}{end}": answer.probabilities.get(label) for label in task.classes}
         row |= {f"contribution_{modality}{end}": answer.contributions.get(modality) for modality in MODALITIES}
     return row
@@ -98,6 +98,7 @@ def _answer(row: dict[Any, Any], task: Task, end: str) -> Answer:
     answered = row.get(f"answered{end}")
     shares = {label: _number(row.get(f"probability_{label}{end}")) for label in task.classes}
     parts = {name: _number(row.get(f"contribution_{name}{end}")) for name in MODALITIES}
+    notes = row.get(f"notes{end}")
     given = str(answered).strip().lower() in ("true", "1", "1.0")
     number = _number(value) if task.kind == "regression" else None
     # Of several classes none may be the answer, which is no text and still an answer.
@@ -108,7 +109,7 @@ def _answer(row: dict[Any, Any], task: Task, end: str) -> Answer:
         low=_number(row.get(f"low{end}")), high=_number(row.get(f"high{end}")),
         confidence=_number(row.get(f"confidence{end}")), answered=given,
         contributions={name: part for name, part in parts.items() if part is not None},
-        conflict=_number(row.get(f"conflict{end}")),
+        conflict=_number(row.get(f"conflict{end}")), notes="" if _missing(notes) else str(notes),
     )  # fmt: skip
 
 

@@ -30,6 +30,7 @@ class LiveWindow:
     voice       is somebody heard in it? Without a voice nothing is scored
     answers     task -> Answer
     delay       seconds from when the end of the window was read to its answer
+    text        words that were recognised in it, for a model that reads words; empty without a recogniser
     """
 
     start: float
@@ -38,6 +39,7 @@ class LiveWindow:
     answers: dict[str, Answer]
     delay: float
     problem: str = ""
+    text: str = ""
 
 
 def follow(
@@ -103,4 +105,5 @@ def _scored(recording: Path, scorer: Scorer, hearing: Hearing, start: float, end
     }
     problems = dict.fromkeys(str(record["problem"] or "") for record in records)
     problem = "; ".join(told for told in problems if told)
-    return LiveWindow(start, end, True, answers, time.monotonic() - began, problem)
+    heard = next((str(record["transcript"]) for record in records if record.get("transcript")), "")
+    return LiveWindow(start, end, True, answers, time.monotonic() - began, problem, heard)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,10 @@ from demeanor.timeline.segments import (
     utterances_of,
     windows_of,
     with_overlaps,
+    with_words,
 )
 from demeanor.timeline.table import Header, Span
+from demeanor.timeline.words import AUTO, Recogniser, recogniser_of
 
 CHANNELS = "channels"
 #: How the problem of a span begins that is not scored at all.
@@ -33,30 +35,22 @@ SLACK = 0.05
 
 
 @dataclass(frozen=True)
-class Recogniser:
-    """Words for spans without any. `recognise`: (recording, spans) -> words with times in the recording."""
-
-    recognise: Callable[[Path, Sequence[GivenSpan]], Sequence[TimedWord]]
-    name: str
-    language: str = "en"
-
-
-@dataclass(frozen=True)
 class Options:
     """
     speakers    a file that says who speaks when (.rttm or any format of spans), "channels", spans, or None: unknown
     spans       a file of spans, or spans, that are scored as they are; None: they are found
     voice       "silero", "energy", or "auto": silero where its package is
-    recogniser  None: spans have the words that they were given
-    language    ISO 639-1 code of what is said
+    recogniser  "auto": the packaged one, where that is installed; "none": spans have the words that they were given;
+                else a model's name or folder, or a recogniser. What has words already is not heard
+    language    ISO 639-1 code of what is said; None: the one that a recogniser is sure of, else English
     processes   that score at the same time
     """
 
     speakers: Path | str | Sequence[GivenSpan] | None = None
     spans: Path | str | Sequence[GivenSpan] | None = None
     voice: str = "auto"
-    recogniser: Recogniser | None = None
-    language: str = "en"
+    recogniser: Recogniser | str | None = AUTO
+    language: str | None = None
     segments: SegmentSettings = field(default_factory=SegmentSettings)
     processes: int = 1
 
@@ -82,7 +76,10 @@ def plan(path: Path, options: Options, name: str | None = None) -> Plan:
         given = _given(options.spans)
         duration = info.duration
         found, voice_name = "spans were given", ""
-        pieces = [Segment(span.start, span.end, span.speaker, span.text) for span in given]
+        heard_words = _words(path, [span for span in given if not span.text], info, options, {}, remarks)
+        pieces = with_words(
+            [Segment(span.start, span.end, span.speaker, span.text) for span in given], heard_words.words
+        )
         where = where or ("the spans" if any(piece.speaker for piece in pieces) else "")
     else:
         hearing = hearing_of(options.voice)
@@ -105,15 +102,53 @@ def plan(path: Path, options: Options, name: str | None = None) -> Plan:
             remarks.append("no voice was found")
         silence = max(options.segments.silence - 2 * hearing.padding, 0.05)
         turns = turns_of(voice, speakers)
-        words = options.recogniser.recognise(path, turns) if options.recogniser and turns else ()
-        pieces = utterances_of(turns, words, options.segments.model_copy(update={"silence": silence}))
+        heard_words = _words(path, [turn for turn in turns if not turn.text], info, options, channels, remarks)
+        pieces = utterances_of(turns, heard_words.words, options.segments.model_copy(update={"silence": silence}))
     header = Header(
         recording=recording, medium=str(path), duration=duration, frame_rate=info.frame_rate,
         sha256=sha256_of_file(path), voice_activity=voice_name, speakers=where or "unknown",
-        recognition=options.recogniser.name if options.recogniser else "", remarks=tuple(remarks),
+        recognition=heard_words.source, remarks=tuple(remarks),
         segmentation={**options.segments.model_dump(), "from": found}, demeanor=__version__,
     )  # fmt: skip
-    return Plan(header, tuple(_spans(pieces, recording, duration, options)), channels, info)
+    return Plan(header, tuple(_spans(pieces, recording, duration, options, heard_words)), channels, info)
+
+
+@dataclass(frozen=True)
+class _Words:
+    """What was recognised: `source` is empty where nothing had to be heard, or could be."""
+
+    words: tuple[TimedWord, ...] = ()
+    source: str = ""
+    language: str = ""
+
+
+def _words(
+    path: Path,
+    silent: Sequence[GivenSpan],
+    info: MediaInfo,
+    options: Options,
+    channels: Mapping[str, int],
+    remarks: list[str],
+) -> _Words:
+    """Words of the turns or spans that have none; of channels those of each with whom it belongs to."""
+    if not silent or not info.has_audio:
+        return _Words()
+    recogniser, remark = recogniser_of(options.recogniser, options.language)
+    remarks += [remark] if remark else []
+    if recogniser is None:
+        return _Words()
+    if not channels:
+        words, language = recogniser.recognise(path, silent, None)
+        return _Words(tuple(words), recogniser.name, language)
+    found: list[TimedWord] = []
+    languages = []
+    for speaker, channel in channels.items():
+        own = [span for span in silent if span.speaker == speaker]
+        if own:
+            words, language = recogniser.recognise(path, own, channel)
+            found += [replace(word, speaker=speaker) for word in words]
+            languages += [language] * len(words)
+    return _Words(tuple(found), recogniser.name, max(languages, key=languages.count, default=""))
 
 
 def hearing_of(choice: str) -> Hearing:
@@ -146,7 +181,9 @@ def _speakers(options: Options) -> tuple[list[GivenSpan], str]:
     return _given(source), Path(source).name if isinstance(source, Path | str) else "given"
 
 
-def _spans(pieces: Sequence[Segment], recording: str, duration: float | None, options: Options) -> list[Span]:
+def _spans(
+    pieces: Sequence[Segment], recording: str, duration: float | None, options: Options, heard: _Words
+) -> list[Span]:
     """Utterances and their windows; what lies past the end of the recording is cut, or has its problem."""
     limited = [_limited(piece, duration) for piece in pieces]
     inside = iter(with_overlaps([piece for piece, problem in limited if not problem.startswith(BEYOND)]))
@@ -155,11 +192,11 @@ def _spans(pieces: Sequence[Segment], recording: str, duration: float | None, op
         piece = limit if problem.startswith(BEYOND) else next(inside)
         name = f"u{number:04d}"
         known = [word.confidence for word in piece.words if word.confidence is not None]
-        source = options.recogniser.name if options.recogniser and options.spans is None else "given"
+        source = heard.source if piece.words else "given"
         common: dict[str, Any] = {
             "recording": recording,
             "speaker": piece.speaker,
-            "language": options.language,
+            "language": options.language or (heard.language if piece.words else "") or "en",
             "text_confidence": min(max(sum(known) / len(known), 0.0), 1.0) if known else None,
         }
         parts = [("", name, piece)]

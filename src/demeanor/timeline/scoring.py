@@ -46,8 +46,9 @@ def answer_of(record: Mapping[str, Any], task: Task) -> Answer:
 
     value = record.get(task.name)
     of_several = task.kind == "multilabel" and isinstance(value, str)
+    notes = str(record.get("notes") or "")
     if not record.get("modalities") or (missing(value) and not of_several):
-        return Answer()
+        return Answer(notes=notes)
     shares = {label: number(f"probability_{label}") for label in task.classes}
     probabilities = {label: share for label, share in shares.items() if share is not None}
     confidence = number("confidence")
@@ -60,6 +61,7 @@ def answer_of(record: Mapping[str, Any], task: Task) -> Answer:
         probabilities=probabilities, low=number("low"), high=number("high"), confidence=confidence,
         answered=answered is None or bool(answered),
         contributions={name: part for name, part in parts.items() if part is not None}, conflict=number("conflict"),
+        notes=notes,
     )  # fmt: skip
 
 
@@ -89,6 +91,7 @@ def mean_answer(answers: Sequence[Answer], task: Task) -> Answer:
         high=mean(answer.high for answer in given), confidence=mean(answer.confidence for answer in given),
         answered=True, contributions={name: part for name, part in parts.items() if part is not None},
         conflict=mean(answer.conflict for answer in given),
+        notes="; ".join(dict.fromkeys(answer.notes for answer in given if answer.notes)),
     )  # fmt: skip
 
 

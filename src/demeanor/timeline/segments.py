@@ -37,12 +37,14 @@ DEFAULTS = SegmentSettings()
 
 @dataclass(frozen=True)
 class TimedWord:
-    """A word as it is said; start and end in seconds from the start of the recording."""
+    """A word as it is said; start and end in seconds from the start of the recording. `speaker`, where it is known
+    from whose channel it was heard, is the only one whose turns it can belong to."""
 
     text: str
     start: float
     end: float
     confidence: float | None = None
+    speaker: str = ""
 
     @property
     def ends_sentence(self) -> bool:
@@ -122,7 +124,7 @@ def _words_of(turns: Sequence[GivenSpan], words: Sequence[TimedWord]) -> list[li
     starts = [turn.start for turn in turns]
     for word in sorted(words, key=lambda word: word.start):
         upto = bisect_left(starts, word.end)
-        near = range(max(0, upto - 8), upto)
+        near = [n for n in range(max(0, upto - 16), upto) if not word.speaker or turns[n].speaker == word.speaker]
         shares = [(min(word.end, turns[n].end) - max(word.start, turns[n].start), n) for n in near]
         best = max(shares, default=(0.0, -1))
         if best[0] > 0 or (best[1] >= 0 and word.start - turns[best[1]].end < 0.3):
@@ -171,6 +173,17 @@ def _shortened(piece: Segment, settings: SegmentSettings) -> list[Segment]:
     if not usable:
         return [piece]
     return [part for half in _at(piece, [max(usable)[1]], settings) for part in _shortened(half, settings)]
+
+
+def with_words(pieces: Sequence[Segment], words: Sequence[TimedWord]) -> list[Segment]:
+    """Pieces as they are, those without a text with the words said in them."""
+    silent = [GivenSpan(piece.start, piece.end, piece.speaker) for piece in pieces if not piece.text]
+    spoken = iter(_words_of(silent, words))
+    made = []
+    for piece in pieces:
+        own = () if piece.text else tuple(next(spoken))
+        made.append(replace(piece, text=piece.text or _text(own), words=own))
+    return made
 
 
 def _text(words: Sequence[TimedWord]) -> str | None:

@@ -40,7 +40,8 @@ class Answer:
     confidence     in [0, 1]
     answered       False where there is no answer, or where the model abstained
     contributions  modality -> its share of the answer, in the units of the task
-    conflict       how far the modalities disagree, in [0, 1]
+    conflict       how far the modalities disagree, in [0, 1]; from a model that only says whether, 0 or 1
+    notes          what the model says of its answer: what it was not given, was not trained for, or why it withheld it
     """
 
     value: float | str | None = None
@@ -51,6 +52,7 @@ class Answer:
     answered: bool = False
     contributions: Mapping[str, float] = field(default_factory=dict)
     conflict: float | None = None
+    notes: str = ""
 
 
 @dataclass(frozen=True)

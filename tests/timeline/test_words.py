@@ -1,0 +1,138 @@
+"""Words by recognition: heard once, over the voice, and handed to utterances, spans and models."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from demeanor.data.bundle import BundleCard, InputSpecification
+from demeanor.data.errors import MissingExtraError
+from demeanor.data.provenance import Provenance
+from demeanor.inference.extraction import Extraction
+from demeanor.inference.model import score_together
+from demeanor.timeline.given import GivenSpan
+from demeanor.timeline.segments import TimedWord
+from demeanor.timeline.words import ADVICE, LONGEST, Recogniser, _held, _stretches, recogniser_of
+from tests.timeline.examples import RATE, SENTIMENT, silence, voice, write_wav
+from tests.timeline.test_run import make
+
+
+class Dictation:
+    """A recogniser that hears what a test says, and remembers over which stretches it was asked."""
+
+    def __init__(self, *words: TimedWord, language: str = "en"):
+        self.words, self.language, self.asked = words, language, []
+
+    def __call__(self, path, spans, channel):
+        self.asked.append((channel, [(span.start, span.end) for span in spans]))
+        return list(self.words), self.language
+
+    def recogniser(self) -> Recogniser:
+        return Recogniser(self, "recognised by dictation")
+
+
+def said(*entries: tuple[str, float]) -> list[TimedWord]:
+    return [TimedWord(text, start, start + 0.3, 0.5 + 0.1 * n) for n, (text, start) in enumerate(entries)]
+
+
+def test_words_are_cut_with_their_sentences_and_reach_the_models_and_the_table(tmp_path):
+    dictation = Dictation(*said(("Gut.", 1.2), ("Und", 2.0), ("jetzt?", 2.4)), language="de")
+    sound = np.concatenate([silence(1), voice(2), silence(1)])
+    made, scorer = make(tmp_path, sound, recogniser=dictation.recogniser())
+    assert [span.text for span in made.utterances] == ["Gut.", "Und jetzt?"]
+    assert {(span.text_source, span.language) for span in made.utterances} == {("recognised by dictation", "de")}
+    assert [span.text_confidence for span in made.utterances] == [pytest.approx(0.5), pytest.approx(0.65)]
+    assert [(row["text"], row["language"]) for row in scorer.asked[0]] == [("Gut.", "de"), ("Und jetzt?", "de")]
+    assert made.header.recognition == "recognised by dictation"
+    ((channel, heard),) = dictation.asked
+    assert channel is None
+    assert heard == [(pytest.approx(1.0, abs=0.05), pytest.approx(3.0, abs=0.05))]
+
+
+def test_given_words_win_and_what_has_them_is_not_heard(tmp_path):
+    spans = [GivenSpan(0, 1, "a", "mine"), GivenSpan(1, 2, "b")]
+    dictation = Dictation(*said(("wrong", 0.4), ("yours", 1.4)))
+    made, _ = make(tmp_path, voice(3), spans=spans, recogniser=dictation.recogniser())
+    assert [(span.text, span.text_source) for span in made.spans] == [
+        ("mine", "given"), ("yours", "recognised by dictation")
+    ]  # fmt: skip
+    assert dictation.asked == [(None, [(1.0, 2.0)])]
+    every = [GivenSpan(0, 1, "a", "mine")]
+    made, _ = make(tmp_path, voice(3), spans=every, recogniser=dictation.recogniser())
+    assert (made.header.recognition, len(dictation.asked)) == ("", 1)
+
+
+def test_what_is_heard_on_a_channel_belongs_to_whoever_speaks_there(tmp_path):
+    class Channels(Dictation):
+        def __call__(self, path, spans, channel):
+            super().__call__(path, spans, channel)
+            return said((f"number-{channel}", 1.6)), "en"
+
+    left, right = np.concatenate([voice(3), silence(1)]), np.concatenate([silence(1), voice(3, 220)])
+    made, _ = make(tmp_path, left, right, speakers="channels", recogniser=Channels().recogniser())
+    assert {span.speaker: span.text for span in made.utterances} == {"channel 1": "number-0", "channel 2": "number-1"}
+
+
+def test_without_the_package_a_sentence_stands_in_the_header_and_the_rest_goes_on(tmp_path, monkeypatch):
+    def missing(model: str) -> str:
+        raise MissingExtraError("speech recognition", "speech")
+
+    monkeypatch.setattr("demeanor.features.recognition.maker_of", missing)
+    made, _ = make(tmp_path, voice(2), recogniser="auto")
+    assert made.header.remarks == (ADVICE,)
+    assert made.spans[0].text is None
+    assert made.spans[0].answers["sentiment"].answered
+    with pytest.raises(MissingExtraError):
+        recogniser_of("some-model", None)
+
+
+def test_what_is_heard_at_once_is_short_apart_and_misses_no_voice():
+    sound = voice(100).astype(np.float32)
+    sound[70 * RATE : 70 * RATE + 3200] = 0.0
+    given = [(1.0, 3.0), (3.4, 20.0), (50.0, 99.0)]
+    found = _stretches(sound, given)
+    assert all(0 < end - start <= LONGEST + 0.5 for start, end in found)
+    assert all(first[1] <= second[0] for first, second in itertools.pairwise(found))
+    for start, end in given:
+        assert any(first <= start for first, _ in found)
+        assert any(last >= end for _, last in found)
+    assert any(70.0 < end < 70.2 for _, end in found), "cut where it is quiet"
+
+
+def test_a_long_recording_is_held_in_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr("demeanor.timeline.words.HELD", 4.0)
+    path = write_wav(tmp_path / "long.wav", voice(20))
+    spans = [GivenSpan(0, 1), GivenSpan(2, 3), GivenSpan(5, 19), GivenSpan(18, 20)]
+    parts = list(_held(path, spans, None))
+    assert max(len(samples) for _, samples, _ in parts) <= 4.5 * RATE
+    assert sum(end - start for _, _, inside in parts for start, end in inside) == pytest.approx(17.0, abs=0.05)
+
+
+def card(version: str = "1", recogniser: str = "auto") -> BundleCard:
+    made = Provenance(extractor="e", version=version, licence="l")
+    inputs = {"audio": InputSpecification(stream="audio.x", dimension=2, provenance=made)}
+    return BundleCard(
+        branch="a", system="late_fusion", settings={}, task=SENTIMENT, inputs=inputs, recogniser=recogniser
+    )
+
+
+def test_models_that_read_the_same_are_served_by_one_extraction():
+    class Model:
+        def __init__(self, extraction):
+            self.extraction = extraction
+
+        def answer(self, read, explained, anyway):
+            return read, explained
+
+    class Counting(Extraction):
+        def __call__(self, rows):
+            asked.append(self)
+            return len(asked)
+
+    asked: list[Extraction] = []
+    models = [Model(Counting(one)) for one in (card(), card(), card("2"), card(recogniser="none"), card())]
+    assert score_together(models, [{}], [True, False, False, False, True]) == [
+        (1, True), (1, False), (2, False), (3, False), (1, True)
+    ]  # fmt: skip
