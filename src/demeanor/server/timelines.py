@@ -62,7 +62,7 @@ class Message:
 
 
 class TellingScorer(BundleScorer):
-    """Scores, and says after every batch how many seconds of the recording are behind it."""
+    """Scores, and says before and after every batch how many seconds of the recording are behind it."""
 
     def __init__(self, order: TimelineOrder, behind: Callable[[float], None]):
         super().__init__({order.address: order.bundle})
@@ -71,6 +71,7 @@ class TellingScorer(BundleScorer):
             self.models = [model.without(*order.without) for model in self.models]
 
     def score(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[pd.DataFrame]:
+        self.behind(float(rows[0]["start"]))
         tables = [model.score(rows, explained=self.explained) for model in self.models]
         self.behind(max(float(row["end"]) for row in rows))
         return tables
