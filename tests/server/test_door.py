@@ -10,18 +10,22 @@ import os
 import signal
 import wave
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from demeanor.data.bundle import Bundle
 from demeanor.inference.extraction import Extraction
 from demeanor.inference.model import TrainedModel
+from demeanor.inference.transcripts import Transcript
 from demeanor.server.app import create_app
 from demeanor.server.batching import answers
 from demeanor.server.engine import Engine
 from demeanor.server.keys import VARIABLE, Keys
-from demeanor.server.refusals import CODES
+from demeanor.server.refusals import CODES, Refusal
 from demeanor.serving.answers import records_of
 from tests.server.conftest import CLIPS, on_loop
 
@@ -84,6 +88,37 @@ def test_merged_requests_are_split_again(door):
     assert tables[1]["problem"][0]
     assert tables[0]["sentiment"][1] == pytest.approx(tables[2]["sentiment"][0], abs=1e-5)
     assert list(tables[0]["utterance_id"]) == ["row_0", "row_1", "row_2"]
+
+
+def test_what_was_recognised_is_told_by_requests_that_shared_a_pass(door):
+    served = door.app.state.engine.shelf.all[0]
+    read = Extraction(served.card)(ROWS[:1])
+    heard = replace(
+        read, heard={read.ids[0]: Transcript("good morning", source="recognised by a test")}, given=frozenset()
+    )
+    given, recognised = answers(served, (), [read, heard])
+    assert (given["transcript"][0], given["transcript_source"][0]) == ("", "given")
+    assert (recognised["transcript"][0], recognised["transcript_source"][0]) == ("good morning", "recognised by a test")
+
+
+def test_an_answer_is_explained_where_that_is_asked_for(door, bundle_folder):
+    offline = records_of(TrainedModel.load(bundle_folder).score(ROWS[:1], explained=True))
+    explained = post(door, ROWS[:1], params={"explain": "true"})
+    assert json.dumps(explained.json()["predictions"]) == json.dumps(offline)
+    assert {"baseline", "contribution_text", "conflict"} <= set(offline[0])
+    form = door.post("/v1/predict", files={"text": (None, ROWS[0]["text"]), "explain": (None, "true")})
+    assert form.json()["predictions"][0]["contribution_text"] == pytest.approx(offline[0]["contribution_text"])
+    refusal(post(door, ROWS[:1], params={"explain": "secret"}), "bad_request")
+
+
+def test_a_model_that_never_did_without_a_modality_refuses_to_explain(door):
+    model = copy(door.app.state.engine.shelf.all[0])
+    card = model.card.model_copy(update={"protocol": {"training": {"modality_dropout": 0.0}}})
+    model.bundle = Bundle(card, model.bundle.tensors)
+    assert model.described()["explains"] is False
+    with pytest.raises(Refusal, match="modality_dropout") as error:
+        on_loop(door, door.app.state.engine.answer, model, ROWS[:1], (), 5.0, True)
+    assert error.value.code == "not_explainable"
 
 
 def test_an_upload_is_a_row_of_its_content(door):

@@ -17,6 +17,7 @@ import pytest
 import uvicorn
 
 from demeanor.server.page import page
+from tests.server.conftest import CLIPS, on_loop
 from tests.server.test_door import sound
 
 BROWSER = shutil.which("chromium")
@@ -139,6 +140,32 @@ def test_what_the_browser_records_is_played_and_scored(browser, address, source,
     assert heard <= set(tab.text_content("#details tr:has(th:text-is('From')) td").split(", "))
     assert wrong == []
     tab.context.close()
+
+
+@in_browser
+def test_a_recording_of_two_people_becomes_a_timeline(browser, address, door, monkeypatch):
+    """Where they speak is given here, as a caller's `spans` would; finding it has tests of its own."""
+    from demeanor.server import job_routes
+
+    spans = '[{"start": 0.1, "end": 0.9, "speaker": "A"}, {"start": 1.0, "end": 1.5, "speaker": "B"}]'
+    tab, wrong = opened(browser, address)
+    tab.set_input_files("#file", CLIPS[0])
+    tab.get_by_role("checkbox", name="find who speaks when").check()
+    assert "/v1/timeline" in tab.text_content("#curl")
+    monkeypatch.setattr(job_routes, "options_of", lambda form: {"spans": job_routes.spans_of(spans)})
+    tab.get_by_role("button", name="Score").first.click()
+    assert scored(tab).startswith("Done")
+    assert tab.locator("[role=group][aria-label='A, answer'] .span").count() == 1
+    assert tab.locator("[role=group][aria-label='B, answer'] .span").count() == 1
+    assert "through voice" in tab.text_content("#details")
+    for name, begins in (("WebVTT", "WEBVTT"), ("CSV", "#"), ("ELAN (EAF)", "<?xml")):
+        with tab.expect_download() as saved:
+            tab.get_by_role("button", name=name).click()
+        assert Path(saved.value.path()).read_text(encoding="utf-8").startswith(begins)
+    assert wrong == []
+    tab.context.close()
+    for job in list(door.app.state.jobs._jobs.values()):
+        on_loop(door, door.app.state.jobs.remove, job)
 
 
 @in_browser

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -11,6 +12,8 @@ from demeanor.data.bundle import BundleCard
 from demeanor.data.errors import DemeanorError
 from demeanor.features.base import Clip, Word
 from demeanor.features.media import MediaError
+
+logger = logging.getLogger(__name__)
 
 #: A bundle that names no recogniser of its own takes the packaged one, where that is installed.
 AUTO, NONE = "auto", "none"
@@ -64,6 +67,20 @@ class Transcriber:
             return self._heard(silent, given, model)
         except DemeanorError as error:  # the answer comes from the rest, and says why
             return {name: Transcript(note=f"without words: {' '.join(str(error).split())}") for name in silent}
+
+    def load(self) -> None:
+        """Have the recogniser in memory before the first row needs it; what is wrong with it, every such row says."""
+        if not self.wanted or self.recogniser == NONE:
+            return
+        from demeanor.features.recogniser import can_recognise, load_recogniser
+        from demeanor.features.whisper_base import WHISPER_BASE
+
+        if self.recogniser == AUTO and not can_recognise():
+            return
+        try:
+            load_recogniser(WHISPER_BASE if self.recogniser == AUTO else self.recogniser)
+        except DemeanorError as error:
+            logger.warning("words will not be recognised: %s", " ".join(str(error).split()))
 
     def _heard(self, clips: Mapping[str, Clip], given: Mapping[str, str], model: str) -> dict[str, Transcript]:
         from demeanor.features.recognition import RecognitionSettings, maker_of, recognise_all

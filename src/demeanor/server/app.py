@@ -15,9 +15,10 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from demeanor import __version__
-from demeanor.server import intake, page, rows
+from demeanor.server import intake, job_routes, page, rows
 from demeanor.server.doorkeeper import Doorkeeper, refused
 from demeanor.server.engine import Engine
+from demeanor.server.jobs import Jobs
 from demeanor.server.keys import Keys
 from demeanor.server.metrics import TEXT
 from demeanor.server.openapi import ANSWERS, PREDICT, QUERY, described
@@ -38,10 +39,13 @@ def create_app(engine: Engine, keys: Keys | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=settings.uploads))
         app.state.uploads = folder
+        jobs = app.state.jobs = Jobs(settings, engine.metrics)
         await engine.start()
+        jobs.start()
         try:
             yield
         finally:
+            await jobs.stop()
             await engine.stop()
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -78,12 +82,13 @@ def create_app(engine: Engine, keys: Keys | None = None) -> FastAPI:
 
     @app.post("/v1/predict", summary="Answers for rows or uploads", openapi_extra=PREDICT, responses=ANSWERS)
     async def predict(request: Request) -> JSONResponse:
-        require_ready(engine)
+        engine.require_ready()
         chosen = engine.shelf.get(request.query_params.get("model"))
         without = rows.left_out(request.query_params.getlist("without"))
-        given = await _rows_of(request, app.state.uploads, settings)
+        given, explained = await _rows_of(request, app.state.uploads, settings)
         request.scope["demeanor.facts"].update(rows=len(given), model=chosen.name, version=chosen.version)
-        answer = asyncio.ensure_future(engine.answer(chosen, given, without, patience_of(request, settings.deadline)))
+        patience = patience_of(request, settings.deadline)
+        answer = asyncio.ensure_future(engine.answer(chosen, given, without, patience, explained))
         table = await unless_gone(request, answer)
         answers = await asyncio.to_thread(rows.records, table)
         return JSONResponse(
@@ -94,6 +99,7 @@ def create_app(engine: Engine, keys: Keys | None = None) -> FastAPI:
             }
         )
 
+    job_routes.add(app, engine)
     app.openapi = lambda: described(app, keys)  # type: ignore[method-assign]
     return app
 
@@ -116,9 +122,8 @@ def _health(app: FastAPI, engine: Engine) -> None:
 
     @app.get("/health/ready", summary="Would a request be answered?", responses={503: {"description": "Not now."}})
     async def ready(request: Request) -> Response:
-        require_ready(engine)
-        if engine.draining:
-            raise Refusal("draining", "the server is about to stop", 5)
+        engine.require_ready()
+        engine.require_open()
         return JSONResponse({"status": "ready"})
 
     @app.get("/metrics", summary="For Prometheus", response_class=Response)
@@ -126,13 +131,16 @@ def _health(app: FastAPI, engine: Engine) -> None:
         return Response(engine.measure(), media_type=TEXT)
 
 
-async def _rows_of(request: Request, uploads: Path, settings: ServerSettings) -> list[dict[str, Any]]:
-    """Raw rows of a request's body, whichever way it brings them; Refusal where there are none."""
+async def _rows_of(request: Request, uploads: Path, settings: ServerSettings) -> tuple[list[dict[str, Any]], bool]:
+    """Raw rows of a request's body, whichever way it brings them, and whether their answers shall be explained (by the
+    query, or by a field of a form); Refusal where there are none."""
     kind = intake.media_type(request)
+    explained = request.query_params.get("explain")
     if kind == "multipart/form-data":
         folder = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=uploads))
         try:
             form = await intake.read_form(request, settings.predict_bytes, folder)
+            explained = (form.fields.pop("explain", None) or [explained])[-1]
             given = await asyncio.to_thread(rows.of_form, form)
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
@@ -141,13 +149,7 @@ async def _rows_of(request: Request, uploads: Path, settings: ServerSettings) ->
         given = await asyncio.to_thread(rows.of_body, body, request.headers.get("content-type", ""))
     if len(given) > settings.request_rows:
         raise Refusal("too_large", f"the request has more than {settings.request_rows} rows")
-    return given
-
-
-def require_ready(engine: Engine) -> None:
-    """Refusal where the models are not there yet. While the server drains, what still comes is answered."""
-    if not engine.ready.is_set():
-        raise Refusal("not_ready", "the models are still being loaded", 2)
+    return given, rows.truth(explained, "explain")
 
 
 def patience_of(request: Request, longest: float) -> float:

@@ -85,6 +85,7 @@ class Batcher:
                 batch[0].ticket.model,
                 batch[0].ticket.without,
                 [each.extracted for each in batch],
+                batch[0].ticket.explained,
             )
         except Exception as error:
             self.metrics.log_unforeseen(error, "the model")
@@ -104,12 +105,14 @@ class Batcher:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
 
-def answers(model: Served, without: Sequence[str], several: Sequence[Extracted]) -> list[pd.DataFrame]:
+def answers(
+    model: Served, without: Sequence[str], several: Sequence[Extracted], explained: bool = False
+) -> list[pd.DataFrame]:
     """One table per request, as `TrainedModel.score` has it; one request alone goes the very same way."""
     view = model.view(without)
     if len(several) == 1:
-        return [view.answer(several[0])]
-    table, found, place = view.answer(merged(several)), [], 0
+        return [view.answer(several[0], explained)]
+    table, found, place = view.answer(merged(several), explained), [], 0
     for extracted in several:
         own = table.iloc[place : place + len(extracted.ids)].reset_index(drop=True)
         found.append(own.assign(utterance_id=extracted.ids))
@@ -151,4 +154,6 @@ def merged(several: Sequence[Extracted]) -> Extracted:
         together("used"),
         together("problems"),
         together("broken"),
+        together("heard"),
+        frozenset(f"{number}/{name}" for number, extracted in enumerate(several) for name in extracted.given),
     )

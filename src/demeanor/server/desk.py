@@ -25,12 +25,13 @@ class Ticket:
     order: Order
     deadline: float
     answer: asyncio.Future[Any]
+    explained: bool = False
     since: float = field(default_factory=time.monotonic)
 
     @property
-    def what(self) -> tuple[int, frozenset[str]]:
+    def what(self) -> tuple[int, frozenset[str], bool]:
         """Tickets of which this is the same may be answered in one forward pass."""
-        return id(self.model), frozenset(self.without)
+        return id(self.model), frozenset(self.without), self.explained
 
     @property
     def left(self) -> float:

@@ -64,6 +64,16 @@ class Engine:
         self.batcher.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
+    def require_ready(self) -> None:
+        """Refusal where the models are not there yet. While the server drains, what still comes is answered."""
+        if not self.ready.is_set():
+            raise Refusal("not_ready", "the models are still being loaded", 2)
+
+    def require_open(self) -> None:
+        """Refusal where the server is about to stop."""
+        if self.draining:
+            raise Refusal("draining", "the server is about to stop", 5)
+
     async def _prepare(self) -> None:
         try:
             models = await self._in_thread(lambda: [load(uri) for uri in self.uris])
@@ -110,16 +120,25 @@ class Engine:
         rows: Sequence[Mapping[str, Any]],
         without: Sequence[str] = (),
         deadline: float | None = None,
+        explained: bool = False,
     ) -> Any:
         """The table of answers for raw rows, as `TrainedModel.score` has it. Refusal where there is none.
 
-        deadline  seconds from now; work that has not begun by then is never begun
+        deadline   seconds from now; work that has not begun by then is never begun
+        explained  with what each modality contributed, and whether they contradict
         """
         model.view(without)
+        if explained:
+            model.require_explainable()
         patience = self.settings.deadline if deadline is None else deadline
         loop = asyncio.get_running_loop()
         ticket = Ticket(
-            model, tuple(without), self._order(model, rows), time.monotonic() + patience, loop.create_future()
+            model,
+            tuple(without),
+            self._order(model, rows),
+            time.monotonic() + patience,
+            loop.create_future(),
+            explained,
         )
         self.desk.put(ticket)
         try:

@@ -63,7 +63,10 @@ class Workbench:
         try:
             heard = seconds_of(order.rows, self.reach, order.seconds)
             counted = time.perf_counter()
-            extracted = self.extraction(order)(list(order.rows))
+            extraction = self.extraction(order)
+            if order.warm:
+                extraction.transcriber.load()
+            extracted = extraction(list(order.rows))
         except Refusal as refusal:
             return Reply(refusal=refusal)
         except MemoryError:
@@ -80,7 +83,7 @@ def work(connection: Connection, reach: Reach, memory: int) -> None:
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the parent drains and then closes the pipe
-    _one_thread()
+    one_thread()
     bench = Workbench(reach)
     limited = False
     while True:
@@ -107,7 +110,7 @@ def limit_memory(more: int) -> bool:
     return True
 
 
-def _one_thread() -> None:
+def one_thread() -> None:
     """Workers share the cores among themselves; libraries that start threads of their own would fight for them."""
     import cv2
     import torch

@@ -92,6 +92,23 @@ class Served:
         except InputError as error:
             raise Refusal("bad_request", "; ".join(error.problems)) from None
 
+    def require_explainable(self) -> None:
+        """Refusal not_explainable for a model that embeds, or never learnt to do without a modality."""
+        from demeanor.inference.explanation import refuse_unseen_subsets
+
+        try:
+            refuse_unseen_subsets(self.card)
+        except InputError as error:
+            raise Refusal("not_explainable", "; ".join(error.problems)) from None
+
+    @property
+    def explainable(self) -> bool:
+        try:
+            self.require_explainable()
+        except Refusal:
+            return False
+        return True
+
     def described(self) -> dict[str, Any]:
         """The card for callers: no path of this machine is in it."""
         card = self.card
@@ -106,6 +123,8 @@ class Served:
                 stream: {"extractor": value.provenance.extractor, "version": value.provenance.version}
                 for stream, value in card.raw_inputs.items()
             },
+            "explains": self.explainable,
+            "timelines": card.kind == "predicts",
             "trained_on": card.protocol.get("corpus"),
             "metrics_on_validation": card.metrics,
             "parameters": self.bundle.parameters,

@@ -40,6 +40,10 @@ PARAMETERS = [
         "description": "NAME or NAME@ALIAS; the first by default",
     },
 ]
+EXPLAIN = {
+    "name": "explain", "in": "query", "schema": {"type": "boolean"},
+    "description": "with baseline, contribution_<modality> and conflict; not every model can (`explains` of its card)",
+}  # fmt: skip
 QUERY: dict[str, Any] = {"parameters": PARAMETERS}
 PREDICT: dict[str, Any] = {
     "parameters": [
@@ -49,6 +53,7 @@ PREDICT: dict[str, Any] = {
             "description": "modalities that are treated as not recorded",
             "schema": {"type": "array", "items": {"type": "string", "enum": ["text", "audio", "vision"]}},
         },
+        EXPLAIN,
         {
             "name": "Prefer", "in": "header", "schema": {"type": "string"}, "example": "wait=10",
             "description": "wait=N: seconds after which the answer is of no use",
@@ -85,6 +90,38 @@ PREDICT: dict[str, Any] = {
             },
         },
     },
+}  # fmt: skip
+TIMELINE: dict[str, Any] = {
+    "parameters": [*PARAMETERS, PREDICT["parameters"][1], EXPLAIN],
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {
+                        "file": {"type": "string", "format": "binary", "description": "a recording, film or sound"},
+                        "language": {"type": "string", "description": "ISO 639-1 code of what is said"},
+                        "speakers": {"type": "string", "enum": ["channels"]},
+                        "spans": {
+                            "type": "string",
+                            "description": "JSON: spans that are scored as they are; without it they are found",
+                            "example": '[{"start": 0.5, "end": 2, "speaker": "A", "text": "what a lovely day"}]',
+                        },
+                    },
+                },
+            },
+        },
+    },
+}
+RESULT: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": "format", "in": "query", "schema": {"type": "string", "enum": ["json", "csv", "vtt", "eaf"]},
+            "description": "instead of the header Accept",
+        },
+    ],
 }  # fmt: skip
 ERROR: dict[str, Any] = {
     "type": "object",

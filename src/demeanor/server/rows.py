@@ -72,6 +72,14 @@ def left_out(given: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+def truth(given: str | None, name: str) -> bool:
+    """A switch of the query or of a form; Refusal for what is neither yes nor no."""
+    told = (given or "false").strip().lower()
+    if told not in ("true", "1", "false", "0"):
+        raise Refusal("bad_request", f"`{name}` takes true or false")
+    return told in ("true", "1")
+
+
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """One object per row, with null for what is missing."""
     from demeanor.serving.answers import records_of

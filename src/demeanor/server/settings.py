@@ -30,6 +30,8 @@ class ServerSettings(Settings):
     timeline_bytes: int = Field(default=2 << 30, ge=1, description="of a recording for /v1/timeline, kept on disk")
     recording_seconds: float = Field(default=300.0, gt=0, description="of sound in one request to /v1/predict")
     timeline_seconds: float = Field(default=4 * 3600.0, gt=0, description="of sound in one recording for a timeline")
+    job_seconds: float = Field(default=4 * 3600.0, gt=0, description="that a timeline may take once it runs")
+    job_bytes: int = Field(default=4 << 30, ge=64 << 20, description="that its process may allot beyond its model")
     jobs: int = Field(default=8, ge=1, description="timelines that wait or run; one more is answered 429")
     results: int = Field(default=64, ge=1, description="finished timelines that are kept for their callers")
     result_seconds: float = Field(default=3600.0, gt=0, description="that a finished timeline is kept")

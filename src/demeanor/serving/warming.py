@@ -6,6 +6,7 @@ Every modality is in it: a sentence, a second of voice and a face that moves, dr
 from __future__ import annotations
 
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ def first_rows() -> list[dict[str, Any]]:
     ]
 
 
+@cache
 def recording(valence: float = 1.0, emotion: str = "happiness") -> bytes:
     """Content of an mp4 file of 1.5 s: a face that shows `emotion` and, from -3 to 3, `valence`."""
     import numpy as np
