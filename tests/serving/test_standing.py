@@ -105,7 +105,10 @@ def test_versions_in_the_registry(registry: MlflowClient, submit, caplog):
     better = submit(NAME, 0.7)
     assert aliases(registry, NAME) == {"champion": "3", "previous": "1"}
     assert (better["version"], better["previous"]) == ("3", "1")
-    assert registered_as(better) == f", registered as {NAME} version 3"
+    assert registered_as(better).startswith(
+        f", registered as {NAME} version 3 (not worse: validation MAE 0.7, version 1"
+    )
+    assert "not clip by clip" in registry.get_model_version(NAME, "3").tags["standing"]
     submit(NAME, 0.1, "other data")
     assert aliases(registry, NAME) == {"champion": "3", "previous": "1", "challenger": "4"}
     assert registered_as(None) == ""
