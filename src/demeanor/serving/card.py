@@ -10,7 +10,7 @@ from demeanor.data.bundle import Bundle
 
 LONGEST = 4900
 """Characters: registries hold 5,000."""
-SHORTEST_SLICES = 12
+MOST_SLICES = 12
 """Rows of slices that a page shows at most; report.html has them all."""
 
 
@@ -86,7 +86,7 @@ def _slices(slices: pd.DataFrame) -> list[str]:
     told = {"task", "branch", "slice", "group", "n", "worst", "wrong", "coverage", "size"}
     metric = next(column for column in slices.columns if column not in told and slices[column].notna().any())
     worst = slices["worst"].astype(bool)
-    shown = slices[(slices["slice"] == "all") | worst].head(SHORTEST_SLICES)
+    shown = slices[(slices["slice"] == "all") | worst].head(MOST_SLICES)
     rows = [
         f"| {row['slice']} | {row['group']} | {row['n']} | {row[metric]:.3f} "
         f"[{row[f'{metric}_low']:.3f}, {row[f'{metric}_high']:.3f}] |"
