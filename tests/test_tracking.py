@@ -11,8 +11,10 @@ import pytest
 
 from demeanor import owners, tracking
 from demeanor.data.errors import Stopped
+from demeanor.logged_models import trained_model
 from demeanor.owners import PROCESS
 from demeanor.training import tracking as training_tracking
+from demeanor.training.tracking import TrackedData, TrackedModel
 
 
 @pytest.fixture(scope="module")
@@ -119,3 +121,72 @@ def test_what_a_dead_server_did_not_get_is_handed_over_later(session: tracking.S
     made = children(session.run_id)["one seed 1"]
     assert (made.info.status, made.data.metrics) == ("FINISHED", {"loss": 0.5})
     assert not folder.exists()
+
+
+VALID = TrackedData("toy", "valid", "d1e1", 20)
+SEALED = TrackedData("toy", "test", "5ea1ed")
+
+
+def trained(weights: str) -> TrackedModel:
+    return TrackedModel("one", 1, "late_fusion", "sentiment", "d1e1", weights, 1234)
+
+
+def test_data_models_and_tables_are_mlflows_own(session: tracking.Session, tmp_path: Path):
+    tracker = training_tracking.current()
+    with tracker.child("one seed 1", {}, {}) as run:
+        run.log_inputs([TrackedData("toy", "train", "d1e1", 80), VALID])
+        run.log_model(trained("abc"), {"valid_MAE": 0.5, "valid_Corr": math.nan}, VALID)
+    tracker.log_inputs([SEALED])
+    tracker.log_scores(trained("abc"), {"test_MAE": 0.75}, SEALED)
+    tracker.log_scores(trained("of nobody"), {"test_MAE": 9.0}, SEALED)
+    tracker.log_table([{"branch": "one", "MAE": 0.75}, {"branch": "two", "MAE": None}], "tables/receipts.json")
+    tracker.settle()
+    made = children(session.run_id)["one seed 1"]
+    logged = [(i.dataset, i.tags[0].value) for i in made.inputs.dataset_inputs]
+    inputs = {data.name: (data.digest, split, data.profile) for data, split in logged}
+    assert inputs == {
+        "toy train": ("d1e1", "train", '{"num_rows": 80}'),
+        "toy valid": ("d1e1", "valid", '{"num_rows": 20}'),
+    }
+    sealed = client().get_run(session.run_id).inputs.dataset_inputs
+    assert [(i.dataset.digest, i.dataset.profile) for i in sealed] == [("5ea1ed", None)], "of the test the digest alone"
+    model = trained_model(client(), made.info.experiment_id, "abc")
+    assert model is not None
+    assert (model.name, model.source_run_id, model.status) == ("one seed 1", made.info.run_id, "READY")
+    assert model.tags["bundle"] == f"runs:/{made.info.run_id}/bundle"
+    scores = {m.key: (m.value, m.dataset_name, m.dataset_digest) for m in model.metrics}
+    assert scores == {"valid_MAE": (0.5, "toy valid", "d1e1"), "test_MAE": (0.75, "toy test", "5ea1ed")}
+    assert [output.model_id for output in made.outputs.model_outputs] == [model.model_id]
+    assert client().get_run(made.info.run_id).data.metrics == {"valid_MAE": 0.5, "test_MAE": 0.75}
+    table = client().load_table(made.info.experiment_id, "tables/receipts.json", [session.run_id])
+    assert list(table["branch"]) == ["one", "two"]
+
+
+def test_a_report_that_arrived_in_part_is_not_doubled(session: tracking.Session, monkeypatch: pytest.MonkeyPatch):
+    """The server dies between a model and its metrics: the second try makes no second model and no second table."""
+    sender = session.tracker.outbox.sender
+    failed = []
+
+    def once(name: str, real: Any) -> Any:
+        def call(*arguments: Any, **more: Any) -> Any:
+            if name in failed:
+                return real(*arguments, **more)
+            failed.append(name)
+            if name == "log_table":
+                real(*arguments, **more)
+            raise ConnectionError("connection refused")
+
+        return call
+
+    monkeypatch.setattr("demeanor.outbox.time.sleep", lambda seconds: None)
+    for name in ("finalize_logged_model", "log_table"):
+        monkeypatch.setattr(sender.client, name, once(name, getattr(sender.client, name)))
+    with training_tracking.current().child("one seed 1", {}, {}) as run:
+        run.log_model(trained("def"), {"valid_MAE": 0.5}, VALID)
+    training_tracking.current().log_table([{"a": 1}], "tables/paired_tests.json")
+    training_tracking.current().settle()
+    assert failed == ["finalize_logged_model", "log_table"]
+    place = client().get_run(session.run_id).info.experiment_id
+    found = client().search_logged_models([place], filter_string="tags.trained_sha256 = 'def'")
+    assert [(model.status, len(model.metrics)) for model in found] == [("READY", 1)]
+    assert len(client().load_table(place, "tables/paired_tests.json", [session.run_id])) == 1

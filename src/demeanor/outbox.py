@@ -76,6 +76,12 @@ class Outbox:
         _copy(source, target)
         return str(target)
 
+    def settle(self, patience: float = PATIENCE) -> bool:
+        """Wait until all has been sent; False where it was kept instead, or took longer than `patience` seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._events or self._keeping, patience)
+            return not self._events and not self._keeping
+
     def close(self, patience: float = PATIENCE) -> bool:
         """Hand over what is left. False if something had to be kept in the folder; what and where is said."""
         with self._changed:

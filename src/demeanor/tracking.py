@@ -7,15 +7,19 @@ import math
 import os
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from demeanor import logged_models
 from demeanor.data.files import disk_error
 from demeanor.data.settings import flatten
 from demeanor.outbox import PATIENCE, Event, Outbox, Refused, hand_over, kept_header
 from demeanor.reachability import MODEST, SQLITE, problem_of, readable, require_answer
+
+if TYPE_CHECKING:
+    from demeanor.training.tracking import TrackedData, TrackedModel
 
 logger = logging.getLogger(__name__)
 
@@ -123,6 +127,8 @@ class MlflowSender:
                 self.client.set_tag(run, key, value)
         elif kind == "text":
             self.client.log_text(run, event["text"], event["place"])
+        elif kind in logged_models.KINDS:
+            logged_models.send(self.client, self.experiment_id, run, self.ids, event)
         elif kind == "files":
             log = self.client.log_artifacts if Path(event["path"]).is_dir() else self.client.log_artifact
             log(run, event["path"], event["place"])
@@ -146,9 +152,25 @@ class MlflowRun:
         self._put("parameters", values={key: str(value)[:LONGEST_PARAMETER] for key, value in flat.items()})
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """NaN is left out: MLflow stores it as 0 in some back ends, which would be a lie."""
-        values = {key.replace("%", "percent"): float(value) for key, value in metrics.items() if math.isfinite(value)}
-        self._put("metrics", values=values, step=step or 0, time=_now())
+        self._put("metrics", values=_finite(metrics), step=step or 0, time=_now())
+
+    def log_inputs(self, data: Sequence[TrackedData]) -> None:
+        """What the run reads."""
+        self._put("inputs", data=[one.as_dict() for one in data])
+
+    def log_model(self, model: TrackedModel, metrics: Mapping[str, float], data: TrackedData) -> None:
+        """What the run has trained; its bundle is the run's artifact `bundle`."""
+        self._put("model", name=model.name, tags=model.tags, parameters=model.parameters, values=_finite(metrics),
+                  data=data.as_dict(), time=_now())  # fmt: skip
+
+    def log_scores(self, model: TrackedModel, metrics: Mapping[str, float], data: TrackedData) -> None:
+        """Metrics of a model that this run, or one before it, has trained."""
+        self._put("scores", name=model.name, model=model.weights, values=_finite(metrics), data=data.as_dict(),
+                  time=_now())  # fmt: skip
+
+    def log_table(self, rows: Sequence[Mapping[str, Any]], place: str) -> None:
+        """Rows of plain values as a table at `place`, a name that ends with .json."""
+        self._put("table", rows=[dict(row) for row in rows], place=place)
 
     def log_artifacts(self, folder: Path, place: str) -> None:
         """Keep a file, or what is in a folder, with the run; `folder` may go as soon as this returns."""
@@ -174,6 +196,10 @@ class MlflowTracker(MlflowRun):
 
     def __init__(self, run_id: str, outbox: Outbox):
         super().__init__(outbox, run_id)
+
+    def settle(self) -> None:
+        """Wait until what was reported has arrived, or the server has failed."""
+        self.outbox.settle()
 
     @contextmanager
     def child(self, name: str, parameters: Mapping[str, Any], tags: Mapping[str, str]) -> Iterator[MlflowRun]:
@@ -262,6 +288,11 @@ def send_kept(folder: Path) -> int:
     """Hand a folder of reports that a run had to keep to the connected store; how many there were."""
     header = kept_header(folder)
     return hand_over(folder, MlflowSender(header["experiment_id"], header["ids"]))
+
+
+def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    """NaN is left out: MLflow stores it as 0 in some back ends, which would be a lie."""
+    return {key.replace("%", "percent"): float(value) for key, value in metrics.items() if math.isfinite(value)}
 
 
 def _now() -> int:

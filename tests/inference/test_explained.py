@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 
@@ -108,6 +109,29 @@ def test_an_explanation_that_means_little_is_refused_unless_asked_for(examples, 
     with pytest.raises(InputError, match="without modality_dropout"):
         model.score_examples(some, explained=True)
     assert "baseline" in model.score_examples(some, explained=True, anyway=True)
+
+
+def test_a_caller_of_the_registered_model_may_ask_why(examples, number, monkeypatch):
+    from mlflow.exceptions import MlflowException
+
+    from demeanor.serving.mlflow_model import DemeanorModel
+    from demeanor.serving.registry import signature_of
+
+    assert {one.name for one in signature_of(number.card).params} == {"explain", "explain_anyway"}
+    served, some = DemeanorModel(), examples.split("test")
+    served.model = TrainedModel.load(number)
+    monkeypatch.setattr(TrainedModel, "score", lambda self, rows, *asked: self.score_examples(some, *asked))
+    rows = pd.DataFrame([{"text": "well"}])
+    assert "baseline" not in served.predict(None, rows)
+    assert "baseline" not in served.predict(None, rows, {"explain": False})
+    answers = served.predict(None, rows, {"explain": True})
+    assert {"baseline", "conflict", "contribution_text", "contribution_vision"} <= set(answers)
+    protocol = {**number.card.protocol, "training": {**number.card.protocol["training"], "modality_dropout": 0.0}}
+    served.model = TrainedModel.load(Bundle(number.card.model_copy(update={"protocol": protocol}), number.tensors))
+    with pytest.raises(MlflowException, match="without modality_dropout") as refused:
+        served.predict(None, rows, {"explain": True})
+    assert refused.value.get_http_status_code() == 400
+    assert "baseline" in served.predict(None, rows, {"explain": True, "explain_anyway": True})
 
 
 def test_an_older_bundle_answers_and_says_that_it_is_uncalibrated(examples, number):

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from demeanor.data.bundle import Bundle, BundleCard
@@ -79,9 +80,10 @@ def test_the_evaluation_goes_on_without_its_registry(gone: str, monkeypatch, cap
     champion = {"branch": "one", "seed": "seed_1", "metric": "MAE", "value": 0.5}
     bundles = {"one": {"seed_1": bundle}}
     receipts = [{"weights_sha256": bundle.weights_sha256, "metrics": {}}]
+    slices = pd.DataFrame(columns=["task", "branch"])
     call: Any = nodes.register_champions
     with caplog.at_level(logging.WARNING):
-        made = call({"sentiment": champion, "emotion": champion}, receipts, None, "", Settings(), bundles)
+        made = call({"sentiment": champion, "emotion": champion}, receipts, None, "", Settings(), bundles, None, slices)
     assert made == {}
     assert len(asked) == 1, "the second one would only wait for the same server"
     assert "The champion for sentiment is not registered" in caplog.text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -138,8 +138,17 @@ class Bundle:
     @cached_property
     def weights_sha256(self) -> str:
         """Hash of all tensors with their names."""
+        return self._sha256(lambda name: True)
+
+    @cached_property
+    def trained_sha256(self) -> str:
+        """Hash of what its own training made: the same before and after it carries representations."""
+        carried = tuple(f"{stream}." for stream in self.card.representations)
+        return self._sha256(lambda name: not name.startswith(carried))
+
+    def _sha256(self, counts: Callable[[str], bool]) -> str:
         digest = hashlib.sha256()
-        for name in sorted(self.tensors):
+        for name in filter(counts, sorted(self.tensors)):
             digest.update(name.encode("utf-8") + np.ascontiguousarray(self.tensors[name]).tobytes())
         return digest.hexdigest()
 

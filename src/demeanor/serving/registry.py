@@ -10,15 +10,23 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from demeanor.data.bundle import Bundle, BundleCard, spec_sheet
+from demeanor.data.bundle import Bundle, BundleCard
 from demeanor.data.errors import DemeanorError, InputError
+from demeanor.data.examples import Examples
 from demeanor.data.files import disk_errors_told, sha256_of_file
+from demeanor.evaluation.paired import Difference
 from demeanor.inference.describe import columns_of
 from demeanor.inference.recordings import COLUMNS
+from demeanor.logged_models import trained_model
 from demeanor.reachability import problem_of, readable
+from demeanor.serving.card import model_card
+from demeanor.serving.comparing import paired_on_validation
 from demeanor.serving.standing import CHALLENGER, CHAMPION, PREVIOUS, Judged, Standing, standing
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +78,7 @@ def signature_of(card: BundleCard) -> Any:
     is checked row by row (demeanor.inference.cells).
     """
     from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, Schema
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
     from mlflow.types.schema import AnyType, Array, DataType
 
     types = {
@@ -83,7 +91,9 @@ def signature_of(card: BundleCard) -> Any:
     outputs = [ColSpec("string", "utterance_id")]
     outputs += [ColSpec(types[kind], name) for name, kind in columns_of(card).items()]
     outputs += [ColSpec("string", name) for name in ("problem", "transcript", "transcript_source")]
-    return ModelSignature(Schema(inputs), Schema(outputs))
+    asked = [ParamSpec(name, DataType.boolean, False) for name in ("explain", "explain_anyway")]
+    params = ParamSchema(asked) if card.kind == "predicts" else None
+    return ModelSignature(Schema(inputs), Schema(outputs), params)
 
 
 def register(
@@ -93,11 +103,16 @@ def register(
     metrics: Mapping[str, float],
     example: Mapping[str, Any] | None = None,
     judged: Judged | None = None,
+    development: Examples | None = None,
+    slices: pd.DataFrame | None = None,
 ) -> dict[str, Any]:
     """Store `bundle` as a new version of `name`; without `example` none is stored beside it.
 
     It becomes the champion, or, by the rule of demeanor.serving.standing, the challenger. Without `judged` there is
     nothing to compare (an import; representations, whose losses depend on their settings): who asks for it promotes it.
+
+    development  examples of its training, on whose valid split it is paired with the champion
+    slices       of its answers on the sealed test, for its card
 
     Returns name, version, alias, the reason for it, uri, and which version is champion and which one was before, if
     this one has taken its place (else None).
@@ -111,7 +126,9 @@ def register(
     found = Standing(CHAMPION, "not judged by validation")
     if judged is not None:
         known = {} if former is None else client.get_model_version(name, former).tags
-        found, tags = standing(judged, former, known), {**tags, **judged.tags}
+        paired = paired_with(bundle, name, former, judged, known, development)
+        found = standing(judged, former, known, paired)
+        tags = {**tags, **judged.tags, "standing": found.reason}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "bundle"
         bundle.save(folder)
@@ -126,10 +143,12 @@ def register(
             metadata={"card": bundle.card.as_dict()},
         )
     # Not by `registered_model_name` above, which says on the screen what the summary says already.
-    made = new_version(client, name, logged)
-    for key, value in {**tags, **{f"test_{metric}": f"{value:.6g}" for metric, value in metrics.items()}}.items():
+    trained = training_of(client, bundle)
+    made = new_version(client, name, logged, trained.get("trained_by_run"))
+    scores = {f"test_{metric}": f"{value:.6g}" for metric, value in metrics.items()}
+    for key, value in {**tags, **trained, **scores}.items():
         client.set_model_version_tag(name, made, key, value)
-    client.update_model_version(name, made, description=spec_sheet(bundle.card, bundle.parameters))
+    client.update_model_version(name, made, description=model_card(bundle, name, found.reason, metrics, slices))
     promoted = found.alias == CHAMPION
     if promoted:
         promote(name, made)
@@ -187,8 +206,36 @@ def requirements() -> list[str]:
     return [f"{package}=={version(package).partition('+')[0]}" for package in (*REQUIREMENTS, *optional)]
 
 
-def new_version(client: Any, name: str, logged: Any) -> str:
-    """Number of the new version of `name` that holds what `log_model` has stored."""
+def paired_with(
+    bundle: Bundle, name: str, former: str | None, judged: Judged, known: Mapping[str, str],
+    development: Examples | None,
+) -> Difference | str:  # fmt: skip
+    """`bundle` minus version `former` on the valid split of `development`, clip by clip, or why that is not known."""
+    from mlflow.exceptions import MlflowException
+
+    if former is None or development is None or known.get("data_hash") != judged.data_hash:
+        return "there are no clips that both know"
+    try:
+        return paired_on_validation(bundle, load_bundle(f"models:/{name}/{former}"), development)
+    except (DemeanorError, MlflowException, OSError) as error:
+        return f"version {former} could not be asked: {error}"
+
+
+def training_of(client: Any, bundle: Bundle) -> dict[str, str]:
+    """The run that trained a bundle and the logged model that it made there, as tags; nothing where the experiment of
+    the run that registers knows of none."""
+    import mlflow
+
+    run = mlflow.active_run()
+    found = None if run is None else trained_model(client, run.info.experiment_id, bundle.trained_sha256)
+    if found is None or found.source_run_id is None:
+        return {}
+    return {"trained_by_run": found.source_run_id, "trained_model": found.model_id}
+
+
+def new_version(client: Any, name: str, logged: Any, run: str | None = None) -> str:
+    """Number of the new version of `name` that holds what `log_model` has stored, linked to `run` (None: to the run
+    that stored it)."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -196,7 +243,7 @@ def new_version(client: Any, name: str, logged: Any) -> str:
     except MlflowException as error:
         if error.error_code not in ("RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS"):
             raise
-    found = client.create_model_version(name, logged.model_uri, model_id=logged.model_id)
+    found = client.create_model_version(name, logged.model_uri, run, model_id=logged.model_id)
     return str(found.version)
 
 

@@ -1,9 +1,10 @@
 """Who answers: the rule by which a new version of a registered model becomes the champion or stands beside it.
 
 A version is promoted where there is no champion yet, or where it is not worse than the champion on validation of the
-same data. Anything else makes it the challenger and leaves the champion where it is: a worse version, and one whose
-data are not the champion's, for scores of different clips say nothing about which model is the better one. Whoever
-trained on more or better clips knows that, and says so with `demeanor promote`.
+same data: clip by clip where the champion's weights are at hand (the mean difference decides, its interval is stated),
+else by the scores in the tags. Anything else makes it the challenger and leaves the champion where it is: a worse
+version, and one whose data are not the champion's, for scores of different clips say nothing about which model is the
+better one. Whoever trained on more or better clips knows that, and says so with `demeanor promote`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from demeanor.data.task import not_worse
+from demeanor.evaluation.paired import Difference
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 
@@ -38,8 +40,12 @@ class Standing:
     reason: str
 
 
-def standing(judged: Judged, champion: str | None, tags: Mapping[str, str]) -> Standing:
+def standing(
+    judged: Judged, champion: str | None, tags: Mapping[str, str], paired: Difference | str = "not tried"
+) -> Standing:
     """Where a new version stands beside the version `champion`, which has these tags; None where there is none yet.
+
+    paired  the new version's metric minus the champion's on the same validation clips, or why that is not known
 
     Values are compared by the six digits that tags hold, so that the same training repeated is not called worse.
     """
@@ -54,8 +60,15 @@ def standing(judged: Judged, champion: str | None, tags: Mapping[str, str]) -> S
             f"version {champion} was trained on other data ({known}, now {judged.data_hash}), so validation scores do "
             "not compare",
         )
+    if isinstance(paired, Difference):
+        worse = not not_worse(paired.metric, round(paired.mean, 6), 0.0)
+        said = paired.describe("this version", f"version {champion}")
+        return Standing(CHALLENGER if worse else CHAMPION, f"{'worse' if worse else 'not worse'} on validation, {said}")
     own = judged.tags[f"valid_{judged.metric}"]
-    between = f"validation {judged.metric} {own}, version {champion} has {theirs} on the same data"
+    between = (
+        f"validation {judged.metric} {own}, version {champion} has {theirs} on the same data, by their scores alone, "
+        f"not clip by clip: {paired}"
+    )
     if not_worse(judged.metric, float(own), float(theirs)):
         return Standing(CHAMPION, f"not worse: {between}")
     return Standing(CHALLENGER, f"worse: {between}")

@@ -2,10 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from demeanor.data.bundle import Bundle
+
+
+@dataclass(frozen=True)
+class TrackedData:
+    """Data behind a number. `utterances` is their number, None where nothing but the hash leaves: the sealed test."""
+
+    corpus: str
+    split: str
+    data_hash: str
+    utterances: int | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"name": f"{self.corpus} {self.split}", "digest": self.data_hash, "corpus": self.corpus,
+                "split": self.split, "utterances": self.utterances}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TrackedModel:
+    """One trained model: `weights` is its bundle's `trained_sha256`, by which it is found again."""
+
+    branch: str
+    seed: int
+    system: str
+    task: str
+    data_hash: str
+    weights: str
+    size: int
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> TrackedModel:
+        card = bundle.card
+        return cls(card.branch, int(card.protocol["seed"]), card.system, card.task.name, card.data_hash,
+                   bundle.trained_sha256, bundle.parameters)  # fmt: skip
+
+    @property
+    def name(self) -> str:
+        return f"{self.branch} seed {self.seed}"
+
+    @property
+    def tags(self) -> dict[str, str]:
+        return {"branch": self.branch, "seed": str(self.seed), "system": self.system, "task": self.task,
+                "data_hash": self.data_hash, "trained_sha256": self.weights}  # fmt: skip
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        return {"branch": self.branch, "seed": str(self.seed), "system": self.system, "task": self.task,
+                "parameters": str(self.size)}  # fmt: skip
 
 
 @runtime_checkable
@@ -17,6 +68,10 @@ class Run(Protocol):
     def log_artifacts(self, folder: Path, place: str) -> None: ...
 
     def set_tags(self, tags: Mapping[str, str]) -> None: ...
+
+    def log_inputs(self, data: Sequence[TrackedData]) -> None: ...
+
+    def log_model(self, model: TrackedModel, metrics: Mapping[str, float], data: TrackedData) -> None: ...
 
 
 @runtime_checkable
@@ -31,6 +86,14 @@ class Tracker(Protocol):
 
     def set_tags(self, tags: Mapping[str, str]) -> None: ...
 
+    def log_inputs(self, data: Sequence[TrackedData]) -> None: ...
+
+    def log_scores(self, model: TrackedModel, metrics: Mapping[str, float], data: TrackedData) -> None: ...
+
+    def log_table(self, rows: Sequence[Mapping[str, Any]], place: str) -> None: ...
+
+    def settle(self) -> None: ...
+
 
 class _Untracked:
     """Takes everything and keeps nothing: for tests, notebooks and single calls."""
@@ -42,6 +105,21 @@ class _Untracked:
         pass
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
+        pass
+
+    def log_inputs(self, data: Sequence[TrackedData]) -> None:
+        pass
+
+    def log_model(self, model: TrackedModel, metrics: Mapping[str, float], data: TrackedData) -> None:
+        pass
+
+    def log_scores(self, model: TrackedModel, metrics: Mapping[str, float], data: TrackedData) -> None:
+        pass
+
+    def log_table(self, rows: Sequence[Mapping[str, Any]], place: str) -> None:
+        pass
+
+    def settle(self) -> None:
         pass
 
     @contextmanager

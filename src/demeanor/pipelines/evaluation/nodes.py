@@ -118,7 +118,15 @@ def score_sealed_test(sealed_test: Examples, bundles: AllBundles) -> tuple[pd.Da
         for metric, value in r["metrics"].items()
         if value is not None
     }
-    tracking.current().log_metrics(logged)
+    tracker = tracking.current()
+    tracker.log_metrics(logged)
+    sealed = tracking.TrackedData(receipts[0]["corpus"], "test", sealed_test.data_hash)
+    tracker.log_inputs([sealed])
+    for (_, bundle), r in zip(every, receipts, strict=True):
+        values = {f"test_{metric}": value for metric, value in r["metrics"].items() if value is not None}
+        tracker.log_scores(tracking.TrackedModel.of(bundle), values, sealed)
+    rows = [{**{key: value for key, value in r.items() if key != "metrics"}, **r["metrics"]} for r in receipts]
+    tracker.log_table(rows, "tables/receipts.json")
     return pd.concat(tables, ignore_index=True), receipts
 
 
@@ -140,10 +148,11 @@ def compare_systems(
     from demeanor.evaluation.receipts import Receipt
     from demeanor.evaluation.seeds import seeds_to_markdown
     from demeanor.evaluation.tables import differences_to_markdown, to_markdown
+    from demeanor.training import tracking
 
     scored = [Receipt(**receipt) for receipt in receipts]
     train = development.split("train").utterances
-    parts, text = [], []
+    parts, text, paired = [], [], []
     verdicts: dict[str, str] = {}
     for name, champion in told(list(champions.items()), "comparing the systems by bootstrap", "tasks"):
         task = tasks[name]
@@ -156,9 +165,12 @@ def compare_systems(
         text += [*remarks(bundles, name), "", "Every seed:", "", seeds_to_markdown(task, scored)]
         if mine["branch"].nunique() > 1:
             against = differences(task, mine, champion["branch"])
+            paired += against.assign(task=name).to_dict("records")
             text += ["", f"Against the champion, {champion['branch']}:", "", differences_to_markdown(against)]
         verdicts[name] = fusion_verdict(task, champion["branch"], bundles, mine)
         text += ["", verdicts[name], ""]
+    if paired:
+        tracking.current().log_table(paired, "tables/paired_tests.json")
     return pd.concat(parts, ignore_index=True), "\n".join(text), verdicts
 
 
@@ -233,15 +245,19 @@ def register_champions(
     root: str,
     settings: EvaluationSettings,
     bundles: AllBundles,
+    development: Examples,
+    slices: pd.DataFrame,
 ) -> dict[str, dict[str, Any]]:
     """Each task's best as a new version in the MLflow model registry: alias `champion`, or `challenger` where the
     version that answers now is better or cannot be compared (demeanor.serving.standing)."""
     from demeanor.inference.recordings import example_row
     from demeanor.serving.registry import RegistryUnreachable, register, registered_name, told_if_unreachable
     from demeanor.serving.standing import Judged
+    from demeanor.training import tracking
 
     if not settings.register_champions:
         return {}
+    tracking.current().settle()  # the registry looks for the runs that trained
     registered = {}
     for name, champion in told(list(champions.items()), "registering the champions", "models"):
         bundle = bundles[champion["branch"]][champion["seed"]]
@@ -262,7 +278,8 @@ def register_champions(
         model = registered_name(card)
         try:
             with told_if_unreachable(f"The champion for {name}", "kedro run --pipelines evaluation"):
-                registered[name] = register(bundle, model, tags, metrics, example, judged)
+                mine = slices[(slices["task"] == name) & (slices["branch"] == champion["branch"])]
+                registered[name] = register(bundle, model, tags, metrics, example, judged, development, mine)
         except RegistryUnreachable as error:
             logger.warning("%s", error)
             break  # the others would wait for the same server
@@ -275,7 +292,8 @@ def registered_as(made: Mapping[str, Any] | None) -> str:
         return ""
     where = f", registered as {made['name']} version {made['version']}"
     if made["version"] == made["champion"]:
-        return where
+        # By now the version that was the champion is `previous`: how the two compare is worth a line.
+        return f"{where} ({made['reason']})" if made["previous"] is not None else where
     return f"{where}, the challenger: version {made['champion']} goes on to answer ({made['reason']})"
 
 

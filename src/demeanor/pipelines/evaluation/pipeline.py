@@ -81,7 +81,7 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 nodes.register_champions,
-                ["champions", "receipts", "utterances", "media_root", SETTINGS, "candidates"],
+                ["champions", "receipts", "utterances", "media_root", SETTINGS, "candidates", "development", "slices"],
                 "registration",
                 name="register_champions",
                 tags="tracked",

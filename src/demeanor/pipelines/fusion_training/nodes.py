@@ -20,6 +20,7 @@ from demeanor.training.settings import BranchSettings
 if TYPE_CHECKING:
     from demeanor.training.distributed.workshop import Job, Place
     from demeanor.training.fit import Trained
+    from demeanor.training.tracking import TrackedData
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,9 @@ def train_seed(
 
     parameters = {"branch": branch, "seed": seed, "task": task.as_dict(), "settings": settings.as_dict()}
     tags = {"branch": branch, "system": settings.system, "seed": str(seed), "data_hash": development.data_hash}
+    data = [tracked_data(development, split) for split in ("train", "valid")]
     with tracking.current().child(f"{branch} seed {seed}", parameters, tags) as run:
+        run.log_inputs(data)
 
         def report(row: dict[str, float], epoch: int) -> None:
             run.log_metrics(row, epoch)
@@ -70,7 +73,18 @@ def train_seed(
         with tempfile.TemporaryDirectory() as place_on_disk:
             trained.bundle.save(Path(place_on_disk) / "bundle")
             run.log_artifacts(Path(place_on_disk) / "bundle", "bundle")
+        model = tracking.TrackedModel.of(trained.bundle)
+        run.log_model(model, {f"valid_{name}": value for name, value in trained.bundle.card.metrics.items()}, data[1])
     return trained
+
+
+def tracked_data(examples: Examples, split: str) -> TrackedData:
+    """A split of the development examples, as the tracker is told of it: by the hash that bundles carry."""
+    from demeanor.training.fit import corpus_of
+    from demeanor.training.tracking import TrackedData
+
+    number = int((examples.utterances["split"] == split).sum())
+    return TrackedData(corpus_of(examples), split, examples.data_hash, number)
 
 
 def train_branch(
