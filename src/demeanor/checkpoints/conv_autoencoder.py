@@ -142,7 +142,10 @@ def import_conv_autoencoder(
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """State of a .pt file on the CPU, whatever device it was written on; code in the file is never run."""
+    """State of a .pt file on the CPU, whatever device it was written on; code in the file is never run.
+
+    Name -> tensor of any shape [...]; InputError for what is no file of plain weights.
+    """
     if not path.is_file():
         raise InputError(str(path), ["there is no such file"])
     if not zipfile.is_zipfile(path):
@@ -160,7 +163,10 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
 
 
 def check_architecture(weights: Mapping[str, Tensor], path: Path) -> tuple[int, int]:
-    """(channels, representation channels) of a state that fits the released architecture; all differences at once."""
+    """(channels, representation channels) of a state that fits the released architecture; all differences at once.
+
+    `weights` by published name, kernels [out, in, height, width]; InputError lists what does not fit.
+    """
     key_first, key_last = "encoder.conv1.0.weight", "encoder.conv4.weight"
     if key_first not in weights or key_last not in weights or weights[key_first].ndim != 4:
         found = ", ".join(sorted(weights)[:3]) or "nothing"

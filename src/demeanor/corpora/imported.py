@@ -46,13 +46,19 @@ class StreamFolder:
 
 
 def to_float32(values: np.ndarray) -> np.ndarray:
-    """float32; what is too large for it becomes infinite, which readers repair and the doctor reports."""
+    """float32; what is too large for it becomes infinite, which readers repair and the doctor reports.
+
+    Of any shape [...], which stays.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         return values.astype(np.float32)
 
 
 def as_numbers(value: Any, what: str) -> np.ndarray:
-    """An array of numbers out of an array, an array of objects, or lists within lists; InputError if it is none."""
+    """An array of numbers out of an array, an array of objects, or lists within lists; InputError if it is none.
+
+    Shape [...] as the lists are nested.
+    """
     if isinstance(value, np.ndarray) and value.dtype != object:
         if value.dtype.kind not in "biuf":
             raise InputError(what, [f"holds {value.dtype} instead of numbers"])

@@ -44,7 +44,10 @@ def make_dtype(code: Any, *_: Any) -> np.dtype:
 
 
 def make_array(dtype: Any, shape: Any, data: Any, fortran: bool) -> np.ndarray:
-    """An array, as a view on `data` where that is bytes."""
+    """An array, as a view on `data` where that is bytes.
+
+    Shape [...] as `shape` says; ValueError where type, shape and content contradict.
+    """
     if not isinstance(dtype, np.dtype):
         raise ValueError("an array has no type")
     shape = (shape,) if isinstance(shape, int) else shape
@@ -78,7 +81,7 @@ def _boxed(values: list[Any]) -> np.ndarray:
 
 
 def from_buffer(data: Any, dtype: Any, shape: Any, order: Any = "C", *_: Any) -> np.ndarray:
-    """Arrays of protocol 5."""
+    """Arrays of protocol 5. Shape [...] as `shape` says; ValueError as of `make_array`."""
     return make_array(dtype, shape, data, order == "F")
 
 

@@ -32,7 +32,10 @@ Collapse = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def average(intervals: np.ndarray, features: np.ndarray) -> np.ndarray:
-    """The mean of an entry's rows: what makes frames into one vector per word."""
+    """The mean of an entry's rows: what makes frames into one vector per word.
+
+    intervals [frames, 2] in seconds, features [frames, dimension]; gives [dimension].
+    """
     return np.mean(features, axis=0)
 
 

@@ -74,6 +74,8 @@ class Batch:
 
     @property
     def target(self) -> Tensor:
+        """Labels of the task: numbers or class indices [batch], for several labels [batch, classes]; unknown is NaN or
+        -1."""
         return self.labels["target"]
 
     @property

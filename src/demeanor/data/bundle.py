@@ -112,7 +112,7 @@ class Bundle:
     tensors: Mapping[str, np.ndarray]
 
     def part(self, prefix: str) -> dict[str, np.ndarray]:
-        """Tensors whose name begins with `prefix.`, without it."""
+        """Tensors whose name begins with `prefix.`, without it. Each keeps its shape [...]."""
         start = f"{prefix}."
         return {name[len(start) :]: value for name, value in self.tensors.items() if name.startswith(start)}
 

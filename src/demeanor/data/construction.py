@@ -28,7 +28,10 @@ class _TooLargeError(Exception):
 
 
 def construct(make: Callable[[], torch.nn.Module], weights: Mapping[str, np.ndarray], where: str) -> Any:
-    """What `make` builds; InputError where the settings of a card ask for something else than its weights."""
+    """What `make` builds; InputError where the settings of a card ask for something else than its weights.
+
+    `weights` by name, of any shape [...]: together they bound how large a model may become.
+    """
     try:
         with _no_larger_than(weights):
             return make()
@@ -79,6 +82,8 @@ def fill(
     """Load `weights` into `model`; InputError lists those that are missing, unknown or of another shape.
 
     optional  says of a name that it may be missing
+
+    `weights` have the shapes [...] of the model's state dict.
     """
     loaded = {name: torch.from_numpy(np.array(value)) for name, value in weights.items()}
     sides = {name: tuple(value.shape) for name, value in model.state_dict().items()}

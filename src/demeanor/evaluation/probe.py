@@ -48,6 +48,7 @@ class VaryingColumns(VarianceThreshold):
     to one would let it drown everything in rows that were not fitted on."""
 
     def fit(self, x: np.ndarray, y: np.ndarray | None = None) -> VaryingColumns:
+        """Finds the columns of x [rows, columns] that vary; y is not read."""
         deviation = np.std(np.asarray(x, dtype=np.float64), axis=0)
         self.threshold = float((1e-6 * deviation.max()) ** 2)
         self.variances_ = np.maximum(deviation**2, np.finfo(np.float64).tiny if self.threshold == 0 else 0.0)
@@ -72,6 +73,7 @@ def ridge(c: float) -> Ridge:
 
 
 def fitted(model: Any, x: np.ndarray, y: np.ndarray) -> Any:
+    """`model` fitted on x [rows, columns] and y [rows], quiet about steps that were not enough."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return model.fit(x, y)
@@ -163,7 +165,10 @@ class Rows:
 
 
 def protocol(examples: Examples, labelled: np.ndarray) -> Rows:
-    """The rows of each role; see the head of this module."""
+    """The rows of each role; see the head of this module.
+
+    `labelled` [utterances] of truth values; InputError without labels on both sides.
+    """
     split = examples.utterances["split"].to_numpy()
     train, valid, test = (np.flatnonzero((split == name) & labelled) for name in ("train", "valid", "test"))
     if len(train) == 0 or (len(valid) == 0 and len(test) == 0):
@@ -204,7 +209,10 @@ def fit_chosen(
     model: Callable[[float], Any], quality: Callable[[np.ndarray, np.ndarray], float], x: np.ndarray, y: np.ndarray,
     rows: Rows, groups: np.ndarray, grid: Sequence[float] = GRID,
 ) -> tuple[Pipeline, float]:  # fmt: skip
-    """The probe fitted on `rows.final` with the C that scores best, and that C."""
+    """The probe fitted on `rows.final` with the C that scores best, and that C.
+
+    x [utterances, columns], y [utterances], groups [utterances]: rows of one group stay in one fold.
+    """
     pairs = [(rows.fit, rows.choose)] if rows.choose is not None else list(_folds(rows.fit, groups))
     # A fold without a second class has nothing to fit; a regression has always many values.
     pairs = [(a, b) for a, b in pairs if len(b) and len(np.unique(y[a])) > 1]

@@ -69,7 +69,7 @@ def empty(axes: Axes, reason: str) -> None:
 
 
 def span(values: Sequence[float | np.floating] | np.ndarray, margin: float = 0.06) -> tuple[float, float]:
-    """Limits around the finite values, with a margin on both sides."""
+    """Limits around the finite values, with a margin on both sides. values [points], in the unit of the axis."""
     finite = np.asarray(values, dtype=np.float64)
     finite = finite[np.isfinite(finite)]
     if not len(finite):

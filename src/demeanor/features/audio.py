@@ -30,6 +30,8 @@ def both_levels(feature_set: str) -> Callable[[np.ndarray], dict[str, np.ndarray
     """What gives descriptors ("lld") and functionals ("func") of samples in one pass: openSMILE computes both anyway.
 
     Values are those of two passes; a level that openSMILE gives nothing for is empty.
+
+    Samples [samples] at 16 kHz become [frames, descriptors] and [1, functionals].
     """
     import opensmile
     from opensmile.core.config import config

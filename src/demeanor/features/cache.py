@@ -154,7 +154,7 @@ class ShardCache:
         return [key for key in keys if key not in self._places]
 
     def add(self, values: Mapping[str, np.ndarray]) -> None:
-        """Write one shard; keys that are there already are left as they are."""
+        """Write one shard; keys that are there already are left as they are. Values [steps, dimension] by key."""
         fresh = {key: value for key, value in values.items() if key not in self._places}
         if not fresh:
             return

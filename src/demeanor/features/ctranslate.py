@@ -49,7 +49,10 @@ class _Reader:
 
 
 def read_variables(path: Path) -> dict[str, np.ndarray]:
-    """Name -> values of every variable of a CTranslate2 `model.bin`; InputError where it is no such file."""
+    """Name -> values of every variable of a CTranslate2 `model.bin`; InputError where it is no such file.
+
+    Shapes [...] as the file states them.
+    """
     reader = _Reader(path)
     version, specification = reader.number("I"), reader.name()
     if version < 5 or specification != "WhisperSpec":
@@ -72,6 +75,8 @@ def whisper_tensors(variables: Mapping[str, np.ndarray]) -> dict[str, np.ndarray
 
     Query, key and value of self-attention lie one below the other (the key's bias is zero and is left out), as do
     key and value of the decoder's attention to the encoder.
+
+    Matrices stay [outputs, inputs], convolutions [outputs, inputs, width].
     """
     tensors: dict[str, np.ndarray] = {}
     for name, values in variables.items():

@@ -25,7 +25,10 @@ class Film:
         self._error: MediaError | None = None
 
     def frames(self, rate: float | None = None, longest_side: int | None = None) -> Iterator[tuple[float, np.ndarray]]:
-        """As `decode_frames`; MediaError, in every pass, where the recording cannot be read."""
+        """As `decode_frames`; MediaError, in every pass, where the recording cannot be read.
+
+        Seconds from `start` and a picture [height, width, 3] of 8 bits (RGB).
+        """
         with closing(self._held() if self._frames is not None else self._decoded()) as frames:
             yield from shown_at(frames, self.start, self.end, rate, longest_side)
 

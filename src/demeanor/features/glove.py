@@ -168,7 +168,7 @@ class WordVectorStream(Extractor):
         return [self.extract_clip(clip) for clip in clips]
 
     def find(self, word: str) -> np.ndarray | None:
-        """The vector of a word of a transcript, or None."""
+        """The vector of a word of a transcript, or None. [dimension]."""
         forms = [word, word.strip(PUNCTUATION)]
         if self.settings.case == "lower":
             forms = [form.lower() for form in forms]

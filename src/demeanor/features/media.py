@@ -360,7 +360,10 @@ def shown_at(
     frames: Iterable[tuple[float, Any, Painter]], start: float, end: float | None, rate: float | None,
     longest_side: int | None,
 ) -> Iterator[tuple[float, np.ndarray]]:  # fmt: skip
-    """What `decode_frames` gives of the frames of `timed_frames`."""
+    """What `decode_frames` gives of the frames of `timed_frames`.
+
+    Seconds from `start` and a picture [height, width, 3] of 8 bits.
+    """
     paint: Painter | None = None
     held: Any = None
     painted: np.ndarray | None = None

@@ -94,7 +94,10 @@ def _matrix(frame: Any) -> Turn | None:
 
 
 def turned(image: np.ndarray, turn: Turn, longest_side: int | None = None) -> np.ndarray:
-    """The picture as shown. By other angles than quarters the canvas grows and its corners are black."""
+    """The picture as shown. By other angles than quarters the canvas grows and its corners are black.
+
+    image [height, width, 3] of 8 bits; no side of what is returned exceeds `longest_side` pixels.
+    """
     a, b, c, d = turn
     if min(abs(a), abs(b)) < 1e-3 and min(abs(c), abs(d)) < 1e-3:
         if abs(b) > abs(a):

@@ -72,6 +72,8 @@ def read_official(source: Path | str | io.BytesIO, where: str = "") -> tuple[dic
     """Named tensors and options of an official fairseq checkpoint (a path, or an open file called `where`).
 
     The pickle inside may hold tensors, plain values and argparse.Namespace; InputError for anything else.
+
+    Tensors have any shape [...].
     """
     where = where or str(source)
     try:

@@ -164,7 +164,10 @@ class VqWav2vec(nn.Module):
 def layout_of(
     state: Mapping[str, Tensor], strides: tuple[int, ...] | None = None, log_compression: bool = False, where: str = ""
 ) -> VqLayout:
-    """The layout that a state dict's shapes imply; strides are not among them and default to the released ones."""
+    """The layout that a state dict's shapes imply; strides are not among them and default to the released ones.
+
+    `state` by fairseq's names, convolutions [channels, inputs, kernel]; InputError for another network.
+    """
     kernels: list[int] = []
     while (name := f"feature_extractor.conv_layers.{len(kernels)}.0.weight") in state:
         kernels.append(state[name].shape[-1])
@@ -198,7 +201,10 @@ def layout_of(
 
 def build(state: Mapping[str, Tensor], layout: VqLayout, where: str = "") -> VqWav2vec:
     """The model with its weights, ready to encode. Heads that codes do not need are passed over; anything else that
-    is missing or of another shape is refused."""
+    is missing or of another shape is refused.
+
+    `state` has the shapes [...] of the layout; InputError lists what has not.
+    """
     model = VqWav2vec(layout)
     needed = model.state_dict()
     problems = [f"no tensor {name}" for name in needed if name not in state]

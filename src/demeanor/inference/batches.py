@@ -79,6 +79,8 @@ class Batches:
         """Rows of each batch. Without `shuffle` they are in order of length, which wastes the least padding.
 
         A dialogue system gets whole dialogues, `batch_size` of them, bucketed by their number of turns.
+
+        Each [rows] of row numbers.
         """
         groups = self._groups()
         sizes = np.array([self._size(group) for group in groups])
@@ -108,7 +110,10 @@ class Batches:
         return self._dialogue[rows]
 
     def iterate(self, plan: Sequence[np.ndarray], workers: int = 0) -> Iterator[Batch]:
-        """The batches of a plan in its order, made ahead by worker processes when `workers` > 0."""
+        """The batches of a plan in its order, made ahead by worker processes when `workers` > 0.
+
+        plan: row numbers [rows] of each batch.
+        """
         if workers == 0:
             return (self[rows] for rows in plan)
         return iter(DataLoader(_Planned(self, plan), batch_size=None, num_workers=workers, shuffle=False))
@@ -126,7 +131,10 @@ class _Planned(torch.utils.data.Dataset):
 
 
 def fill(order: np.ndarray, sizes: np.ndarray, batch_size: int, step_budget: int | None) -> list[list[int]]:
-    """Cut a sorted order into batches of at most `batch_size` groups and, padded, `step_budget` steps."""
+    """Cut a sorted order into batches of at most `batch_size` groups and, padded, `step_budget` steps.
+
+    order [groups] of group numbers, sizes [all groups] in steps.
+    """
     batches: list[list[int]] = []
     current: list[int] = []
     for n in order:

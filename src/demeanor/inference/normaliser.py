@@ -41,7 +41,7 @@ class Normaliser:
         return np.where(finite, scaled, np.float32(0.0))
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """As they stand in a bundle."""
+        """As they stand in a bundle. Means and scales, each [dimension], in the unit of the stream."""
         named = {}
         for role, (mean, scale) in self.statistics.items():
             named[f"normaliser.{role}.mean"] = mean
@@ -50,7 +50,7 @@ class Normaliser:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, np.ndarray]) -> Normaliser:
-        """From a bundle's part 'normaliser': names <role>.mean and <role>.scale."""
+        """From a bundle's part 'normaliser': names <role>.mean and <role>.scale. Each is [dimension]."""
         roles = {name.rsplit(".", 1)[0] for name in tensors}
         return cls({role: (tensors[f"{role}.mean"], tensors[f"{role}.scale"]) for role in roles})
 

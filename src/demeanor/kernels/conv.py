@@ -18,6 +18,7 @@ SWAPPED_KERNEL = 3
 
 
 def channels_last(values: Tensor) -> Tensor:
+    """values [batch, channels, height, width], unchanged but for their order in memory."""
     return values.contiguous(memory_format=torch.channels_last)
 
 
@@ -33,6 +34,8 @@ def convolve(layer: nn.Conv2d | nn.ConvTranspose2d, values: Tensor) -> Tensor:
 
     A convolution with kernel k and padding p equals the transposed one with the kernel turned by 180 degrees, its
     channel axes swapped, and padding k - 1 - p; and the other way round. Only for kernels that were laid out.
+
+    values [batch, inputs, height, width] become [batch, outputs, taller, wider].
     """
     size, padding = layer.kernel_size[0], layer.padding[0]
     last = layer.weight.is_contiguous(memory_format=torch.channels_last)

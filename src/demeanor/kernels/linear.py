@@ -43,7 +43,7 @@ def rounded(rows: int) -> int:
 def linear(
     values: Float[Tensor, "*batch inputs"], weight: Float[Tensor, "outputs inputs"], bias: Tensor | None = None
 ) -> Float[Tensor, "*batch outputs"]:
-    """torch.nn.functional.linear by the quicker of the two libraries."""
+    """torch.nn.functional.linear by the quicker of the two libraries. bias [outputs]."""
     worthwhile = weight.numel() >= LARGE and values.numel() * len(weight) >= WORTHWHILE
     ordinary = values.device.type == "cpu" and values.dtype == weight.dtype == torch.float32
     if not worthwhile or not ordinary or torch.is_autocast_enabled("cpu") or not slow_products():
@@ -62,6 +62,7 @@ class QuickLinear(nn.Linear):
     """A linear layer that uses `linear`."""
 
     def forward(self, values: Tensor) -> Tensor:
+        """[..., inputs] to [..., outputs]."""
         return linear(values, self.weight, self.bias)
 
 

@@ -35,7 +35,7 @@ def flat_links(links: Int[Tensor, "cores rows"]) -> Int[Tensor, "cores rows"]:
 
 
 def linked(states: Float[Tensor, "cores rows1 dimension"], links: Tensor) -> Float[Tensor, "cores n dimension"]:
-    """The states that rows are linked to."""
+    """The states that rows are linked to. links [cores, n]: rows of the flat states, as of `flat_links`."""
     size = states.shape[-1]
     return states.view(-1, size).index_select(0, links.reshape(-1)).view(*links.shape, size)
 
@@ -106,6 +106,7 @@ class LinkedGru(torch.autograd.Function):
         ctx: Any, inputs: Tensor, input_weight: Tensor, input_bias: Tensor, weight: Tensor, bias: Tensor,
         links: Tensor, keep: Tensor | None, steps: Steps,
     ) -> Tensor:  # fmt: skip
+        """New states [C, R, D] from inputs [C, R, S]; the others as the class says."""
         cores, rows, _ = inputs.shape
         size = weight.shape[2]
         gates = torch.baddbmm(input_bias[:, None], inputs, input_weight.transpose(1, 2))
@@ -127,6 +128,7 @@ class LinkedGru(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of what `forward` took, in its shapes, from that of its states [C, R, D]."""
         inputs, input_weight, weight, links, keep, states, gates, candidate = ctx.saved_tensors
         cores, rows, size = gradient.shape
         passed_on, following = gradient.new_zeros((cores, rows + 1, size)), followers(links)

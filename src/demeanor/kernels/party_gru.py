@@ -47,7 +47,10 @@ class Course:
 
 
 def project(inputs: Sequence[Tensor], weights: Sequence[Tensor], bias: Tensor) -> Float[Tensor, "cores rows gates"]:
-    """Input gates of all rows, one product per core, since cores read inputs of different width."""
+    """Input gates of all rows, one product per core, since cores read inputs of different width.
+
+    For each core inputs [rows, width] and weights [gates, width]; bias [cores, gates].
+    """
     gates = bias.new_empty((len(inputs), len(inputs[0]), bias.shape[1]))
     for core, (values, weight) in enumerate(zip(inputs, weights, strict=True)):
         torch.addmm(bias[core], values, weight.T, out=gates[core])
@@ -75,6 +78,7 @@ class PartyRecurrence(torch.autograd.Function):
         hidden_bias: Tensor, score: Tensor, summary_weight: Tensor, speaker_weight: Tensor, speaker_bias: Tensor,
         *per_core: Tensor,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """q [C, R, P] and g [C, R, G]; what it takes stands above."""
         cores, size = score.shape
         x, x_weights, u, u_weights = (per_core[n * cores : (n + 1) * cores] for n in range(4))
         context_gates, party_gates = project(x, x_weights, context_bias), project(u, u_weights, party_bias)
@@ -125,6 +129,7 @@ class PartyRecurrence(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of what `forward` took, in its shapes, from that of q [C, R, P]."""
         (
             context_weight, score, summary_weight, speaker_weight, parties, contexts, summaries,
             context_gates, party_gates, context_candidate, party_candidate, shares, *per_core,
@@ -207,6 +212,11 @@ class Collected:
         for_party_hidden: Tensor, for_values: Tensor, for_speaker_gates: Tensor,
         before: Tensor, contexts: Tensor, summaries: Tensor, speakers: Tensor,
     ) -> None:  # fmt: skip
+        """Adds what `rows`, a chunk of n rows, give to the weights' gradients.
+
+        for_context, for_context_hidden [C, n, 3 G], for_features, for_party_hidden [C, n, 3 P], for_values [C, n, 1],
+        for_speaker_gates [C, n, 3 G + 3 P]; before, contexts, summaries [C, n, G], speakers [C, n, P].
+        """
         (
             context_bias, party_bias, context_weight, hidden_bias, score, summary_weight, speaker_weight, speaker_bias,
         ) = self.shared  # fmt: skip

@@ -64,6 +64,7 @@ class HyperLayer(nn.Module):
         )
 
     def forward(self, hyper: Tensor, language: Tensor, audio: Tensor, vision: Tensor) -> Tensor:
+        """hyper, language, audio and vision [batch, tokens, dimension]; gives the next hyper tokens, as many."""
         query = self.norms["text"](language)
         for name, values in (("audio", audio), ("vision", vision)):
             source = self.norms[name](values)
@@ -85,6 +86,7 @@ class FusionLayer(nn.Module):
         )  # fmt: skip
 
     def forward(self, values: Tensor, hyper: Tensor) -> Tensor:
+        """values and hyper [batch, tokens, dimension]; gives the shape of `values`."""
         source = self.source_norm(hyper)
         values = values + self.attention(self.query_norm(values), source, source, None)
         return values + self.feed(self.feed_norm(values))

@@ -77,7 +77,10 @@ class System(nn.Module):
         raise NotImplementedError
 
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
-        """Loss terms by name; "total" is what training minimises, the others are logged."""
+        """Loss terms by name; "total" is what training minimises, the others are logged.
+
+        Each a scalar []; `output.prediction` is [batch, task.outputs].
+        """
         return {"total": task_loss(self.task, output.prediction, batch.target)}
 
     def parameter_groups(self, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
@@ -143,6 +146,6 @@ def task_loss(task: Task, prediction: Tensor, target: Tensor, class_weights: Ten
 
 
 def masked_mean(values: Float[Tensor, "batch time dimension"], mask: Tensor) -> Float[Tensor, "batch dimension"]:
-    """Mean over real steps; zero for a row without any."""
+    """Mean over real steps; zero for a row without any. mask [batch, time], true for real steps."""
     weight = mask.unsqueeze(-1).to(values.dtype)
     return (values * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1.0)

@@ -49,6 +49,7 @@ class LowRankFusion(nn.Module):
             nn.init.xavier_normal_(value)
 
     def forward(self, states: Mapping[str, Tensor]) -> tuple[Float[Tensor, "batch rank_outputs"], Tensor]:
+        """States by modality [batch, dimension]; the product of every rank, and their weighted sum [batch, outputs]."""
         product: Tensor | None = None
         for name, factor in self.factors.items():
             one = torch.cat([states[name].new_ones(len(states[name]), 1), states[name]], dim=1)

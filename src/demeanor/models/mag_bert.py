@@ -52,6 +52,7 @@ class AdaptationGate(nn.Module):
         return alpha * moved
 
     def forward(self, words: Tensor, audio: Tensor, vision: Tensor) -> Tensor:
+        """words, audio and vision [batch, time, dimension of each]; gives the shape of `words`."""
         return self.dropout(self.norm(words + self.displacement(words, audio, vision)))
 
 
@@ -92,6 +93,7 @@ class MAGBERT(EncodedSystem):
 
 
 def mean_of(values: Float[Tensor, "batch time dimension"], mask: Bool[Tensor, "batch time"]) -> Tensor:
+    """Mean over the steps of the mask [batch, dimension]; every row needs one."""
     weight = mask.unsqueeze(-1).to(values.dtype)
     return (values * weight).sum(dim=1) / weight.sum(dim=1)
 

@@ -49,6 +49,7 @@ class Network(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, values: Tensor) -> Tensor:
+        """[batch, inputs] to [batch, outputs]."""
         return self.second(self.dropout(functional.relu(self.first(values))))
 
 

@@ -41,6 +41,7 @@ class Projected(nn.Module):
         self.linear, self.norm, self.absence = nn.Linear(width, hidden), nn.LayerNorm(hidden), Absence(hidden)
 
     def forward(self, values: Tensor, present: Tensor) -> Tensor:
+        """values [batch, inputs], present [batch]; gives [batch, hidden]."""
         return self.absence(self.norm(functional.relu(self.linear(values))), present)
 
 
@@ -76,7 +77,7 @@ class MISA(EncodedSystem):
         return MISASettings(hidden=6, transformer_hidden=8)
 
     def originals(self, batch: Batch) -> dict[str, Tensor]:
-        """The three utterance vectors before they are split in two."""
+        """The three utterance vectors before they are split in two. Each [batch, hidden]."""
         text = clean(Padded(*self.encoder(batch["text"])))
         found = {"text": self.projections["text"](masked_mean(text.values, text.mask), text.present)}
         for name in ("audio", "vision"):
@@ -130,6 +131,7 @@ class MISA(EncodedSystem):
         return {"total": total, **terms}
 
     def task_term(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """A scalar [] of prediction [batch, outputs] and target [batch]: squared error for a regression."""
         if self.task.kind != "regression":
             return task_loss(self.task, prediction, target)
         known = ~torch.isnan(target)
@@ -143,12 +145,15 @@ class MISA(EncodedSystem):
 
 
 def squared(found: Tensor, wanted: Tensor) -> Tensor:
-    """Mean squared error; zero, with a gradient, of no rows at all."""
+    """Mean squared error; zero, with a gradient, of no rows at all. Of two of one shape [...], a scalar."""
     return (found - wanted).square().sum() / max(found.numel(), 1)
 
 
 def orthogonality(first: Float[Tensor, "rows hidden"], second: Float[Tensor, "rows hidden"]) -> Tensor:
-    """Mean squared entry of first^T second, both centred over the batch and scaled to unit rows (equation 6)."""
+    """Mean squared entry of first^T second, both centred over the batch and scaled to unit rows (equation 6).
+
+    A scalar [].
+    """
     if not len(first):
         return (first.sum() + second.sum()) * 0.0
     scaled = []
@@ -159,7 +164,10 @@ def orthogonality(first: Float[Tensor, "rows hidden"], second: Float[Tensor, "ro
 
 
 def moment_discrepancy(first: Float[Tensor, "rows hidden"], second: Float[Tensor, "rows hidden"]) -> Tensor:
-    """Central moment discrepancy up to the fifth moment, without its scaling by the interval (equation 4)."""
+    """Central moment discrepancy up to the fifth moment, without its scaling by the interval (equation 4).
+
+    A scalar [].
+    """
     if not len(first):
         return (first.sum() + second.sum()) * 0.0
     means = [values.mean(dim=0) for values in (first, second)]
@@ -171,7 +179,7 @@ def moment_discrepancy(first: Float[Tensor, "rows hidden"], second: Float[Tensor
 
 
 def distance(first: Tensor, second: Tensor) -> Tensor:
-    """Euclidean; its gradient at zero is zero instead of undefined."""
+    """Euclidean; its gradient at zero is zero instead of undefined. Of two of one shape [...], a scalar."""
     return (first - second).square().sum().clamp(min=1e-20).sqrt()
 
 

@@ -50,7 +50,10 @@ class Likelihood(nn.Module):
 
 
 def entropy(values: Float[Tensor, "rows y"]) -> Tensor:
-    """Of one Gaussian fitted to the rows, per dimension; the ridge keeps few rows from an infinite negative one."""
+    """Of one Gaussian fitted to the rows, per dimension; the ridge keeps few rows from an infinite negative one.
+
+    A scalar [], in nats.
+    """
     centred = values - values.mean(dim=0, keepdim=True)
     width = values.shape[1]
     covariance = centred.T @ centred / max(len(values) - 1, 1)
@@ -138,7 +141,10 @@ def contrastive(
 ) -> Tensor:
     """Noise-contrastive loss: what the fusion says of a modality must fit its own row best (equations 9 and 10).
 
-    Divided by the logarithm of the number of rows, so that chance is 1 in every batch."""
+    Divided by the logarithm of the number of rows, so that chance is 1 in every batch.
+
+    A scalar [].
+    """
     rows = int(present.sum())
     if rows < 2:
         return (back.sum() + states.sum()) * 0.0
@@ -147,6 +153,7 @@ def contrastive(
 
 
 def average(values: Float[Tensor, " batch"], chosen: Bool[Tensor, " batch"]) -> Tensor:
+    """Mean of the chosen rows, a scalar []; zero of none."""
     return (values * chosen).sum() / chosen.sum().clamp(min=1)
 
 

@@ -65,7 +65,10 @@ class Multitask(SubnetSystem):
         return {"audio": settings.audio_hidden, "vision": settings.vision_hidden, "text": settings.text_output}
 
     def fuse(self, states: Mapping[str, Tensor]) -> tuple[Tensor | None, Tensor]:
-        """Representation, where one is at hand, and prediction from the states of the sub-networks."""
+        """Representation, where one is at hand, and prediction from the states of the sub-networks.
+
+        states by modality [batch, dimension]; gives [batch, width] and [batch, outputs].
+        """
         raise NotImplementedError
 
     def forward(self, batch: Batch) -> Output:

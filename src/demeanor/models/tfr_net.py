@@ -38,6 +38,7 @@ class GatedConvolution(nn.Module):
         self.value, self.gate = (nn.Conv1d(width, dimension, kernel, padding="same") for _ in range(2))
 
     def forward(self, padded: Padded) -> Tensor:
+        """[batch, outputs]: the greatest over the real steps of [batch, time, inputs]."""
         values = padded.values.transpose(1, 2)
         gated = self.value(values).tanh() * self.gate(values).sigmoid()
         return greatest(Padded(gated.transpose(1, 2), padded.mask))
@@ -106,7 +107,10 @@ class TFRNet(EncodedSystem):
 
     @staticmethod
     def reconstruction(found: Tensor, original: Tensor, dropped: Tensor) -> Tensor:
-        """Smooth absolute error on the hidden steps alone; zero where none is hidden."""
+        """Smooth absolute error on the hidden steps alone; zero where none is hidden.
+
+        found and original [batch, time, dimension], dropped [batch, time]; a scalar.
+        """
         error = functional.smooth_l1_loss(found, original.detach(), reduction="none").mean(dim=2)
         return (error * dropped).sum() / dropped.sum().clamp(min=1)
 

@@ -53,4 +53,5 @@ class ConvolutionalClassifier(nn.Module):
         return self.linear_layer3(self.linear_layer2(self.linear_layer1(values.flatten(1))))
 
     def loss(self, matrix: Tensor, classes: Tensor) -> Tensor:
+        """Cross-entropy, a scalar, of matrix [batch, steps, features] and classes [batch]."""
         return functional.cross_entropy(self(matrix), classes)

@@ -85,7 +85,10 @@ class RepresentationModel(nn.Module):
     def loss(
         self, matrix: Float[Tensor, "batch steps features"], mask: Bool[Tensor, "batch steps ..."]
     ) -> dict[str, Tensor]:
-        """Terms by name: "total" is minimised; "reconstruction.<modality>" is the mean squared error of its columns."""
+        """Terms by name: "total" is minimised; "reconstruction.<modality>" is the mean squared error of its columns.
+
+        Each a scalar [].
+        """
         raise NotImplementedError
 
     def solve(self, matrix: Float[Tensor, "batch steps features"], mask: Bool[Tensor, "batch steps ..."]) -> None:
@@ -101,7 +104,10 @@ class RepresentationModel(nn.Module):
         ]
 
     def cells(self, matrix: Tensor, mask: Tensor) -> Bool[Tensor, "batch steps features"]:
-        """The mask laid out per cell; a matrix or mask of another shape than the layout is an error."""
+        """The mask laid out per cell; a matrix or mask of another shape than the layout is an error.
+
+        matrix [batch, steps, features]; mask [batch, steps] or [batch, steps, blocks].
+        """
         return expand_mask(self.layout, tuple(matrix.shape), mask)
 
 
@@ -130,7 +136,10 @@ def expand_mask(layout: Layout, shape: tuple[int, ...], mask: Tensor) -> Bool[Te
 def reconstruction_terms(
     layout: Layout, reconstruction: Tensor, matrix: Tensor, cells: Bool[Tensor, "batch steps features"] | None
 ) -> dict[str, Tensor]:
-    """Mean squared error over the observed cells, in all and per modality; `cells` None means every cell."""
+    """Mean squared error over the observed cells, in all and per modality; `cells` None means every cell.
+
+    reconstruction and matrix [batch, steps, features]; terms are scalars.
+    """
     error = (reconstruction - matrix).square()
     if cells is None:
         terms = {"total": error.mean()}

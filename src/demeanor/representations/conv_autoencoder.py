@@ -61,7 +61,10 @@ def _block(convolution: nn.Module, channels: int) -> nn.Sequential:
 
 
 def run_block(block: nn.Sequential, values: Tensor, places: Int[Tensor, " observed"] | None) -> Tensor:
-    """Convolution, batch norm, GELU. With `places` (see Places) the rest of the map is zero and enters no statistic."""
+    """Convolution, batch norm, GELU. With `places` (see Places) the rest of the map is zero and enters no statistic.
+
+    values [batch, inputs, height, width] to [batch, outputs, height, width].
+    """
     layer, norm = block[0], block[1]
     assert isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
     assert isinstance(norm, nn.BatchNorm2d)
@@ -82,6 +85,11 @@ class Encoder(nn.Module):
         self.conv4 = nn.Conv2d(4 * c, r, KERNELS[3], padding=PADDING)
 
     def forward(self, image: Tensor, places: Places) -> tuple[Tensor, list[Tensor | None], list[torch.Size]]:
+        """The latent map [batch, channels, height, width] of an image [batch, 1, steps, features].
+
+        Beside it, from the first pooling to the last, which entry of each pair was taken (None without switches), and
+        the shapes before pooling.
+        """
         switches: list[Tensor | None] = []
         shapes, values = [], image
         for block, observed in zip((self.conv1, self.conv2, self.conv3), places.encoder, strict=True):
@@ -95,6 +103,7 @@ class Encoder(nn.Module):
         return values, [*switches, switch], shapes
 
     def pooled(self, values: Float[Tensor, "batch channels height width"]) -> tuple[Tensor, Tensor | None]:
+        """Half the height and width, and which entries were taken [batch, channels, height / 2, width / 2], or None."""
         return pool_pairs(values) if self.switches else (functional.avg_pool2d(values, 2), None)
 
 
@@ -113,6 +122,8 @@ class Decoder(nn.Module):
     def forward(
         self, values: Tensor, switches: list[Tensor | None], shapes: list[torch.Size], places: Places
     ) -> Tensor:
+        """The image [batch, 1, steps, features] from the latent map [batch, channels, height, width], back through
+        `shapes`."""
         for n, block in enumerate((self.unconv1, self.unconv2, self.unconv3)):
             values = unpooled(values, switches[3 - n], shapes[3 - n])
             values = run_block(block, values, places.decoder[n])
@@ -122,7 +133,10 @@ class Decoder(nn.Module):
 def unpooled(
     values: Float[Tensor, "batch channels height width"], switch: Tensor | None, shape: torch.Size
 ) -> Float[Tensor, "batch channels taller wider"]:
-    """Each value where its maximum was, zeros around it; without switches repeated over its cell."""
+    """Each value where its maximum was, zeros around it; without switches repeated over its cell.
+
+    switch as of `Encoder.pooled`, one for each value [batch, channels, height, width].
+    """
     if switch is not None:
         return unpool_pairs(values, switch, shape)
     return functional.interpolate(values, size=shape[-2:], mode="nearest")

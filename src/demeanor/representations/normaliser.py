@@ -75,10 +75,12 @@ class MatrixNormaliser:
         return result.astype(np.float32, copy=False)
 
     def tensors(self, prefix: str) -> dict[str, np.ndarray]:
+        """low, high and fill of a column, each [features], by the name in a bundle."""
         return {f"{prefix}.low": self.low, f"{prefix}.high": self.high, f"{prefix}.fill": self.fill}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, np.ndarray], clip: bool = True) -> MatrixNormaliser:
+        """From low, high and fill, each [features]."""
         return cls(tensors["low"], tensors["high"], tensors["fill"], clip)
 
 
@@ -112,6 +114,7 @@ class ReferenceNormaliser:
         return cls(infinite, fill, mean, deviation, standard.min(axis=(0, 1)), standard.max(axis=(0, 1)))
 
     def repair(self, values: Float[np.ndarray, "utterances steps features"], train: bool) -> np.ndarray:
+        """values in their shape [utterances, steps, features], minus infinity replaced as the reference does."""
         values = np.asarray(values, dtype=np.float64)
         return np.where(np.isneginf(values) & self.infinite, 0.0 if train else self.fill, values)
 

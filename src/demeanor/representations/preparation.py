@@ -135,6 +135,7 @@ class Preparation:
         return replace(self, normalisers={**self.normalisers, **more})
 
     def tensors(self) -> dict[str, np.ndarray]:
+        """By the name in a bundle: mean [features] and components [reduced, features], and each normaliser's."""
         found: dict[str, np.ndarray] = {}
         for name, projection in self.projections.items():
             found |= {f"reducer.{name}.mean": projection.mean, f"reducer.{name}.components": projection.components}

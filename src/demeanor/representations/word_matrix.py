@@ -95,6 +95,7 @@ class WordMatrix:
         return len(self.values)
 
     def select(self, rows: np.ndarray) -> WordMatrix:
+        """The utterances of `rows` [rows], by number or as truth values [utterances]."""
         return WordMatrix(
             self.values[rows], self.mask[rows], self.observed[rows], self.blocks, np.asarray(self.alignment)[rows]
         )

@@ -60,7 +60,10 @@ def energy() -> Hearing:
 def loud_spans(
     waveform: np.ndarray, rate: int, step: float = 0.02, above: float = 12.0, least: float = 1e-3
 ) -> list[tuple[float, float]]:
-    """Spans whose level is `above` decibels over that of the quietest tenth, and over `least` of full scale."""
+    """Spans whose level is `above` decibels over that of the quietest tenth, and over `least` of full scale.
+
+    waveform [samples], `rate` of them a second; `step` and what is returned in seconds.
+    """
     size = max(round(step * rate), 1)
     count = len(waveform) // size
     if count == 0:

@@ -47,7 +47,7 @@ def calibrate(
     """The calibration of a branch, its seeds joined.
 
     valid    labelled utterances of the valid split, as they were trained with
-    outputs  for each of `seeds` what `subset_outputs` made of them
+    outputs  for each of `seeds` what `subset_outputs` made of them: by subset, [utterances, outputs]
     """
     joined = {name: np.stack([one[name] for one in outputs]) for name in outputs[0]}
     target = task.targets(valid.utterances)

@@ -49,6 +49,7 @@ class Checkpoint:
         return state
 
     def best(self) -> dict[str, torch.Tensor] | None:
+        """State dict of the best epoch, tensors of any shape [...], or None before the first."""
         state = self._read(self.BEST)
         return None if state is None else state["model"]
 

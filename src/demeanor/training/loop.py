@@ -101,7 +101,7 @@ class Loop:
         checkpoint.finish(self.history, self.best_epoch)
 
     def best_weights(self, checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
-        """All tensors of the best epoch's system, the frozen ones among them."""
+        """All tensors of the best epoch's system, the frozen ones among them. Shapes [...] as of its state dict."""
         return {**self.system.state_dict(), **(checkpoint.best() or self._best_weights)}
 
     def frozen_digest(self) -> str:

@@ -115,7 +115,10 @@ def _smoothed(evidence: Float[np.ndarray, "turns grid"]) -> Float[np.ndarray, "t
 
 
 def decide(posterior: Float[np.ndarray, "clips grid emotions"]) -> dict[str, np.ndarray]:
-    """The best decision for each metric, see the head of this module."""
+    """The best decision for each metric, see the head of this module.
+
+    By name, one number, class or truth value for each clip [clips].
+    """
     over_sentiment = posterior.sum(axis=2)
     classes = np.round(GRID).astype(int)
     by_class = np.stack([over_sentiment[:, classes == value].sum(axis=1) for value in range(-3, 4)], axis=1)
@@ -131,7 +134,10 @@ def decide(posterior: Float[np.ndarray, "clips grid emotions"]) -> dict[str, np.
 
 
 def score(decisions: dict[str, np.ndarray], labels: np.ndarray, emotions: np.ndarray) -> dict[str, float]:
-    """`METRICS` of decisions against the planted truth."""
+    """`METRICS` of decisions against the planted truth.
+
+    Decisions as of `decide`, labels from -3 to 3 and classes of emotions, all [clips].
+    """
     signed = labels != 0
     return {
         "MAE": float(np.abs(decisions["median"] - labels).mean()),

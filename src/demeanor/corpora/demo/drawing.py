@@ -48,7 +48,7 @@ class Backdrop:
         cv2.rectangle(self.picture, (left + 8, top + 8), (left + 64, top + 88), inside, -1, cv2.LINE_AA)
 
     def finish(self, picture: np.ndarray | None) -> UInt8[np.ndarray, "96 96 3"]:
-        """The large picture (or the empty room) as it is filmed."""
+        """The large picture (or the empty room) as it is filmed. `picture` [height, width, 3], 8 bits."""
         large = self.picture if picture is None else picture
         return cv2.resize(large, (_FILMED, _FILMED), interpolation=cv2.INTER_AREA)
 
@@ -63,7 +63,7 @@ class Portrait:
         self.skin = self._shaded_skin()
 
     def front(self, backdrop: Backdrop, pose: Pose) -> np.ndarray:
-        """The face as the camera sees it."""
+        """The face as the camera sees it. [height, width, 3] of 8 bits, as large as the backdrop."""
         head = backdrop.picture.copy()
         self._back_hair(head)
         self._shoulders(head)
@@ -78,7 +78,10 @@ class Portrait:
         return self._moved(head, backdrop, pose)
 
     def back(self, backdrop: Backdrop, pose: Pose) -> np.ndarray:
-        """The same person turned away: hair and shoulders, no face."""
+        """The same person turned away: hair and shoulders, no face.
+
+        [height, width, 3] of 8 bits, as large as the backdrop.
+        """
         head = backdrop.picture.copy()
         self._back_hair(head)
         self._shoulders(head)

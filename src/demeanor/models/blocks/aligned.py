@@ -59,4 +59,5 @@ class Holder(nn.Module):
         self.absence = Absence(dimension)
 
     def forward(self, values: Tensor, present: Bool[Tensor, " batch"]) -> Tensor:
+        """values [batch, time, dimension], rows that lack the modality replaced by the learned vector."""
         return torch.where(present.view(-1, 1, 1), values, self.absence.vector.to(values.dtype))

@@ -64,6 +64,8 @@ class CrossmodalLayer(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, values: Tensor, source: tuple[Tensor, Tensor] | None, visible: Tensor | None) -> Tensor:
+        """values [batch, queries, dimension]; source, key and value, [batch, keys, dimension]; gives the shape of
+        `values`."""
         normed = self.attention_norm(values)
         key, value = (normed, normed) if source is None else (self.attention_norm(part) for part in source)
         values = values + self.residual_dropout(self.attention(normed, key, value, visible))
@@ -92,6 +94,7 @@ class CrossmodalEncoder(nn.Module):
         self.norm = nn.LayerNorm(dimension)
 
     def embed(self, values: Tensor) -> Tensor:
+        """[batch, time, dimension], scaled, and with places where the settings ask for them."""
         scaled = self.scale * values
         if self.positions:
             scaled = scaled + sinusoids(values)

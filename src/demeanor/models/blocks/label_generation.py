@@ -105,7 +105,10 @@ class LabelBank(nn.Module):
         epoch: int,
     ) -> None:
         """One training step: labels (from the second epoch on), features, centres, in this order
-        (docs/systems/self_mm.md#training-step)."""
+        (docs/systems/self_mm.md#training-step).
+
+        features by modality [batch, dimension]; InputError if the bank was never started.
+        """
         if not self.started:
             raise InputError("label bank", ["it was never started"], "Call `training_started` before the first epoch.")
         stacked = torch.cat([features[mode].detach().float() for mode in MODES], dim=1)
@@ -175,6 +178,8 @@ def gather_rows(*tensors: Tensor) -> tuple[Tensor, ...]:
 
     Tensors share their first axis; the processes' counts may differ. A sampler that fills up the last batch may
     repeat an utterance: its first visit counts.
+
+    Each [rows, ...].
     """
     if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
         return tensors

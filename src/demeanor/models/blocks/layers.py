@@ -68,6 +68,8 @@ def kept_entries(shape: Sequence[int], chance: float) -> tuple[Tensor, float]:
 
     One 64-bit draw serves 64 entries that are kept by the toss of a coin, and four otherwise, so that chances are
     multiples of 1/65536 (the scale is that of the chance used). Drawn on the CPU with torch's generator.
+
+    The first has the shape [*shape].
     """
     count = math.prod(shape)
     if chance == 0.5:
@@ -88,6 +90,7 @@ class QuickDropout(nn.Dropout):
     """
 
     def forward(self, values: Tensor) -> Tensor:
+        """[...] of any shape, which stays."""
         if not self.training or self.p in (0.0, 1.0) or values.device.type != "cpu" or values.numel() < LARGE:
             return super().forward(values)
         return _Masked.apply(values, *kept_entries(values.shape, self.p))
@@ -119,6 +122,7 @@ class Perceptron(nn.Module):
         self.third = nn.Linear(hidden, outputs)
 
     def forward(self, values: Tensor) -> Tensor:
+        """[batch, inputs] to [batch, outputs]."""
         return self.behind(self.first(self.dropout(values)))
 
     def behind(self, values: Float[Tensor, "batch hidden"]) -> Float[Tensor, "batch outputs"]:
@@ -235,6 +239,9 @@ def load_renamed(module: nn.Module, state: Mapping[str, Tensor], names: Mapping[
     names maps the beginning of a published name (after `prefix`) to the beginning of ours; the longest match wins,
     and an empty one leaves the weight out. A key that begins with a dot is replaced wherever it occurs.
     Weights that we do not have and parameters that stay unset are an error, except our learned absence vectors.
+
+    `state` has the shapes [...] of our own state dict; InputError lists what has no place, or not its shape, or is
+    lacking.
     """
     own = module.state_dict()
     renamed: dict[str, Tensor] = {}

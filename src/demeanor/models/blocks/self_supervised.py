@@ -28,6 +28,7 @@ class Head(nn.Module):
         self.third = nn.Linear(dimension, 1)
 
     def forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Feature [batch, dimension] and prediction [batch, 1] of values [batch, inputs]."""
         feature = functional.relu(self.first(self.dropout(values)))
         return feature, self.third(functional.relu(self.second(feature)))
 

@@ -45,6 +45,7 @@ class TensorFusion(Perceptron):
         super().__init__(columns, hidden, outputs, dropout)
 
     def forward(self, states: Mapping[str, Tensor]) -> Tensor:  # type: ignore[override]
+        """States by modality [batch, dimension], any widths, to [batch, outputs]."""
         audio, vision, text = with_one(states)
         size = len(audio) * self.first.in_features
         ordinary = audio.device.type != "cpu" or torch.is_autocast_enabled("cpu") or audio.dtype != torch.float32

@@ -78,6 +78,8 @@ class TextEncoder(nn.Module):
         `behind`, what that layer (counted from 1) hands on.
         first: nobody looks beyond the first state, so that an encoder of the BERT family need not compute the others in
         its last layer; what is returned may then hold one step alone.
+
+        adapt takes and gives [batch, steps, dimension]. InputError for more tokens than the encoder has places.
         """
         padded = clean(padded)
         if self.network is None:

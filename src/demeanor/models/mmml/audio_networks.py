@@ -62,7 +62,7 @@ class SpectrogramNetwork(nn.Module):
 
 
 def with_statistics(norm: nn.BatchNorm2d, picture: Tensor) -> Tensor:
-    """Batch normalisation as in evaluation."""
+    """Batch normalisation as in evaluation. picture [batch, channels, height, width], whose shape stays."""
     return functional.batch_norm(
         picture, norm.running_mean, norm.running_var, norm.weight, norm.bias, training=False, eps=norm.eps
     )

@@ -63,6 +63,8 @@ def load_published(module: nn.Module, state: Mapping[str, Tensor], where: str = 
 
     InputError names every weight without a place, of another shape, or missing. `weight_g` and `weight_v` of older
     torch versions are read too.
+
+    `state` has the shapes [...] of our own state dict.
     """
     own = module.state_dict()
     loaded: dict[str, Tensor] = {}
@@ -88,7 +90,10 @@ def load_published(module: nn.Module, state: Mapping[str, Tensor], where: str = 
 
 
 def read_published(path: Path | str) -> dict[str, Tensor]:
-    """The weights of a .pth (read without running any code in it) or .safetensors file."""
+    """The weights of a .pth (read without running any code in it) or .safetensors file.
+
+    Tensors of any shape [...]; InputError for what is no readable checkpoint.
+    """
     path = Path(path)
     if not path.is_file():
         raise InputError(str(path), ["there is no such file"], "Give the .pth file that the original wrote.")

@@ -97,6 +97,7 @@ class FrontMemory:
         return [(padded, count, *row) for count, row in zip(counts, sums.tolist(), strict=True)]
 
     def get(self, key: tuple[int, ...]) -> Tensor | None:
+        """Features [1, steps, dimension] that were computed before, or None."""
         with self._lock:
             found = self._kept.get(key)
             if found is not None:

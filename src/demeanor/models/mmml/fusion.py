@@ -78,6 +78,7 @@ class Mixer(nn.Module):
         self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
 
     def forward(self, values: Float[Tensor, "batch time width"], mask: Tensor) -> Float[Tensor, "batch width"]:
+        """What the first, added place gathers; mask [batch, time], true for real steps."""
         values = torch.cat([self.cls.to(values.dtype).expand(len(values), 1, -1), values], dim=1)
         hidden = torch.cat([mask.new_zeros((len(mask), 1)), ~mask], dim=1)
         return self.encoder(values, src_key_padding_mask=hidden)[:, 0]

@@ -95,6 +95,7 @@ def blocked_mean(values: Float32[np.ndarray, " values"], block: int = 8192) -> n
 
 
 def cut_waveform(samples: np.ndarray, limit: int, keep: Keep = "oldest") -> np.ndarray:
+    """samples [samples] at 16 kHz, cut to `limit` of them."""
     return samples[:limit] if keep == "oldest" else samples[max(len(samples) - limit, 0) :]
 
 

@@ -40,7 +40,10 @@ def attend(
     allowed: Bool[Tensor, "pairs dialogues #turns turns"] | None,
     scores: Float[Tensor, "pairs dialogues turns turns"],
 ) -> Tensor:
-    """(softmax(scores) keys) * queries; a query without any allowed key gets zeros."""
+    """(softmax(scores) keys) * queries; a query without any allowed key gets zeros.
+
+    Gives [pairs, dialogues, turns, size].
+    """
     if allowed is not None:
         scores = scores.masked_fill(~allowed, torch.finfo(scores.dtype).min)
         weights = torch.softmax(scores, dim=-1) * allowed

@@ -68,6 +68,7 @@ class MultilogueNetwork(nn.Module):
         self.head = nn.Linear(size * (len(self.modalities) + 2 * len(self.pairs)), outputs)
 
     def layout(self, dialogue: Tensor, turn: Tensor, speaker: Tensor) -> DialogueLayout:
+        """How rows go through dialogues; all three [rows] of whole numbers."""
         return DialogueLayout.of(dialogue, turn, speaker, self.bidirectional, padded=not self.masked)
 
     def forward(
@@ -96,7 +97,10 @@ class MultilogueNetwork(nn.Module):
         return self.fuse(layout, states, present)
 
     def in_order(self, layout: DialogueLayout, emotions: Tensor) -> Float[Tensor, "modalities rows emotion"]:
-        """Both directions side by side, in the order of the utterances or of the padded grid."""
+        """Both directions side by side, in the order of the utterances or of the padded grid.
+
+        emotions [cores, rows, emotion], cores of one direction side by side.
+        """
         sides = emotions.unflatten(0, (layout.directions, len(self.modalities)))
         if self.masked:
             found = [side.index_select(1, layout.position[n]) for n, side in enumerate(sides)]
@@ -111,10 +115,13 @@ class MultilogueNetwork(nn.Module):
         return torch.cat(found, dim=-1)
 
     def states(self, emotions: Tensor) -> Float[Tensor, "modalities rows size"]:
+        """The shared layer's states of emotions [modalities, rows, emotion]."""
         states = self.shared(self.emotion_dropout(emotions))
         return self.fused_dropout(torch.relu(states) if self.rectified else states)
 
     def fuse(self, layout: DialogueLayout, states: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Prediction [rows, outputs] and what the head read [rows, fused]; states [modalities, rows, size], present
+        [modalities, rows]."""
         parts = list(states)
         if self.pairs:
             if self.masked:

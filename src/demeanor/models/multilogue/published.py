@@ -74,12 +74,18 @@ def reference_parts(
 def reference_tensors(
     network: MultilogueNetwork, tensor_of: Callable[[Tensor], Tensor] = lambda parameter: parameter.data
 ) -> dict[str, Tensor]:
-    """The network's weights (or gradients) under their published names, copied."""
+    """The network's weights (or gradients) under their published names, copied.
+
+    Each is [outputs, inputs], or [outputs] for a bias.
+    """
     return {name: torch.cat(views, dim=-1).clone() for name, views in reference_parts(network, tensor_of).items()}
 
 
 def load_reference(network: MultilogueNetwork, state: Mapping[str, Tensor]) -> None:
-    """Load a published state_dict. Backward cores are ignored by a network that only reads forwards."""
+    """Load a published state_dict. Backward cores are ignored by a network that only reads forwards.
+
+    `state` [outputs, inputs] by published name; InputError lists what does not fit.
+    """
     parts = reference_parts(network)
     unused = (
         () if network.cores.directions == 2 else tuple(f"multilogue_net_r_{letter}." for letter in LETTERS.values())
@@ -102,7 +108,10 @@ def load_reference(network: MultilogueNetwork, state: Mapping[str, Tensor]) -> N
 
 
 def reference_sizes(state: Mapping[str, Tensor]) -> dict[str, int]:
-    """Sizes that a published state_dict was made with: the four of the settings, outputs, and <role>_features."""
+    """Sizes that a published state_dict was made with: the four of the settings, outputs, and <role>_features.
+
+    `state` [outputs, inputs] by published name.
+    """
     prefix = "multilogue_net_f_{}.multilogue_cell."
     text = prefix.format("t")
     sizes = {

@@ -263,11 +263,14 @@ class MultilogueNet(System):
         ]
 
     def load_reference(self, state: Mapping[str, Tensor]) -> None:
-        """Load the weights of a model that the published code trained (82 tensors)."""
+        """Load the weights of a model that the published code trained (82 tensors).
+
+        `state` [outputs, inputs] by published name; InputError for what does not fit.
+        """
         load_reference(self.network, state)
 
 
 def weighted_mean(values: Float[Tensor, " n"], weights: Tensor) -> Float[Tensor, ""]:
-    """Zero, with a gradient, where all weights are zero."""
+    """Zero, with a gradient, where all weights are zero. weights [n]."""
     weights = weights.to(values.dtype)
     return (values * weights).sum() / weights.sum().clamp(min=torch.finfo(values.dtype).tiny)

@@ -53,6 +53,8 @@ def encoder_weights(state: Mapping[str, Tensor], where: str = "RoBERTa checkpoin
     """Weights under Hugging Face's names. The embedding of token types, which fairseq lacks, is zero.
 
     InputError names every tensor without a place; heads of pretraining are left out.
+
+    Matrices [outputs, inputs].
     """
     found: dict[str, Tensor] = {}
     problems = []
@@ -88,6 +90,8 @@ def encoder_configuration(
 
     Sizes are read from the tensors; heads and activation, which tensors do not tell, from the checkpoint's own
     `options`, else those of the released models (heads of 64, GELU). InputError where the two contradict.
+
+    weights: matrices [outputs, inputs], tables [entries, width].
     """
     options = options or {}
     vocabulary, width = weights["embeddings.word_embeddings.weight"].shape
@@ -123,7 +127,10 @@ def encoder_configuration(
 
 
 def fusion_weights(state: Mapping[str, Tensor], where: str = "published TAB fusion") -> dict[str, Tensor]:
-    """Weights of the published fusion model (b1 text, b2 speech, b3 context, layer_cat, layer_out) under our names."""
+    """Weights of the published fusion model (b1 text, b2 speech, b3 context, layer_cat, layer_out) under our names.
+
+    Matrices [outputs, inputs]; InputError lists what has no place.
+    """
     found: dict[str, Tensor] = {}
     problems = []
     for short, role in ENCODERS.items():
@@ -146,6 +153,8 @@ def load_fusion(module: nn.Module, state: Mapping[str, Tensor], without: Sequenc
     """Load the published fusion model's weights into a system of the same shape, built `without` some branches.
 
     Our own additions (vectors for what is absent, for places and for voices) keep what they are.
+
+    `state` has the shapes [...] of the system's; InputError lists what has not.
     """
     own = module.state_dict()
     absent = tuple(f"branches.{role}." for role in without) + tuple(f"{role}." for role in without)

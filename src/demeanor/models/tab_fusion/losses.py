@@ -21,7 +21,10 @@ def penalty(weights: Float[Tensor, "batch heads slots"], present: Bool[Tensor, "
 def margin_loss(
     prediction: Float[Tensor, "batch classes"], target: Tensor, margin: float, weights: Float[Tensor, " classes"]
 ) -> Float[Tensor, ""]:
-    """Mean over labelled rows of (1/C) sum over j != y of w_y max(0, margin - x_y + x_j)."""
+    """Mean over labelled rows of (1/C) sum over j != y of w_y max(0, margin - x_y + x_j).
+
+    target [batch] of class indices, -1 where unknown.
+    """
     known = target != IGNORED
     if not bool(known.any()):
         return prediction.sum() * 0.0

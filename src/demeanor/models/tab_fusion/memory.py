@@ -42,7 +42,7 @@ class VectorMemory:
         return len(self._kept)
 
     def get(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
-        """The vectors that are there."""
+        """The vectors that are there. Each [dimension]."""
         found = {}
         with self._lock:
             for key in keys:
@@ -55,6 +55,7 @@ class VectorMemory:
         return found
 
     def put(self, vectors: Mapping[str, np.ndarray]) -> None:
+        """Remembers vectors [dimension] by key, and writes them where there is a store."""
         with self._lock:
             self.made += len(vectors)
             for key, vector in vectors.items():

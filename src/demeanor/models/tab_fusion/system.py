@@ -176,7 +176,8 @@ class TabFusion(System):
     def load_reference(self, state: Mapping[str, Tensor]) -> None:
         """Load the weights of a model that the published code trained; InputError for what has no place or is missing.
 
-        Branches that this system was built without are left out; the fusion layer then does not fit either.
+        Branches that this system was built without are left out; the fusion layer then does not fit either. `state` has
+        matrices [outputs, inputs] by published name.
         """
         load_fusion(self, state, [role for role in ROLES if role not in self.roles])
 

@@ -58,7 +58,10 @@ def draw_answers(
 
 
 def signs(task: Task, prediction: np.ndarray, target: np.ndarray) -> tuple[Task, np.ndarray, np.ndarray]:
-    """A number as two classes, negative and not negative, so that a regression has a confusion matrix too."""
+    """A number as two classes, negative and not negative, so that a regression has a confusion matrix too.
+
+    prediction [utterances, 1] and target [utterances]; gives logits [utterances, 2] and classes [utterances].
+    """
     classes = Task(name=task.name, kind="classification", column=task.column, classes=("negative", "not negative"))
     logits = np.stack([-prediction[:, 0], prediction[:, 0]], axis=1)
     return classes, logits, np.where(np.isnan(target), -1, target >= 0).astype(np.int64)

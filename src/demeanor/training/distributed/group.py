@@ -40,6 +40,8 @@ class Processes:
 
         Every process must go through every backward pass, so one that a small batch leaves without rows computes
         the batch's first group again and counts it as nothing.
+
+        rows [batch] of row numbers.
         """
         if not self.many:
             return rows, len(rows)

@@ -250,14 +250,17 @@ def _solve(
 
 
 def batches(size: int, batch_size: int, shuffle: bool) -> Iterator[Tensor]:
-    """Row numbers of each batch; the last one may be short."""
+    """Row numbers of each batch; the last one may be short. Each [batch], the whole of them `size` numbers."""
     order = torch.randperm(size) if shuffle else torch.arange(size)
     yield from order.split(batch_size)
 
 
 @torch.no_grad()
 def evaluate(model: RepresentationModel, matrix: Tensor, mask: Tensor) -> dict[str, float]:
-    """Mean loss per utterance in evaluation mode, in all ("valid_loss") and per modality."""
+    """Mean loss per utterance in evaluation mode, in all ("valid_loss") and per modality.
+
+    matrix [utterances, steps, features]; mask [utterances, steps] or [utterances, steps, blocks].
+    """
     model.eval()
     sums: dict[str, float] = {}
     for rows in batches(len(matrix), LOSS_BATCH, shuffle=False):
