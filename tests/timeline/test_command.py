@@ -93,5 +93,5 @@ def test_planted_turns_are_found_again(tmp_path, monkeypatch):
     truth = np.array([(turn.start, turn.end) for turn in planted.turns])
     assert np.abs(edges - truth).max() < 0.35
     quiet = planted.silence
-    assert all(end <= quiet[0] + 0.35 or start >= quiet[1] - 0.35 for start, end, _ in found)
+    assert all(end <= quiet[0] + 0.3 or start >= quiet[1] - 0.3 for start, end, _ in found)
     assert [span.overlap > 0 for span in made.utterances] == [False, False, True, True, False, False]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from demeanor.data.bundle import BundleCard, InputSpecification
 from demeanor.data.errors import MissingExtraError
 from demeanor.data.provenance import Provenance
 from demeanor.inference.extraction import Extraction
-from demeanor.inference.model import score_together
+from demeanor.inference.model import TrainedModel, score_together
 from demeanor.timeline.given import GivenSpan
 from demeanor.timeline.segments import TimedWord
 from demeanor.timeline.words import ADVICE, LONGEST, Recogniser, _held, _stretches, recogniser_of
@@ -119,12 +120,14 @@ def card(version: str = "1", recogniser: str = "auto") -> BundleCard:
 
 
 def test_models_that_read_the_same_are_served_by_one_extraction():
-    class Model:
+    class Model(TrainedModel):
+        """One whose answers say which extraction they were made from."""
+
         def __init__(self, extraction):
             self.extraction = extraction
 
         def answer(self, read, explained, anyway):
-            return read, explained
+            return pd.DataFrame({"extraction": [read], "explained": [explained]})
 
     class Counting(Extraction):
         def __call__(self, rows):
@@ -133,6 +136,7 @@ def test_models_that_read_the_same_are_served_by_one_extraction():
 
     asked: list[Extraction] = []
     models = [Model(Counting(one)) for one in (card(), card(), card("2"), card(recogniser="none"), card())]
-    assert score_together(models, [{}], [True, False, False, False, True]) == [
+    answers = score_together(models, [{}], [True, False, False, False, True])
+    assert [tuple(answer.iloc[0]) for answer in answers] == [
         (1, True), (1, False), (2, False), (3, False), (1, True)
     ]  # fmt: skip

@@ -60,7 +60,9 @@ def make_conversation(path: Path, turns: int = 20, people: int = 3, seed: int = 
     random = np.random.default_rng([seed, 11])
     cast = make_speakers(2)["test"][:people]
     planted, sounds, position = [], [], LEAD
-    silent_after, overlapped, faceless_turns = turns // 3, turns // 2, {turns // 2 + 2, turns // 2 + 3}
+    overlapped, faceless_turns = turns // 2, {turns // 2 + 2, turns // 2 + 3}
+    # Not right before the overlap: that turn begins early, and would begin within the silence.
+    silent_after = max(min(turns // 3, overlapped - 2), 0)
     silence = overlap = (0.0, 0.0)
     for number, sentiment in enumerate(course(turns)):
         who = cast[number % len(cast)]
