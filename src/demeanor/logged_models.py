@@ -85,7 +85,7 @@ def log_scores(client: MlflowClient, experiment: str, event: Mapping[str, Any]) 
     """Metrics of a model that was trained before, with the run that trained it: there MLflow's tables sort by them."""
     model = trained_model(client, experiment, event["model"])
     if model is None or model.source_run_id is None:
-        logger.info("no logged model has the weights of %s; its scores stand with this run alone", event["name"])
+        logger.debug("no logged model has the weights of %s; its scores stand with this run alone", event["name"])
         return
     client.log_batch(model.source_run_id, metrics=bound(event, model.model_id))
 
