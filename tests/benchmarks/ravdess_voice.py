@@ -98,7 +98,7 @@ def probed(examples: Examples, stream: str) -> np.ndarray:
 
 def run(names: list[str], stream: Stream, settings: BranchSettings, seeds: list[int], folder: Path) -> None:
     """Every fold: receipts (fold_N.json) and predictions (predictions.npz)."""
-    from demeanor.inference.predict import predict
+    from demeanor.inference.model import TrainedModel
     from demeanor.training.fit import fit
 
     kept: dict[str, list[np.ndarray]] = {PROBE: [], BRANCH: []}
@@ -107,15 +107,15 @@ def run(names: list[str], stream: Stream, settings: BranchSettings, seeds: list[
     chosen_on: list[float] = []
     for fold in range(4):
         examples = examples_of(names, stream, fold)
-        test = examples.split("test")
+        test, valid = examples.split("test"), examples.split("valid").utterances
         target = np.asarray(TASK.targets(test.utterances))
         answers = {PROBE: [probed(examples, stream.name)], BRANCH: []}
         weights = {}
         for seed in seeds:
             trained = fit(BRANCH, settings, TASK, examples.split("train", "valid"), seed, score, progress=False)
-            answers[BRANCH].append(np.asarray(predict(trained.bundle, test)))
+            answers[BRANCH].append(TrainedModel.load(trained.bundle).predict(test))
             weights[seed] = trained.bundle.weights_sha256
-            chosen_on.append(trained.bundle.card.metrics["UAR"])
+            chosen_on.append(score(TASK, trained.validation, TASK.targets(valid), warn=False)["UAR"])
         receipts = [
             Receipt(
                 branch=branch, system="logistic regression" if branch == PROBE else settings.system, task=TASK.name,
@@ -156,8 +156,8 @@ def page(folder: Path, settings: BranchSettings) -> str:
     lines = [
         "# Results: ravdess, by voice",
         "",
-        f"Made by `python tests/benchmarks/ravdess_voice.py` from {len(receipts)} receipts: {len(stored['target'])} clips "
-        f"of {resampler.units} speakers in four folds apart, seeds {seeds}, code {code}. Eight classes, chance .125.",
+        f"Made by `python tests/benchmarks/ravdess_voice.py` from {len(receipts)} receipts: {len(stored['target'])} "
+        f"clips of {resampler.units} speakers in four folds apart, seeds {seeds}, code {code}. Eight classes, chance .125.",
         "",
         "| system | UAR over all clips | 95 % interval, by speaker |",
         "|---|---|---|",
