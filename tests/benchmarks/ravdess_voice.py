@@ -157,7 +157,8 @@ def page(folder: Path, settings: BranchSettings) -> str:
         "# Results: ravdess, by voice",
         "",
         f"Made by `python tests/benchmarks/ravdess_voice.py` from {len(receipts)} receipts: {len(stored['target'])} "
-        f"clips of {resampler.units} speakers in four folds apart, seeds {seeds}, code {code}. Eight classes, chance .125.",
+        f"clips of {resampler.units} speakers in four folds apart, seeds {seeds}, code {code}. "
+        "Eight classes, chance .125.",
         "",
         "| system | UAR over all clips | 95 % interval, by speaker |",
         "|---|---|---|",
