@@ -13,24 +13,40 @@ from demeanor.data.bundle import InputSpecification
 from demeanor.data.settings import Settings
 from demeanor.data.task import Task
 from demeanor.models.base import Card, Output, Role, System
+from demeanor.models.blocks.layer_mix import LayerMix
 from demeanor.models.blocks.layers import StatisticsEncoder
 
 
 class UnimodalSettings(Settings):
     hidden: int = Field(default=64, gt=0, description="width of the pooled representation")
     dropout: float = Field(default=0.2, ge=0, lt=1)
+    layers: int = Field(
+        default=0,
+        ge=0,
+        description="steps are so many layers of an encoder, mixed by learnt weights under a linear head (`hidden` is "
+        "unused then); 0: statistics over steps of any number",
+    )
 
 
 class Unimodal(System):
-    """Mean, deviation and attention pooling of one stream, then a head; what is absent is a learned vector."""
+    """Mean, deviation and attention pooling of one stream, then a head; what is absent is a learned vector.
+
+    With `layers`, one learnt mix of an encoder's layers and a linear head: a linear probe that chooses its layers.
+    """
 
     modality: Literal["text", "audio", "vision"]
     Settings = UnimodalSettings
 
     def __init__(self, settings: UnimodalSettings, inputs: Mapping[str, InputSpecification], task: Task):
         super().__init__(settings, inputs, task)
-        self.encoder = StatisticsEncoder(inputs[self.modality].dimension, settings.hidden, settings.dropout)
-        self.head = nn.Sequential(nn.Dropout(settings.dropout), nn.Linear(settings.hidden, task.outputs))
+        dimension = inputs[self.modality].dimension
+        width = dimension if settings.layers else settings.hidden
+        self.encoder: nn.Module = (
+            LayerMix(settings.layers, dimension)
+            if settings.layers
+            else StatisticsEncoder(dimension, settings.hidden, settings.dropout)
+        )
+        self.head = nn.Sequential(nn.Dropout(settings.dropout), nn.Linear(width, task.outputs))
 
     @classmethod
     def tiny(cls) -> UnimodalSettings:
