@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -55,6 +56,7 @@ def test_a_new_champion_takes_its_place_without_a_dropped_request(door, monkeypa
             askers = [pool.submit(ask) for _ in range(2)]
             while len(seen) < 2:
                 assert not any(asker.done() for asker in askers)
+                time.sleep(0.01)
             current[0] = "2"
             for asker in askers:
                 asker.result()

@@ -135,12 +135,12 @@ async def _rows_of(request: Request, uploads: Path, settings: ServerSettings) ->
     """Raw rows of a request's body, whichever way it brings them, and whether their answers shall be explained (by the
     query, or by a field of a form); Refusal where there are none."""
     kind = intake.media_type(request)
-    explained = request.query_params.get("explain")
+    told: list[str] = []
     if kind == "multipart/form-data":
         folder = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=uploads))
         try:
             form = await intake.read_form(request, settings.predict_bytes, folder)
-            explained = (form.fields.pop("explain", None) or [explained])[-1]
+            told = form.fields.pop("explain", [])
             given = await asyncio.to_thread(rows.of_form, form)
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
@@ -149,7 +149,7 @@ async def _rows_of(request: Request, uploads: Path, settings: ServerSettings) ->
         given = await asyncio.to_thread(rows.of_body, body, request.headers.get("content-type", ""))
     if len(given) > settings.request_rows:
         raise Refusal("too_large", f"the request has more than {settings.request_rows} rows")
-    return given, rows.truth(explained, "explain")
+    return given, rows.switched(told, request.query_params.get("explain"), "explain")
 
 
 def patience_of(request: Request, longest: float) -> float:

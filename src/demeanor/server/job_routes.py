@@ -50,7 +50,7 @@ def add(app: FastAPI, engine: Engine) -> None:
         try:
             form = await intake.read_form(request, settings.timeline_bytes, job.folder)
             options = options_of(form)
-            explained = rows.truth((form.fields.get("explain") or [request.query_params.get("explain")])[-1], "explain")
+            explained = rows.switched(form.fields.get("explain", []), request.query_params.get("explain"), "explain")
             if explained:
                 chosen.require_explainable()
             address = f"{chosen.name}@{chosen.address.alias or chosen.version or ''}".strip("@")

@@ -17,7 +17,9 @@ import demeanor.inference.extraction
 import demeanor.server.extraction
 import demeanor.server.lengths  # noqa: F401
 
-#: What the usual extractors load when they are first asked; a wheel that is not installed is not missed here.
-for _name in ("opensmile", "scipy.signal", "transformers.models.bert.modeling_bert", "transformers.models.auto"):
+#: What the usual extractors load when they are first asked; a wheel that is not installed is not missed here. Not
+#: transformers, which takes longer than all of these together: the packaged MiniLM does without it, and workers import
+#: it themselves for a model that reads another encoder.
+for _name in ("opensmile", "scipy.signal"):
     with suppress(ImportError):
         import_module(_name)

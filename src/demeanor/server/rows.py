@@ -80,6 +80,11 @@ def truth(given: str | None, name: str) -> bool:
     return told in ("true", "1")
 
 
+def switched(form: Sequence[str], query: str | None, name: str) -> bool:
+    """The same where both may say it: the form's last word counts, else the query's."""
+    return truth(form[-1] if form else query, name)
+
+
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """One object per row, with null for what is missing."""
     from demeanor.serving.answers import records_of
