@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import AutoModel
 
 from demeanor.__main__ import main
-from demeanor.checkpoints.conv_autoencoder import import_checkpoint
+from demeanor.checkpoints.importing import import_checkpoint
 from demeanor.checkpoints.speech_tokens import import_speech_tokens
 from demeanor.data.errors import InputError
 from demeanor.features import find_extractor
@@ -141,7 +141,7 @@ def test_what_is_not_known_is_refused(tmp_path: Path):
     with pytest.raises(InputError, match="--force"):
         import_checkpoint("tab_fusion", tmp_path, force=True)
     with pytest.raises(InputError, match="conv_autoencoder, mmml, tab_fusion"):
-        import_checkpoint("self_mm", tmp_path)
+        import_checkpoint("late_fusion", tmp_path)
 
 
 def test_the_command(tmp_path: Path):

@@ -13,7 +13,6 @@ import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -28,9 +27,6 @@ from demeanor.representations.conv_autoencoder import ConvAutoencoder, ConvAutoe
 from demeanor.representations.word_matrix import WordMatrixSettings
 from demeanor.training.pretraining.collapse import CollapsedEncoderError, latent_health
 
-if TYPE_CHECKING:
-    from demeanor.checkpoints.speech_tokens import SpeechTokens
-
 LICENCE = "MIT (weights, github.com/lobracost/mlr); the corpora's own licences for the data"
 #: Samples in the train splits of the released mixtures, from the batch norms' step counters
 #: (docs/systems/conv_autoencoder.md#released).
@@ -42,12 +38,6 @@ MODALITIES: dict[str, tuple[tuple[str, ...], str, int, str, float | None]] = {
     # "visaul" is how a released file spells it.
     "vision": (("visual", "visaul", "vision"), "vision.frames", 35, "FACET 4.2", 30.0),
     "text": (("text",), "text.words", 300, "glove_vectors", None),
-}
-#: system -> options of its importer
-IMPORTERS = {
-    "conv_autoencoder": ("modalities", "force", "order"),
-    "mmml": ("variant", "corpus", "tokenizer"),
-    "tab_fusion": (),
 }
 CANONICAL, IEMOCAP_ORDER = ("audio", "text", "vision"), ("audio", "vision", "text")
 
@@ -248,28 +238,3 @@ def _notes(modalities: tuple[str, ...], corpora: tuple[str, ...], collapsed: boo
     if collapsed:
         notes.append("COLLAPSED: its embedding hardly depends on its input.")
     return notes
-
-
-def import_checkpoint(system: str, path: Path | str, **options: Any) -> Bundle | SpeechTokens:
-    """A foreign checkpoint of a system as a bundle; `options` are its importer's own, empty ones are left out.
-
-    TAB fusion's are no bundle but what its extractor and its speech branch read.
-    """
-    if system not in IMPORTERS:
-        known = ", ".join(IMPORTERS)
-        raise InputError("import-checkpoint", [f"there is no importer for '{system}'"], f"There is: {known}.")
-    taken = IMPORTERS[system]
-    given = {name: value for name, value in options.items() if value}
-    strange = [f"--{name} says nothing about {system}" for name in given if name not in taken]
-    if strange:
-        advice = f"It takes {', '.join(f'--{name}' for name in taken)}." if taken else "It takes no option."
-        raise InputError("import-checkpoint", strange, advice)
-    if system == "tab_fusion":
-        from demeanor.checkpoints.speech_tokens import import_speech_tokens
-
-        return import_speech_tokens(path)
-    if system == "mmml":
-        from demeanor.checkpoints.mmml import import_mmml
-
-        return import_mmml(path, **given)
-    return import_conv_autoencoder(path, **given)

@@ -191,18 +191,21 @@ def both_modalities(
 def text_configuration(state: State, chinese: bool) -> dict[str, Any]:
     """RoBERTa's for English, BERT's for Chinese, with the sizes of the weights (docs/systems/mmml.md#text-encoder)."""
     prefix = "roberta_model."
-    vocabulary, width = state.shape(f"{prefix}embeddings.word_embeddings.weight")
     special = {"layer_norm_eps": 1e-12, "pad_token_id": 0} if chinese else {"layer_norm_eps": 1e-5, "pad_token_id": 1}
+    return {"model_type": "bert" if chinese else "roberta", **encoder_sizes(state, prefix), **special}
+
+
+def encoder_sizes(state: State, prefix: str) -> dict[str, Any]:
+    """What the weights of an encoder of the BERT family, whose names begin with `prefix`, tell of its configuration."""
+    vocabulary, width = state.shape(f"{prefix}embeddings.word_embeddings.weight")
     return {
-        "model_type": "bert" if chinese else "roberta",
         "vocab_size": vocabulary,
         "hidden_size": width,
-        "num_hidden_layers": state.count(r"roberta_model\.encoder\.layer\.(\d+)\."),
+        "num_hidden_layers": state.count(re.escape(prefix) + r"encoder\.layer\.(\d+)\."),
         "num_attention_heads": heads(width, state.path),
         "intermediate_size": state.shape(f"{prefix}encoder.layer.0.intermediate.dense.weight")[0],
         "max_position_embeddings": state.shape(f"{prefix}embeddings.position_embeddings.weight")[0],
         "type_vocab_size": state.shape(f"{prefix}embeddings.token_type_embeddings.weight")[0],
-        **special,
     }
 
 

@@ -134,9 +134,9 @@ def _write_streams(
     changed: dict[str, int] = {}
     with tqdm(total=total, desc=f"importing {settings.name}", unit="sequence", disable=None) as bar:
         for key in wanted:
-            name, unit, dtype = STREAMS[key]
+            name, _, dtype = STREAMS[key]
             width = 1 if key == "text_bert" else columns.widths[key]
-            writer = folder.add(name, width, _provenance(key, unit, settings, columns), dtype)
+            writer = folder.add(name, width, provenance_of(key, settings, columns.aligned), dtype)
             changed[name] = 0
             for split in SPLITS:
                 part = columns.splits[split]
@@ -184,9 +184,10 @@ def _repair(piece: np.ndarray, key: str, how: str) -> int:
     return count
 
 
-def _provenance(key: str, unit: str, settings: MmsaPickleSettings, columns: Columns) -> Provenance:
+def provenance_of(key: str, settings: MmsaPickleSettings, aligned: bool) -> Provenance:
+    """The maker's card of the stream that a column of the file becomes."""
     parameters: dict[str, Any] = {
-        "column": key, "aligned": columns.aligned, "padding": settings.padding, "non_finite": settings.non_finite,
+        "column": key, "aligned": aligned, "padding": settings.padding, "non_finite": settings.non_finite,
         "corpus": settings.corpus or settings.name,
     }  # fmt: skip
     if key == "text_bert":
@@ -194,7 +195,7 @@ def _provenance(key: str, unit: str, settings: MmsaPickleSettings, columns: Colu
     elif key == "text":
         parameters["encoder"] = "bert-base-chinese" if settings.language == "zh" else "bert-base-uncased"
     return Provenance(
-        extractor="mmsa_pickle", version="1", parameters=parameters, unit=unit, recomputable=False,
+        extractor="mmsa_pickle", version="1", parameters=parameters, unit=STREAMS[key][1], recomputable=False,
         licence="research use, as the corpus",
         notes="Imported from a feature file; it cannot be recomputed from a recording.",
     )  # fmt: skip

@@ -18,8 +18,11 @@ from demeanor.models.base import Card, Output, task_loss
 from demeanor.models.blocks.layers import Perceptron
 from demeanor.models.blocks.subnets import ROLES, SUBNET_NAMES, SubnetSettings, SubnetSystem, head_names
 from demeanor.models.blocks.tensor_fusion import TensorFusion
+from demeanor.models.lf_dnn import PUBLISHED_NAMES as LF_DNN_NAMES
+from demeanor.models.lmf import PUBLISHED_NAMES as LMF_NAMES
 from demeanor.models.lmf import LowRankFusion
 from demeanor.models.published import mmsa
+from demeanor.models.tfn import PUBLISHED_NAMES as TFN_NAMES
 from demeanor.models.tfn import bounded
 
 PAPER = "https://aclanthology.org/2020.acl-main.343"
@@ -154,6 +157,7 @@ PUBLISHED = {
             "audio_weight": 1.3333, "vision_weight": 1.3333,
         },
         training={"batch_size": 32, "learning_rate": 0.002, "weight_decay": 0.0},
+        names={**HEAD_NAMES, **LF_DNN_NAMES},
         sims={},
     ),
     "mtfn": mmsa(
@@ -164,6 +168,7 @@ PUBLISHED = {
             "audio_weight": 0.0, "vision_weight": 1.6667,
         },
         training={"batch_size": 64, "learning_rate": 0.005, "weight_decay": 0.005},
+        names={**HEAD_NAMES, **TFN_NAMES},
         sims={},
     ),
     "mlmf": mmsa(
@@ -174,6 +179,7 @@ PUBLISHED = {
             "vision_weight": 4.0,
         },
         training={"batch_size": 128, "learning_rate": 0.001, "weight_decay": 0.005},
+        names={**HEAD_NAMES, **LMF_NAMES},
         sims={},
     ),
 }  # fmt: skip

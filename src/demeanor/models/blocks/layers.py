@@ -233,36 +233,50 @@ def last_step(values: Float[Tensor, "batch time dimension"], mask: Bool[Tensor, 
     return values[torch.arange(len(last), device=last.device), last]
 
 
-def load_renamed(module: nn.Module, state: Mapping[str, Tensor], names: Mapping[str, str], prefix: str = "") -> None:
-    """Load weights kept under the names of a published implementation.
+def our_name(published: str, names: Mapping[str, str], prefix: str = "") -> str | None:
+    """Our name of a published weight, or None where it is left out; see `renamed`."""
+    short = published.removeprefix(prefix)
+    for key in names:
+        if key.startswith("."):
+            short = short.replace(key, names[key])
+    start = max((key for key in names if short.startswith(key)), key=len, default=None)
+    if start is None:
+        return short
+    return names[start] + short[len(start) :] if names[start] else None
+
+
+def renamed(state: Mapping[str, Tensor], names: Mapping[str, str], prefix: str = "") -> dict[str, Tensor]:
+    """Published weights, of any shape [...], under our names.
 
     names maps the beginning of a published name (after `prefix`) to the beginning of ours; the longest match wins,
     and an empty one leaves the weight out. A key that begins with a dot is replaced wherever it occurs.
+    """
+    return {target: value for name, value in state.items() if (target := our_name(name, names, prefix)) is not None}
+
+
+def load_renamed(module: nn.Module, state: Mapping[str, Tensor], names: Mapping[str, str], prefix: str = "") -> None:
+    """Load weights kept under the names of a published implementation, see `renamed`.
+
     Weights that we do not have and parameters that stay unset are an error, except our learned absence vectors.
 
     `state` has the shapes [...] of our own state dict; InputError lists what has no place, or not its shape, or is
     lacking.
     """
     own = module.state_dict()
-    renamed: dict[str, Tensor] = {}
+    loaded: dict[str, Tensor] = {}
     problems = []
     for name, value in state.items():
-        short = name.removeprefix(prefix)
-        for key in names:
-            if key.startswith("."):
-                short = short.replace(key, names[key])
-        start = max((key for key in names if short.startswith(key)), key=len, default=None)
-        if start is not None and names[start] == "":
+        target = our_name(name, names, prefix)
+        if target is None:
             continue
-        target = short if start is None else names[start] + short[len(start) :]
         if target not in own:
             problems.append(f"'{name}' has no place ('{target}')")
         elif own[target].shape != value.shape:
             problems.append(f"'{name}' is {tuple(value.shape)}, '{target}' is {tuple(own[target].shape)}")
         else:
-            renamed[target] = value
-    unset = own.keys() - renamed.keys()
+            loaded[target] = value
+    unset = own.keys() - loaded.keys()
     problems += [f"'{name}' is not given" for name in sorted(unset) if not name.endswith("absence.vector")]
     if problems:
         raise InputError("published weights", problems)
-    module.load_state_dict({**own, **renamed})
+    module.load_state_dict({**own, **loaded})

@@ -105,4 +105,9 @@ def read_published(path: Path | str) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for files that are not its own
         raise InputError(str(path), [f"not a readable checkpoint ({str(error).splitlines()[0][:160]})"]) from error
-    return dict(state.get("state_dict", state))
+    named = state.get("state_dict", state) if isinstance(state, Mapping) else None
+    if not isinstance(named, Mapping) or not all(isinstance(value, Tensor) for value in named.values()):
+        raise InputError(
+            str(path), ["holds something else than a state_dict"], "Give the file that the original wrote."
+        )
+    return dict(named)
