@@ -192,7 +192,7 @@ def specifications(
     settings = MmsaPickleSettings(path="", name=corpus, language=language)  # type: ignore[arg-type]
     audio, vision = WIDTHS.get(corpus, WIDTHS["sims"])
     known = {"text": BERT_WIDTH, "audio": audio, "vision": vision, **widths}
-    lengths = LENGTHS.get(corpus, (None, None, None))
+    lengths: tuple[int | None, int | None, int | None] = LENGTHS.get(corpus, (None, None, None))
     if aligned:
         lengths = (lengths[0], lengths[0], lengths[0])
     streams = {"text": "text.tokens" if tokens else "text.words", "audio": "audio.frames", "vision": "vision.frames"}

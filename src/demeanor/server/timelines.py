@@ -65,14 +65,14 @@ class TellingScorer(BundleScorer):
     """Scores, and says before and after every batch how many seconds of the recording are behind it."""
 
     def __init__(self, order: TimelineOrder, behind: Callable[[float], None]):
-        super().__init__({order.address: order.bundle})
-        self.explained, self.behind = order.explained, behind
+        super().__init__({order.address: order.bundle}, explained=order.explained, transcribe=False)
+        self.behind = behind
         if order.without:
             self.models = [model.without(*order.without) for model in self.models]
 
     def score(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[pd.DataFrame]:
         self.behind(float(rows[0]["start"]))
-        tables = [model.score(rows, explained=self.explained) for model in self.models]
+        tables = super().score(rows)
         self.behind(max(float(row["end"]) for row in rows))
         return tables
 

@@ -152,7 +152,8 @@ def compare_systems(
 
     scored = [Receipt(**receipt) for receipt in receipts]
     train = development.split("train").utterances
-    parts, text, paired = [], [], []
+    parts, text = [], []
+    paired: list[dict[str, Any]] = []
     verdicts: dict[str, str] = {}
     for name, champion in told(list(champions.items()), "comparing the systems by bootstrap", "tasks"):
         task = tasks[name]
@@ -165,7 +166,9 @@ def compare_systems(
         text += [*remarks(bundles, name), "", "Every seed:", "", seeds_to_markdown(task, scored)]
         if mine["branch"].nunique() > 1:
             against = differences(task, mine, champion["branch"])
-            paired += against.assign(task=name).to_dict("records")
+            paired += [
+                {str(key): value for key, value in row.items()} for row in against.assign(task=name).to_dict("records")
+            ]
             text += ["", f"Against the champion, {champion['branch']}:", "", differences_to_markdown(against)]
         verdicts[name] = fusion_verdict(task, champion["branch"], bundles, mine)
         text += ["", verdicts[name], ""]
