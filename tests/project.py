@@ -27,7 +27,8 @@ PROJECT = Path(__file__).resolve().parents[1]
 DEMO = PROJECT / "data" / "01_raw" / "demo"
 #: Small enough for seconds, large enough for every branch to have something to learn from.
 DIALOGUES = {"train": 4, "valid": 2, "test": 2}
-TRAINING = {"seeds": [1, 2], "epochs": 3, "patience": 3, "batch_size": 16, "threads": 1}
+#: With modality dropout, so that whichever branch becomes the champion may be asked for reasons.
+TRAINING = {"seeds": [1, 2], "epochs": 3, "patience": 3, "batch_size": 16, "threads": 1, "modality_dropout": 0.1}
 BRANCHES = ["text_only", "late_fusion", "self_mm", "emotion_fusion"]
 #: A branch that reads what representation_learning made.
 EMBEDDED = {

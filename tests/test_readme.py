@@ -24,6 +24,7 @@ from demeanor.packaged import with_command
 from demeanor.training import fit as training
 from demeanor.training.settings import BranchSettings, TrainingSettings
 from tests.project import PROJECT, change_settings, cut_corpus, shell, typed
+from tests.test_citations import anchors_of
 from tests.toy import SENTIMENT, toy_examples, toy_score
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
@@ -266,4 +267,6 @@ def test_its_table_of_systems_is_the_registrys():
 
 @pytest.mark.parametrize("path", re.findall(r"\]\(([^)h#][^)]*)\)", README))
 def test_what_it_points_to_is_there(path: str):
-    assert (PROJECT / path).exists()
+    page, _, anchor = path.partition("#")
+    assert (PROJECT / page).exists()
+    assert not anchor or anchor in anchors_of(page.removeprefix("docs/"))
