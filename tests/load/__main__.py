@@ -56,6 +56,7 @@ def requests_for(folder: Path) -> list[Request]:
 def started(command: list[str], ready: str, log: Path, environment: dict[str, str]) -> tuple[subprocess.Popen, float]:
     """A server in a process group of its own, and the seconds until it was ready."""
     begun = time.perf_counter()
+    log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "wb") as out:
         process = subprocess.Popen(
             command, stdout=out, stderr=out, start_new_session=True, env={**os.environ, **environment}
