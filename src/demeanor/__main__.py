@@ -101,10 +101,10 @@ def predict(
         table = words_alone(table)
     uris = addresses(model)
     # After the question whether the registry answers: these take seconds to import.
+    from demeanor.inference.answers import records_of
     from demeanor.inference.describe import as_text
     from demeanor.inference.model import TrainedModel, score_together
     from demeanor.inference.reach import EVERYWHERE
-    from demeanor.serving.answers import records_of
     from demeanor.serving.registry import load_bundle
 
     answers: dict[str, list[dict[str, Any]]] = {}
@@ -177,7 +177,7 @@ def words_alone(table: list[dict[str, Any]]) -> list[dict[str, Any]]:
 @click.option("--batch-rows", type=click.IntRange(1), help="Rows that the model is given at once. Default: 16.")
 @click.option("--poll", type=click.FloatRange(0.1), help="Seconds between two looks for a new champion. Default: 10.")
 def serve(model: tuple[str, ...], host: str, port: int, **numbers: Any) -> None:
-    """Answer over HTTP, with a page at /: recordings decoded in processes of their own, limits, metrics, live sound.
+    """Answer over HTTP, with a page at /: recordings decoded in processes of their own, limits, metrics.
 
     MODEL is models:/NAME@ALIAS (followed when the alias moves), models:/NAME/VERSION, or the folder of a bundle; by
     default all champions. Keys, folders and what else is set by the environment: docs/serving.md.
@@ -268,14 +268,11 @@ def promote(name: str, version: str | None) -> None:
 @click.argument("other")
 def compare(one: str, other: str) -> None:
     """Compare two models (models:/NAME@ALIAS or folders) on validation of the data that both were trained on."""
-    if any(uri.startswith(("models:", "runs:")) for uri in (one, other)):
-        from demeanor.tracking import connect
-
-        connect(project_folder())
+    uris = addresses((one, other))
     from demeanor.serving.comparing import data_of, paired_on_validation
     from demeanor.serving.registry import load_bundle
 
-    first, second = load_bundle(one), load_bundle(other)
+    first, second = map(load_bundle, uris)
     difference = paired_on_validation(first, second, data_of(first, project_folder()))
     click.echo(f"{difference.describe(one, other)}; {difference.units} clips of validation")
 

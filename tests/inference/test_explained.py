@@ -12,9 +12,9 @@ from demeanor.data.bundle import Bundle
 from demeanor.data.calibration import CalibrationSettings
 from demeanor.data.errors import InputError
 from demeanor.data.examples import Examples
+from demeanor.inference.answers import records_of
 from demeanor.inference.describe import as_text, columns_of
 from demeanor.inference.model import TrainedModel
-from demeanor.serving.answers import records_of
 from demeanor.training.calibrating import calibrate
 from demeanor.training.fit import fit, sealed
 from demeanor.training.settings import BranchSettings, TrainingSettings

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from demeanor.data.bundle import Bundle
+from demeanor.inference.answers import records_of
 from demeanor.inference.extraction import Extraction
 from demeanor.inference.model import TrainedModel
 from demeanor.inference.transcripts import Transcript
@@ -26,7 +27,6 @@ from demeanor.server.batching import answers
 from demeanor.server.engine import Engine
 from demeanor.server.keys import VARIABLE, Keys
 from demeanor.server.refusals import CODES, Refusal
-from demeanor.serving.answers import records_of
 from tests.server.conftest import CLIPS, on_loop
 
 ROWS = [

@@ -302,7 +302,7 @@ def test_the_signature_names_every_column_and_refuses_none(bundle):
 
 
 def test_answers_hold_null_and_never_nan():
-    from demeanor.serving.answers import records_of, without_nan
+    from demeanor.inference.answers import records_of, without_nan
 
     table = pd.DataFrame({"a": [1.0, np.nan, np.inf], "b": ["x", None, np.nan], "c": [[1.0, np.nan], None, []]})
     assert records_of(table) == [

@@ -87,6 +87,6 @@ def switched(form: Sequence[str], query: str | None, name: str) -> bool:
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """One object per row, with null for what is missing."""
-    from demeanor.serving.answers import records_of
+    from demeanor.inference.answers import records_of
 
     return records_of(table)

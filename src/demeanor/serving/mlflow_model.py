@@ -31,7 +31,7 @@ class DemeanorModel(mlflow.pyfunc.PythonModel):
         mend_requests()
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        from demeanor.serving.answers import without_nan
+        from demeanor.inference.answers import without_nan
         from demeanor.serving.mlflow_server import known_columns
 
         asked = params or {}

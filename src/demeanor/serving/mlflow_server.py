@@ -20,9 +20,9 @@ import pandas as pd
 
 from demeanor.data.budget import values_in
 from demeanor.data.errors import DemeanorError, InputError
+from demeanor.inference.answers import records_of
 from demeanor.inference.cells import whole
 from demeanor.inference.recordings import COLUMNS
-from demeanor.serving.answers import records_of
 
 logger = logging.getLogger(__name__)
 

@@ -19,8 +19,9 @@ from demeanor.data.errors import InputError
 from demeanor.features.base import SAMPLE_RATE
 from demeanor.features.media import MediaError, probe
 from demeanor.features.sound import stream_samples
+from demeanor.inference.answers import records_of
 from demeanor.timeline.hearing import Hearing
-from demeanor.timeline.scoring import Scorer, answer_of, records_of
+from demeanor.timeline.scoring import Scorer, answer_of
 from demeanor.timeline.table import Answer, to_millisecond
 
 
@@ -99,7 +100,7 @@ def _scored(recording: Path, scorer: Scorer, hearing: Hearing, start: float, end
         return LiveWindow(start, end, False, {}, time.monotonic() - began)
     column = "video" if probe(recording).has_video else "audio"
     row = {"utterance_id": f"{end:.3f}", column: str(recording), "start": start, "end": end, "text": None}
-    records = [table[0] for table in records_of(scorer.score([row]))]
+    records = [records_of(table)[0] for table in scorer.score([row])]
     answers = {
         model.task.name: answer_of(record, model.task) for model, record in zip(scorer.headers, records, strict=True)
     }

@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import pandas as pd
 
 from demeanor.data.task import Task
+from demeanor.inference.answers import records_of
 from demeanor.inference.cells import missing
 from demeanor.timeline.columns import MODALITIES
 from demeanor.timeline.table import Answer, ModelHeader
@@ -95,22 +96,6 @@ def mean_answer(answers: Sequence[Answer], task: Task) -> Answer:
     )  # fmt: skip
 
 
-def records_of(tables: Sequence[pd.DataFrame]) -> Answers:
-    """Plain values, ready for JSON: None where there is none."""
-    return [
-        [dict(zip(map(str, row), map(_plain, row.values()), strict=True)) for row in table.to_dict("records")]
-        for table in tables
-    ]
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    return None if missing(value) and not isinstance(value, str) else value
-
-
 _scorer: list[Scorer] = []
 
 
@@ -125,7 +110,7 @@ def _start(make: Callable[[], Scorer]) -> None:
 
 
 def _work(rows: Sequence[Row]) -> Answers:
-    return records_of(_scorer[0].score(rows))
+    return [records_of(table) for table in _scorer[0].score(rows)]
 
 
 def score_all(
@@ -137,7 +122,7 @@ def score_all(
     """
     if make is None or processes <= 1 or len(batches) <= WORTH:
         for number, rows in enumerate(batches):
-            yield number, records_of(scorer.score(rows))
+            yield number, [records_of(table) for table in scorer.score(rows)]
         return
     from joblib.externals.loky import ProcessPoolExecutor
 
