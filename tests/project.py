@@ -48,15 +48,25 @@ def make_project(
     folder.mkdir(parents=True)
     if tracked:
         empty_store(folder / "mlflow.db")
-    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    # With what is compiled already, for a copy keeps its files' times.
     for name in ("src", "conf"):
-        shutil.copytree(PROJECT / name, folder / name, ignore=ignored)
+        shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("*.egg-info"))
     shutil.rmtree(folder / "conf/local", ignore_errors=True)  # one's own settings play no part
     (folder / "conf/local").mkdir()
     for name in ("pyproject.toml", ".telemetry"):
         shutil.copy(PROJECT / name, folder / name)
     cut_corpus(folder / "data" / "01_raw" / "demo", dialogues or DIALOGUES)
     write_settings(folder, embedded)
+    return folder
+
+
+def copy_of(project: Path, folder: Path, *without: str) -> Path:
+    """A finished project to write into, save what is called `without`; recordings are shared with the original.
+
+    What `.venv` leads to is not the project's: copied, it would be gigabytes.
+    """
+    shutil.copytree(project, folder, ignore=shutil.ignore_patterns("01_raw", ".venv", *without))
+    shutil.copytree(project / "data/01_raw", folder / "data/01_raw", copy_function=os.link)
     return folder
 
 

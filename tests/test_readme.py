@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import re
 import shlex
-import shutil
 import socket
 import sqlite3
 import subprocess
@@ -23,7 +21,7 @@ from demeanor.models.base import System
 from demeanor.packaged import with_command
 from demeanor.training import fit as training
 from demeanor.training.settings import BranchSettings, TrainingSettings
-from tests.project import PROJECT, change_settings, cut_corpus, shell, typed
+from tests.project import PROJECT, change_settings, copy_of, cut_corpus, shell, typed
 from tests.test_citations import anchors_of
 from tests.toy import SENTIMENT, toy_examples, toy_score
 
@@ -113,14 +111,6 @@ def test_those_that_are_not_typed_are_understood_at_least(line: str, tmp_path: P
         found.make_context(name, options)
 
 
-def copy_of(project: Path, folder: Path) -> Path:
-    """A project to write into; recordings are shared with the original."""
-    ignored = shutil.ignore_patterns("01_raw", ".venv")
-    shutil.copytree(project, folder, ignore=ignored)
-    shutil.copytree(project / "data/01_raw", folder / "data/01_raw", copy_function=os.link)
-    return folder
-
-
 def scores(folder: Path) -> dict[tuple[str, int], dict[str, float]]:
     """Of each branch and seed on the sealed test."""
     entries = json.loads((folder / "data/08_reporting/demo/receipts.json").read_text(encoding="utf-8"))
@@ -189,6 +179,7 @@ def test_the_commands_for_own_clips(finished_project: Path, tmp_path: Path):
         for branch in settings["branches"].values():
             branch["training"] = short
         settings["evaluation"] = {"resamples": 200}
+        settings["workers"] = "1"
 
     change_settings(folder, "folder", quick)
     doctor, job = (line.replace("/data/mine", str(mine)) for line in BLOCKS[OWN])
@@ -200,9 +191,7 @@ def test_the_commands_for_own_clips(finished_project: Path, tmp_path: Path):
 @pytest.mark.slow
 def test_the_commands_of_tuning(finished_project: Path, tmp_path: Path):
     """With two trials, then three, in place of twenty and fifty; the settings that are found reproduce their score."""
-    folder = tmp_path / "project"
-    # The demo's clips and the MLflow artifacts are most of the files and play no part.
-    shutil.copytree(finished_project, folder, ignore=shutil.ignore_patterns("01_raw", "mlruns", ".venv"))
+    folder = copy_of(finished_project, tmp_path / "project", "mlruns")
     change_settings(folder, "demo", lambda settings: settings["tuning"].update(trials=2))
     lines = [line.replace("tuning.trials=50", "tuning.trials=3") for line in BLOCKS[TUNING] if line not in NEEDS]
     assert len(lines) == len(BLOCKS[TUNING]) - 1

@@ -87,6 +87,7 @@ def run(folder: Path, systems: list[str], counts: dict[str, int], zero: bool = F
     def small(settings: dict[str, Any]) -> None:
         settings["branches"] = {system: block(system) for system in systems}
         settings["evaluation"] = {"resamples": 50}
+        settings["workers"] = "1"  # each process more would import everything once more
 
     change_settings(folder, "mosi", small)
     return kedro(folder, "run", "--env", "mosi", "--pipelines", PIPELINES)

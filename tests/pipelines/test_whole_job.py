@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import sqlite3
 import time
@@ -19,7 +18,7 @@ from demeanor.data.bundle import Bundle
 from demeanor.data.stream import Stream
 from demeanor.features.cache import Shard
 from demeanor.inference.model import TrainedModel
-from tests.project import BRANCHES, change_settings, command, kedro, make_project, start
+from tests.project import BRANCHES, change_settings, command, copy_of, kedro, make_project, start
 
 pytestmark = pytest.mark.slow
 
@@ -99,8 +98,7 @@ def test_figures_tables_and_packages_are_kept_with_the_run(finished_project: Pat
 
 def test_pipelines_run_by_themselves_on_what_is_persisted(finished_project: Path, tmp_path: Path):
     """The two that tests/test_readme.py does not type as they stand: those that register models."""
-    copy = tmp_path / "project"
-    shutil.copytree(finished_project, copy, ignore=shutil.ignore_patterns(".venv"))
+    copy = copy_of(finished_project, tmp_path / "project")
     before = receipts(copy)
     kedro(copy, "run", "--pipeline", "representation_learning")
     kedro(copy, "run", "--pipelines", "evaluation")
@@ -171,10 +169,8 @@ def test_kill_9_in_features_then_a_second_run_gives_the_same_metrics_to_the_last
 
 
 def test_kill_9_in_training_then_the_same_result(finished_project: Path, tmp_path: Path):
-    folder, branches = tmp_path / "project", ["text_only", "self_mm"]
-    shutil.copytree(finished_project, folder, ignore=shutil.ignore_patterns("01_raw", "06_models", "08_reporting"))
-    shutil.copytree(finished_project / "data/01_raw", folder / "data/01_raw", copy_function=os.link)
-    choose(folder, branches)
+    folder = copy_of(finished_project, tmp_path / "project", "06_models", "08_reporting")
+    choose(folder, branches := ["text_only", "self_mm"])
     checkpoints = folder / "data/06_models/demo/checkpoints"
     killed(
         folder, lambda: len(list(checkpoints.glob("*/*/latest.pt"))) >= 3,

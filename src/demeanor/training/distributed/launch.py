@@ -29,6 +29,7 @@ from demeanor.data.device import choose_device
 from demeanor.data.errors import DemeanorError, InputError, Stopped
 from demeanor.data.examples import Examples
 from demeanor.data.files import disk_errors_told, read_json, write_json
+from demeanor.data.fork_server import start_fork_server
 from demeanor.data.task import Task
 from demeanor.training.distributed.group import Processes
 from demeanor.training.fit import Trained, fit
@@ -36,6 +37,8 @@ from demeanor.training.loop import Report, Score, TrainingFailed
 from demeanor.training.settings import BranchSettings, TrainingSettings
 
 POLL_SECONDS = 1.0
+#: What every process needs, imported once; the optimisers of torch import the second.
+PRELOADED = ("demeanor.training.distributed.launch", "torch._dynamo")
 #: Ending of the file in which a process leaves what it raised on purpose.
 FAILURE = ".failure.txt"
 
@@ -102,11 +105,12 @@ def train(
             min_nodes=1,
             max_nodes=1,
             nproc_per_node=count,
-            start_method="spawn",
+            start_method="forkserver",
             rdzv_backend="c10d",
             rdzv_endpoint="localhost:0",
             max_restarts=0,
         )
+        start_fork_server(PRELOADED)
         try:
             with _live(job / "history.jsonl", report), _signals_given_back():
                 elastic_launch(configuration, worker)(str(job))
