@@ -26,7 +26,7 @@ class WorkshopHooks:
 
     @hook_impl
     def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
-        from demeanor.pipelines.ahead import plans
+        from demeanor.pipelines.job_plans import plans
 
         found = plans(pipeline, catalog)
         if not found:

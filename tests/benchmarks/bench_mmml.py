@@ -34,7 +34,7 @@ from demeanor.data.batch import Batch, Padded
 from demeanor.data.bundle import InputSpecification
 from demeanor.data.provenance import Provenance
 from demeanor.data.task import Task
-from demeanor.kernels.linear import quicken
+from demeanor.kernels.linear import use_onednn_linear
 from demeanor.models.mmml.dialogue import rows_before
 from demeanor.models.mmml.frames import valid_frames
 from demeanor.models.mmml.inputs import join_tokens, normalise_waveform
@@ -62,7 +62,12 @@ def settings(depth: int, fusion: int, width: int = 1024, channels: int = 512, **
         "layerdrop": 0.0, "apply_spec_augment": False, "feat_proj_dropout": 0.0,
     }  # fmt: skip
     return MMMLDialogue.Settings(
-        text_configuration=text, audio_configuration=audio, freeze_front=True, layers=fusion, reference=True, **more
+        text_configuration=text,
+        audio_configuration=audio,
+        freeze_feature_encoder=True,
+        layers=fusion,
+        reference=True,
+        **more,
     )
 
 
@@ -242,7 +247,7 @@ def measure(depth: int, fusion: int, size: int, device: torch.device, repeats: i
     remembering.load_state_dict(system.state_dict())
     straight = Straight(system)
     for ours in (system, remembering):  # as `fit` does
-        quicken(ours)
+        use_onednn_linear(ours)
     batch, evaluated = clips(size).to(device), clips(2 * TURNS, seed=1).to(device)
 
     def evaluate_straight() -> Tensor:

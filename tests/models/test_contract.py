@@ -29,7 +29,7 @@ TOLERANCE = 1e-5
 
 
 def started(system: System, batch: Batch) -> System:
-    system.training_started(lambda: [batch], len(batch))
+    system.on_train_start(lambda: [batch], len(batch))
     return system
 
 
@@ -146,7 +146,7 @@ def test_a_batch_of_one_trains(name: str, tokens: bool) -> None:
     output = system(single)
     system.loss(output, single)["total"].backward()
     for epoch in (1, 2, 3):
-        system.step_ended(output, single, epoch)
+        system.on_step_end(output, single, epoch)
     assert torch.isfinite(predict(system, single)).all()
 
 
@@ -163,7 +163,7 @@ def test_the_same_seed_gives_the_same_training(name: str) -> None:
             optimiser.zero_grad()
             output = system(batch)
             system.loss(output, batch)["total"].backward()
-            system.step_ended(output, batch, epoch)
+            system.on_step_end(output, batch, epoch)
             optimiser.step()
         results.append(predict(system, batch))
     assert torch.equal(results[0], results[1])
@@ -240,7 +240,7 @@ def test_half_precision_stays_finite(name: str) -> None:
         output = system(batch)
         terms = system.loss(output, batch)
     terms["total"].backward()
-    system.step_ended(output, batch, 2)
+    system.on_step_end(output, batch, 2)
     assert torch.isfinite(terms["total"])
 
 

@@ -387,9 +387,9 @@ def test_pretrained_folders_are_loaded_frozen_in_front_and_learn_slower(tmp_path
     # A bundle is built again without the folders, and refuses to be trained from its random start.
     again = MMML(MMML.Settings(**system.settings.as_dict()), INPUTS, TASK)
     with pytest.raises(InputError, match="text_configuration comes from a bundle"):
-        again.training_started(lambda: [], 0)
+        again.on_train_start(lambda: [], 0)
     again.load_state_dict(system.state_dict())
-    again.training_started(lambda: [], 0)
+    again.on_train_start(lambda: [], 0)
 
 
 def test_reference_decays_everything_and_ours_spares_biases_and_norms(tmp_path):

@@ -280,7 +280,7 @@ class TestTokens:
         batch = ids_batch(system, [long, short, long])
         cut = ids_batch(system, [[0, *range(10, 20), 2]])  # 14 positions of which 12 are usable
         with caplog.at_level(logging.WARNING):
-            system.training_started(lambda: [batch], 3)
+            system.on_train_start(lambda: [batch], 3)
             system.eval()
             found = system(batch).prediction
         assert "2 of 3 training utterances have more than 12 audio tokens and are cut" in caplog.text
@@ -291,7 +291,7 @@ class TestTokens:
         system = system_of(speech(longest=5), **TOKENS)
         batch = ids_batch(system, [[0, 9, 9, 9, 2], [0, 9, 2]])
         with caplog.at_level(logging.WARNING):
-            system.training_started(lambda: [batch], 2)
+            system.on_train_start(lambda: [batch], 2)
         assert "1 of 2 training utterances have all 5 audio tokens that their stream allows" in caplog.text
 
     def test_ids_of_another_codebook_are_refused(self):
@@ -306,7 +306,7 @@ class TestTokens:
             system(ids_batch(system, [[0, 60, 2]]))
         strangers = ids_batch(system, [[0, 3, 3, 3, 9, 2]])
         with pytest.raises(InputError, match="75% of its code pairs are not in the dictionary"):
-            system.training_started(lambda: [strangers], 1)
+            system.on_train_start(lambda: [strangers], 1)
 
     def test_pairs_of_codes_and_tokens_without_an_encoder_are_refused(self):
         pairs = {"audio": given("audio.codes", 2).model_copy(update={"integer": True})}
@@ -334,7 +334,7 @@ class TestLoss:
         system = system_of({"context": windows(1, 1)}, class_weights="balanced")
         batch = example_batch(system)
         labels = replace(batch, labels={"target": torch.tensor([0, 0, 0, 0, 1, 1, -1, -1])})
-        system.training_started(lambda: [labels], 8)
+        system.on_train_start(lambda: [labels], 8)
         torch.testing.assert_close(system.class_weights, torch.tensor([0.5, 1.0, 1.0]))
 
     def test_settings_that_mean_nothing(self):

@@ -135,7 +135,7 @@ def describe(
     if state.has("data2vec_model.") or chinese:
         settings = {
             "audio_configuration": speech_configuration(state, chinese),
-            "freeze_front": True,
+            "freeze_feature_encoder": True,
             "whole_mean": not chinese,
             "reference": True,
         }
@@ -161,7 +161,7 @@ def both_modalities(
     settings: dict[str, Any] = {
         "text_configuration": text,
         "audio_configuration": audio,
-        "freeze_front": True,
+        "freeze_feature_encoder": True,
         "fused": [shape[0] for shape in fused[:-1]],
         "text_length": longest,
         "reference": True,

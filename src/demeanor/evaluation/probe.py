@@ -30,7 +30,7 @@ from demeanor.data.errors import InputError
 from demeanor.data.examples import Examples
 from demeanor.data.stream import Stream
 from demeanor.data.task import IGNORED, Task
-from demeanor.evaluation import sums
+from demeanor.evaluation import sufficient_statistics as stats
 from demeanor.evaluation.metrics import metric_of, prepare
 
 #: The reference searched logspace(-10, 2, 20); below 1e-4 nothing but the prior is left.
@@ -39,7 +39,7 @@ FOLDS = 5
 RESAMPLES = 1000
 REGRESSION_SCORES = ("MAE", "Corr")
 CLASS_SCORES = {
-    "accuracy": sums.accuracy, "UAR": sums.mean_recall, "macro_F1": sums.macro_f1, "weighted_F1": sums.weighted_f1,
+    "accuracy": stats.accuracy, "UAR": stats.mean_recall, "macro_F1": stats.macro_f1, "weighted_F1": stats.weighted_f1,
 }  # fmt: skip
 
 
@@ -92,8 +92,8 @@ def confusion(truth: Int[np.ndarray, " rows"], predicted: Int[np.ndarray, " rows
 
 def class_scores(counts: Int[np.ndarray, "classes classes"]) -> dict[str, float]:
     """accuracy, UAR, macro_F1 and weighted_F1 as `metrics` defines them."""
-    margins = np.concatenate([np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)])
-    return {name: float(value(margins)) for name, value in CLASS_SCORES.items()}
+    totals = np.concatenate([np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)])
+    return {name: float(finalize(totals)) for name, finalize in CLASS_SCORES.items()}
 
 
 def regression_scores(
@@ -112,7 +112,7 @@ def bootstrap_classes(
     a resample is one over the rows, each counted as often as it was drawn."""
     rows = len(truth)
     times = np.stack([np.bincount(chosen, minlength=rows) for chosen in _resamples(rows, seed, resamples)])
-    totals = sums.margins(predicted, truth, classes).astype(np.int64) @ times.T
+    totals = stats.confusion_counts(predicted, truth, classes).astype(np.int64) @ times.T
     return _intervals({name: np.asarray(value(totals)) for name, value in CLASS_SCORES.items()})
 
 
@@ -130,7 +130,7 @@ def bootstrap_regression(
         metric = metric_of(task, name)
         totals = metric.statistics(values, target).astype(np.float64) @ times.T
         with np.errstate(invalid="ignore", over="ignore"):
-            drawn[name] = np.asarray(metric.value(totals))
+            drawn[name] = np.asarray(metric.finalize(totals))
     return _intervals(drawn)
 
 

@@ -114,7 +114,7 @@ def bootstrap(
             pieces = np.split(sums, np.cumsum(lengths)[:-1])
             found.append(
                 {
-                    name: Draws(values[name], metric.value(piece).mean(axis=0))
+                    name: Draws(values[name], metric.finalize(piece).mean(axis=0))
                     for (name, metric), piece in zip(metrics.items(), pieces, strict=True)
                 }
             )

@@ -78,7 +78,7 @@ class ContextWindow(SentenceState):
 
     def _vectors(self, texts: set[str]) -> dict[str, np.ndarray]:
         """Sentence vectors; each text is encoded once although it stands in the windows of all its neighbours, and
-        alone, so that what is remembered does not depend on the company in which it was first met."""
+        alone, so that what is remembered does not depend on the batch in which it was first met."""
         found = {}
         for text in sorted(texts):
             with self._lock:

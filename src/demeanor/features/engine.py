@@ -184,7 +184,7 @@ def _plan(
 ) -> Iterator[Task]:
     """What has to be done.
 
-    Encoders batch clips of like length, and the last bits of their values depend on the company; their groups
+    Encoders batch clips of like length, and the last bits of their values depend on batch composition; their groups
     are therefore drawn from all clips, and a group of which anything is missing is made as a whole. So a run that
     was stopped ends with the very bytes of one that was not.
     """

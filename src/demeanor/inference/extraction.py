@@ -121,17 +121,17 @@ class Extraction:
         clips: dict[str, Clip] = {}
         problems: dict[str, str] = {}
         broken: dict[str, dict[str, str]] = {}
-        company = conversations(utterances)
+        dialogues = conversations(utterances)
         for utterance, row in zip(utterances.itertuples(), raw, strict=True):
             name = str(utterance.utterance_id)
             try:
                 if row.problem:
                     raise CellError(row.problem)
                 try:
-                    clips[name] = clip_of(utterance, row, *company[name])
+                    clips[name] = clip_of(utterance, row, *dialogues[name])
                 except MediaError as error:
                     broken.setdefault(name, {})["audio"] = self._why(error, row, "its sound")
-                    clips[name] = clip_of(utterance, row, *company[name], deaf=True)
+                    clips[name] = clip_of(utterance, row, *dialogues[name], deaf=True)
             except Exception as error:
                 problems[name] = self._why(error, row, "its recording")
         given = frozenset(name for name, clip in clips.items() if clip.spoken is not None)
@@ -143,8 +143,8 @@ class Extraction:
         heard = self.transcriber(clips, languages)
         if any(one.text is not None for one in heard.values()):
             utterances = with_text(utterances, heard)
-            company = conversations(utterances)
-            clips = {name: with_transcript(clip, heard.get(name), *company[name]) for name, clip in clips.items()}
+            dialogues = conversations(utterances)
+            clips = {name: with_transcript(clip, heard.get(name), *dialogues[name]) for name, clip in clips.items()}
         streams = self._streams(clips, problems, broken, dict(zip(utterances["utterance_id"], raw, strict=True)))
         usable = utterances[~utterances["utterance_id"].isin(list(problems))]
         used = self.modalities(Examples.of(usable, streams))

@@ -14,7 +14,7 @@ from demeanor.data.bundle import InputSpecification
 from demeanor.data.task import Task
 from demeanor.models.base import Card, Output, task_loss
 from demeanor.models.blocks.crossmodal import Attention
-from demeanor.models.blocks.encoded import MODALITIES, ROLES, EncodedSettings, EncodedSystem
+from demeanor.models.blocks.encoded_text import MODALITIES, ROLES, EncodedSettings, EncodedSystem
 from demeanor.models.blocks.layers import AbsentStep, clean
 from demeanor.models.published import mmsa
 

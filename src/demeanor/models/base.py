@@ -100,10 +100,10 @@ class System(nn.Module):
         """Role -> steps beyond which the system reads nothing, so that batches need not hold them."""
         return {}
 
-    def training_started(self, batches: Callable[[], Iterable[Batch]], examples: int) -> None:
+    def on_train_start(self, batches: Callable[[], Iterable[Batch]], examples: int) -> None:
         """Called once before the first epoch; `batches()` iterates over the train split, `examples` is its size."""
 
-    def step_ended(self, output: Output, batch: Batch, epoch: int) -> None:
+    def on_step_end(self, output: Output, batch: Batch, epoch: int) -> None:
         """Called after the backward pass of each training batch; `epoch` counts from 1."""
 
 

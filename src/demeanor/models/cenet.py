@@ -20,7 +20,7 @@ from demeanor.data.batch import Batch, Padded
 from demeanor.data.bundle import InputSpecification
 from demeanor.data.task import Task
 from demeanor.models.base import Card, Output, masked_mean
-from demeanor.models.blocks.encoded import ROLES, EncodedSettings, EncodedSystem
+from demeanor.models.blocks.encoded_text import ROLES, EncodedSettings, EncodedSystem
 from demeanor.models.blocks.layers import AbsentStep, clean
 
 OTHERS = ("audio", "vision")

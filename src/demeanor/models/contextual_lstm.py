@@ -22,7 +22,7 @@ from demeanor.data.settings import Settings
 from demeanor.data.task import Task
 from demeanor.kernels.lstm import LSTM
 from demeanor.models.base import Card, Output, Role, System, masked_mean, task_loss
-from demeanor.models.blocks.layers import Absence, clean
+from demeanor.models.blocks.layers import MissingModalityEmbedding, clean
 
 MODALITIES = ("text", "audio", "vision")
 
@@ -76,7 +76,9 @@ class ContextualLSTM(System):
             raise InputError(self.card.title, ["it is given no stream"], "Give at least one of text, audio, vision.")
         hidden, both_ways = settings.hidden, not settings.causal
         sizes = [inputs[name].dimension for name in self.modalities]
-        self.absence = nn.ModuleDict({name: Absence(inputs[name].dimension) for name in self.modalities})
+        self.absence = nn.ModuleDict(
+            {name: MissingModalityEmbedding(inputs[name].dimension) for name in self.modalities}
+        )
         self.input_dropout, self.dropout = nn.Dropout(settings.input_dropout), nn.Dropout(settings.dropout)
         self.alone = nn.ModuleList()
         joined = sum(sizes)

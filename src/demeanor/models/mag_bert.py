@@ -17,7 +17,7 @@ from demeanor.data.task import Task
 from demeanor.models.base import Card, Output
 from demeanor.models.blocks.aligned import Holder
 from demeanor.models.blocks.alignment import spread
-from demeanor.models.blocks.encoded import ROLES, EncodedSettings, EncodedSystem
+from demeanor.models.blocks.encoded_text import ROLES, EncodedSettings, EncodedSystem
 from demeanor.models.blocks.layers import AbsentStep, clean
 from demeanor.models.published import mmsa
 

@@ -15,8 +15,8 @@ from demeanor.data.batch import Batch, Padded
 from demeanor.data.bundle import InputSpecification
 from demeanor.data.task import Task
 from demeanor.models.base import Card, Output, masked_mean, task_loss
-from demeanor.models.blocks.encoded import MODALITIES, ROLES, TEXT_NAMES, EncodedSettings, EncodedSystem
-from demeanor.models.blocks.layers import Absence, TwoWayState, clean
+from demeanor.models.blocks.encoded_text import MODALITIES, ROLES, TEXT_NAMES, EncodedSettings, EncodedSystem
+from demeanor.models.blocks.layers import MissingModalityEmbedding, TwoWayState, clean
 from demeanor.models.published import mmsa
 
 PAIRS = (("text", "audio"), ("text", "vision"), ("audio", "vision"))
@@ -38,7 +38,11 @@ class Projected(nn.Module):
 
     def __init__(self, width: int, hidden: int):
         super().__init__()
-        self.linear, self.norm, self.absence = nn.Linear(width, hidden), nn.LayerNorm(hidden), Absence(hidden)
+        self.linear, self.norm, self.absence = (
+            nn.Linear(width, hidden),
+            nn.LayerNorm(hidden),
+            MissingModalityEmbedding(hidden),
+        )
 
     def forward(self, values: Tensor, present: Tensor) -> Tensor:
         """values [batch, inputs], present [batch]; gives [batch, hidden]."""

@@ -16,8 +16,8 @@ from demeanor.data.batch import Batch
 from demeanor.data.bundle import InputSpecification
 from demeanor.data.task import Task
 from demeanor.models.base import Card, Output, masked_mean, task_loss
-from demeanor.models.blocks.encoded import MODALITIES, ROLES, EncodedSettings, EncodedSystem
-from demeanor.models.blocks.layers import Absence, LastState, clean
+from demeanor.models.blocks.encoded_text import MODALITIES, ROLES, EncodedSettings, EncodedSystem
+from demeanor.models.blocks.layers import LastState, MissingModalityEmbedding, clean
 from demeanor.models.published import mmsa
 
 #: The text predicts each other modality (section 3.3).
@@ -77,7 +77,7 @@ class MMIM(EncodedSystem):
         super().__init__(settings, inputs, task)
         sizes = {"text": self.widths["text"], "audio": settings.audio_hidden, "vision": settings.vision_hidden}
         self.sequences = nn.ModuleDict({name: LastState(self.widths[name], sizes[name]) for name in PAIRS})
-        self.absences = nn.ModuleDict({name: Absence(size) for name, size in sizes.items()})
+        self.absences = nn.ModuleDict({name: MissingModalityEmbedding(size) for name, size in sizes.items()})
         hidden = settings.estimator_hidden
         self.estimators = nn.ModuleDict({name: Likelihood(sizes["text"], hidden, sizes[name]) for name in PAIRS})
         fused = settings.fusion_hidden

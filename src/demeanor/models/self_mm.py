@@ -20,8 +20,8 @@ from demeanor.data.settings import Settings
 from demeanor.data.task import Task
 from demeanor.models.base import Card, Output, Role, masked_mean
 from demeanor.models.blocks.label_generation import FUSION, MODALITIES, MODES
-from demeanor.models.blocks.layers import Absence, LastState, clean
-from demeanor.models.blocks.self_supervised import SelfSupervised
+from demeanor.models.blocks.layers import LastState, MissingModalityEmbedding, clean
+from demeanor.models.blocks.pseudo_labels import PseudoLabelMultitask
 from demeanor.models.blocks.text_encoder import TextEncoder
 from demeanor.models.published import mmsa
 
@@ -76,7 +76,7 @@ class SequenceEncoder(nn.Module):
         self.recurrent = LastState(width, hidden, layers)
         self.dropout = nn.Dropout(dropout)
         self.project = nn.Linear(hidden, output)
-        self.absence = Absence(output)
+        self.absence = MissingModalityEmbedding(output)
 
     def forward(self, padded) -> Float[Tensor, "batch output"]:
         return self.absence(self.project(self.dropout(self.recurrent(padded))), padded.present)
@@ -97,7 +97,7 @@ PUBLISHED_NAMES = {
 }
 
 
-class SelfMM(SelfSupervised):
+class SelfMM(PseudoLabelMultitask):
     card = Card(
         "Self-MM",
         "https://arxiv.org/abs/2102.04830",
@@ -116,7 +116,7 @@ class SelfMM(SelfSupervised):
         self.settings = settings.model_copy(update={"encoder_configuration": self.text.configuration})
         self.bucket = ("text",) if self.text.tokens else ()
         self.pooling = settings.pooling or ("first" if self.text.tokens and settings.finetune else "mean")
-        self.text_absence = Absence(self.text.dimension)
+        self.text_absence = MissingModalityEmbedding(self.text.dimension)
         self.audio, self.vision = (
             SequenceEncoder(
                 inputs[name].dimension,

@@ -20,10 +20,10 @@ from demeanor.data.task import Task
 from demeanor.kernels.lstm import LSTM
 from demeanor.models.base import Card, Output
 from demeanor.models.blocks.crossmodal import ENCODER_NAMES, CrossmodalEncoder, Projection
-from demeanor.models.blocks.encoded import MODALITIES, ROLES, TEXT_NAMES, EncodedSettings, EncodedSystem
+from demeanor.models.blocks.encoded_text import MODALITIES, ROLES, TEXT_NAMES, EncodedSettings, EncodedSystem
 from demeanor.models.blocks.label_generation import FUSION
 from demeanor.models.blocks.layers import AbsentStep, clean, last_step
-from demeanor.models.blocks.self_supervised import SelfSupervised
+from demeanor.models.blocks.pseudo_labels import PseudoLabelMultitask
 from demeanor.models.blocks.subnets import head_names, read
 from demeanor.models.published import mmsa
 
@@ -69,7 +69,7 @@ class Prepared(nn.Module):
         return self.absence(self.project(clean(padded)))
 
 
-class TETFN(SelfSupervised, EncodedSystem):
+class TETFN(PseudoLabelMultitask, EncodedSystem):
     card = Card("TETFN", "https://doi.org/10.1016/j.patcog.2022.109259", ROLES, tasks=("regression",))
     Settings = TETFNSettings
 

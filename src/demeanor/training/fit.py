@@ -17,7 +17,7 @@ from demeanor.data.task import Task
 from demeanor.inference.batches import Batches
 from demeanor.inference.normaliser import Normaliser
 from demeanor.inference.predict import forward_all, is_training_buffer
-from demeanor.kernels.linear import quicken
+from demeanor.kernels.linear import use_onednn_linear
 from demeanor.models import find_system
 from demeanor.training.calibrating import subset_outputs
 from demeanor.training.checkpoint import Checkpoint, identity_of
@@ -84,7 +84,7 @@ def _fit(
     normaliser = Normaliser.fit(train, normalised)
     device = choose_device(training.device)
     system = system_class(system_class.Settings(**settings.model), inputs, task)
-    quicken(system.to(device))
+    use_onednn_linear(system.to(device))
     batching = system_class.card.batching
     batches = {
         name: Batches(part, inputs, task, normaliser, batching, system.bucket)
@@ -93,8 +93,8 @@ def _fit(
     loop = Loop(system, task, batches, training, seed, score, device, processes)
     frozen = {} if checkpoints is None or not loop.frozen else {"frozen": loop.frozen_digest()}
     known = {"task": task.as_dict(), "seed": seed, "data": development.data_hash, "version": __version__, **frozen}
-    checkpoint = Checkpoint(checkpoints if processes.first else None, identity_of(settings, **known))
-    loop.run(checkpoint, report, f"{branch} seed {seed}", progress and processes.first)
+    checkpoint = Checkpoint(checkpoints if processes.is_main else None, identity_of(settings, **known))
+    loop.run(checkpoint, report, f"{branch} seed {seed}", progress and processes.is_main)
     weights = {
         f"model.{name}": value.detach().cpu().contiguous().numpy()
         for name, value in loop.best_weights(checkpoint).items()

@@ -14,7 +14,7 @@ from demeanor.data.bundle import InputSpecification
 from demeanor.data.task import Task
 from demeanor.models.base import System
 from demeanor.models.blocks.alignment import average_pool, common_steps, spread
-from demeanor.models.blocks.layers import Absence
+from demeanor.models.blocks.layers import MissingModalityEmbedding
 from demeanor.models.blocks.subnets import read
 
 MODALITIES = ("text", "audio", "vision")
@@ -56,7 +56,7 @@ class Holder(nn.Module):
 
     def __init__(self, dimension: int):
         super().__init__()
-        self.absence = Absence(dimension)
+        self.absence = MissingModalityEmbedding(dimension)
 
     def forward(self, values: Tensor, present: Bool[Tensor, " batch"]) -> Tensor:
         """values [batch, time, dimension], rows that lack the modality replaced by the learned vector."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from demeanor.data.batch import Padded
 from demeanor.data.errors import InputError
-from demeanor.models.blocks.layers import Absence, clean
+from demeanor.models.blocks.layers import MissingModalityEmbedding, clean
 from demeanor.models.blocks.subnets import PresentBatchNorm
 
 
@@ -25,7 +25,7 @@ class LayerMix(nn.Module):
         super().__init__()
         self.weights = nn.Parameter(torch.zeros(layers))
         self.standard = PresentBatchNorm(dimension, affine=False)
-        self.absence = Absence(dimension)
+        self.absence = MissingModalityEmbedding(dimension)
 
     def forward(self, padded: Padded) -> Float[Tensor, "batch dimension"]:
         """InputError where a row that is there has another number of steps."""

@@ -31,7 +31,7 @@ def clean(padded: Padded) -> Padded:
     return Padded(values.masked_fill(~mask.unsqueeze(-1), 0), mask)
 
 
-class Absence(nn.Module):
+class MissingModalityEmbedding(nn.Module):
     """A learned vector that stands in for a modality that was not recorded."""
 
     def __init__(self, dimension: int):
@@ -168,7 +168,7 @@ class StatisticsEncoder(nn.Module):
         self.project = nn.Sequential(
             nn.LayerNorm(3 * width), nn.Dropout(dropout), nn.Linear(3 * width, dimension), nn.GELU()
         )
-        self.absence = Absence(dimension)
+        self.absence = MissingModalityEmbedding(dimension)
 
     def forward(self, padded: Padded) -> Float[Tensor, "batch dimension"]:
         padded = clean(padded)

@@ -17,7 +17,7 @@ from torch.nn import functional
 from demeanor.data.batch import Batch, Padded
 from demeanor.data.settings import Settings
 from demeanor.models.base import Role, System, masked_mean
-from demeanor.models.blocks.layers import Absence, LastState, clean
+from demeanor.models.blocks.layers import LastState, MissingModalityEmbedding, clean
 
 ROLES: Mapping[str, Role] = {
     "text": Role("text", normalised=False, description="frozen word states"),
@@ -75,7 +75,7 @@ class FrameNetwork(nn.Module):
         self.first = nn.Linear(width, hidden)
         self.second = nn.Linear(hidden, hidden)
         self.third = nn.Linear(hidden, hidden)
-        self.absence = Absence(hidden)
+        self.absence = MissingModalityEmbedding(hidden)
 
     def forward(self, padded: Padded) -> Float[Tensor, "batch hidden"]:
         values = self.norm(masked_mean(padded.values, padded.mask), padded.present)
@@ -92,7 +92,7 @@ class WordNetwork(nn.Module):
         self.recurrent = LastState(width, hidden)
         self.dropout = nn.Dropout(dropout)
         self.project = nn.Linear(hidden, output)
-        self.absence = Absence(output)
+        self.absence = MissingModalityEmbedding(output)
 
     def forward(self, padded: Padded) -> Float[Tensor, "batch output"]:
         return self.absence(self.project(self.dropout(self.recurrent(padded))), padded.present)

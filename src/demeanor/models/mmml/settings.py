@@ -22,7 +22,9 @@ class MMMLSettings(Settings):
     text_configuration: dict[str, Any] = Field(default_factory=dict, description="build from this, without weights")
     audio_configuration: dict[str, Any] = Field(default_factory=dict, description="build from this, without weights")
     pooling: Pooling | None = Field(default=None, description="of the text; None: mean, under `reference` pooler")
-    freeze_front: bool | None = Field(default=None, description="audio convolutions; None: frozen if pretrained")
+    freeze_feature_encoder: bool | None = Field(
+        default=None, description="audio convolutions; None: frozen if pretrained"
+    )
     tune_text: int | None = Field(default=None, ge=0, description="last layers that are trained; None: all")
     tune_audio: int | None = Field(default=None, ge=0, description="last layers that are trained; None: all")
     lora_rank: int = Field(default=0, ge=0, description="train low-rank adapters instead of the encoders (needs peft)")

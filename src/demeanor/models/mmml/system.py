@@ -82,7 +82,7 @@ class MMML(System):
         if settings.lora_rank and not (text_known or audio_known):
             raise InputError("settings of MMML", ["lora_rank: no encoder is pretrained, there is nothing to adapt"])
         pooling: Pooling = settings.pooling or ("pooler" if settings.reference else "mean")
-        freeze = audio_known if settings.freeze_front is None else settings.freeze_front
+        freeze = audio_known if settings.freeze_feature_encoder is None else settings.freeze_feature_encoder
         lora = settings.lora_rank
         self.words = WordEncoder(words, pooling, settings.tune_text, lora if text_known else 0)
         self.speech = SpeechEncoder(
@@ -123,7 +123,7 @@ class MMML(System):
                 "text_encoder": name,
                 "text_configuration": text_configuration,
                 "audio_configuration": audio_configuration,
-                "freeze_front": freeze,
+                "freeze_feature_encoder": freeze,
             }
         )
 
@@ -189,7 +189,7 @@ class MMML(System):
                 groups.setdefault((rate, decay), []).append(parameter)
         return [{"params": part, "lr": rate, "weight_decay": decay} for (rate, decay), part in groups.items()]
 
-    def training_started(self, batches: Callable[[], Iterable[Batch]], examples: int) -> None:
+    def on_train_start(self, batches: Callable[[], Iterable[Batch]], examples: int) -> None:
         if self._unfetched and not self._loaded:
             problems = [f"{what}_configuration comes from a bundle, without its weights" for what in self._unfetched]
             raise InputError(

@@ -226,7 +226,7 @@ class MultilogueNet(System):
         heads = [weighted_mean(errors[:, n], weights[:, n]) for n in range(self.task.outputs)]
         return {"total": torch.stack(heads).mean()}
 
-    def training_started(self, batches: Callable[[], Iterable[Batch]], examples: int) -> None:
+    def on_train_start(self, batches: Callable[[], Iterable[Batch]], examples: int) -> None:
         """Count the training labels for `class_weights: balanced`."""
         if self.settings.class_weights != "balanced" or self.task.kind == "regression":
             return

@@ -155,7 +155,7 @@ class TokenBranch(nn.Module):
         missing = {key: row for row, key in enumerate(keys) if lengths[row] and key not in found}
         if missing:
             with torch.no_grad(), torch.autocast(ids.device.type, enabled=False):
-                # Each alone: what is remembered must not depend on the company in which it was first met.
+                # Each alone: what is remembered must not depend on the batch in which it was first met.
                 made = [self._encoded(ids[row : row + 1], mask[row : row + 1])[0] for row in missing.values()]
             fresh = {key: vector.float().cpu().numpy().copy() for key, vector in zip(missing, made, strict=True)}
             found |= fresh

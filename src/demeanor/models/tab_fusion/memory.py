@@ -2,7 +2,7 @@
 
 Kept under the hash of all that decides a vector (the encoder's weights, the pooling, the stream's provenance) and, in
 it, of the utterance's own ids; so several seeds share it, and a changed transcript, encoder or vocabulary never meets
-an old vector. In a batch of other company an encoder rounds differently, so each utterance is encoded alone: what is
+an old vector. In another batch an encoder rounds differently, so each utterance is encoded alone: what is
 kept depends neither on the order of calls nor on the threads that make them. Threads may share a memory.
 """
 

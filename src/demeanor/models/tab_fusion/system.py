@@ -33,7 +33,7 @@ from demeanor.data.bundle import InputSpecification
 from demeanor.data.errors import InputError
 from demeanor.data.task import IGNORED, Task
 from demeanor.models.base import Card, Output, Role, System, masked_mean, task_loss
-from demeanor.models.blocks.layers import Absence, clean
+from demeanor.models.blocks.layers import MissingModalityEmbedding, clean
 from demeanor.models.blocks.text_encoder import named_encoder
 from demeanor.models.mmml.words import Pooling
 from demeanor.models.tab_fusion.branches import FeatureBranch, TokenBranch
@@ -67,7 +67,7 @@ class TabFusion(System):
     settings: TabFusionSettings
     training_buffers = ("class_weights",)
     #: Does the batch tell who says the turns of a window?
-    knows_voices = False
+    speaker_embeddings = False
     class_weights: Tensor
 
     def __init__(self, settings: TabFusionSettings, inputs: Mapping[str, InputSpecification], task: Task):
@@ -91,10 +91,10 @@ class TabFusion(System):
                 settings.context_dropout,
                 slots=0 if settings.reference else self.window.slots,
                 rescaled=not settings.reference,
-                voices=self.knows_voices and not settings.reference,
+                voices=self.speaker_embeddings and not settings.reference,
             )
             widths["context"] = self.context.dimension
-        self.absences = nn.ModuleDict({role: Absence(widths[role]) for role in self.branches})
+        self.absences = nn.ModuleDict({role: MissingModalityEmbedding(widths[role]) for role in self.branches})
         self.dropout = nn.Dropout(0.0 if settings.reference else settings.dropout)
         self.fuse = nn.Linear(sum(widths.values()), settings.hidden)
         self.answer = nn.Linear(settings.hidden, task.outputs, bias=False)
@@ -117,7 +117,7 @@ class TabFusion(System):
         for role in self.roles:
             if role == "context":
                 windows, filled = self.windows(batch)
-                voices = self.window.voices(batch) if self.knows_voices else None
+                voices = self.window.voices(batch) if self.speaker_embeddings else None
                 vector, auxiliary["attention"] = self.context(
                     windows, None if self.settings.reference else filled, voices
                 )
@@ -160,7 +160,7 @@ class TabFusion(System):
                 groups.setdefault((rate, decay), []).append(parameter)
         return [{"params": part, "lr": rate, "weight_decay": decay} for (rate, decay), part in groups.items()]
 
-    def training_started(self, batches: Callable[[], Iterable[Batch]], examples: int) -> None:
+    def on_train_start(self, batches: Callable[[], Iterable[Batch]], examples: int) -> None:
         """Say what is cut, refuse tokens of another codebook, count the labels for `class_weights: balanced`."""
         for branch in self.branches.values():
             branch.inspect(batches)  # type: ignore[operator]
@@ -240,7 +240,7 @@ class TabFusionDialogue(TabFusion):
         batching="dialogue",
     )
     Settings = TabFusionDialogueSettings
-    knows_voices = True
+    speaker_embeddings = True
 
     def windows(self, batch: Batch) -> tuple[Float[Tensor, "batch slots width"], Bool[Tensor, "batch slots"]]:
         padded = clean(batch["context"])

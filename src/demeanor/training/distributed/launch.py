@@ -161,7 +161,7 @@ def worker(folder: str) -> None:
         module, name = description["score"].split(":")
 
         def record(row: dict[str, float], epoch: int) -> None:
-            if processes.first:
+            if processes.is_main:
                 with open(job / "history.jsonl", "a", encoding="utf-8") as handle:
                     handle.write(json.dumps([epoch, row]) + "\n")
 
@@ -177,12 +177,12 @@ def worker(folder: str) -> None:
             processes,
             code_revision=description["code_revision"],
         )
-        if processes.first:
+        if processes.is_main:
             trained.bundle.save(job / "bundle")
             with disk_errors_told(job), open(job / "validation.pt", "wb") as handle:
                 kept = {name: torch.as_tensor(values) for name, values in trained.subsets.items()}
                 torch.save({"validation": torch.as_tensor(trained.validation), "subsets": kept}, handle)
-        processes.wait()
+        processes.barrier()
     except DemeanorError as error:
         (job / f"{distributed.get_rank()}{FAILURE}").write_text(str(error), encoding="utf-8")
         raise

@@ -19,9 +19,9 @@ from demeanor.data.errors import DemeanorError
 from demeanor.data.examples import Examples
 from demeanor.data.files import sha256_of
 from demeanor.data.task import Task
-from demeanor.kernels.allocator import Kept, kept_memory
+from demeanor.kernels.allocator import MallocRetention, retain_freed_memory
 from demeanor.representations.base import RECONSTRUCTION, RepresentationModel, build_representation
-from demeanor.representations.preparation import Preparation, stored_normaliser
+from demeanor.representations.input_transform import InputTransform, stored_normaliser
 from demeanor.training.checkpoint import Checkpoint, identity_of
 from demeanor.training.pretraining.collapse import CollapsedEncoderError, latent_health
 from demeanor.training.pretraining.settings import RepresentationSettings
@@ -55,7 +55,7 @@ def pretrain(
     depending on its input for three epochs, unless `collapse` is "warn".
     """
     parts = [development] if isinstance(development, Examples) else list(development)
-    preparation = Preparation.fit(
+    preparation = InputTransform.fit(
         parts,
         settings.word_matrix,
         settings.normalise_each_corpus,
@@ -77,7 +77,7 @@ def pretrain(
         if model.closed_form:
             history = _solve(model, train, valid, on_epoch)
         else:
-            with kept_memory() as memory:
+            with retain_freed_memory() as memory:
                 history = _loop(model, settings, train, valid, seed, on_epoch, checkpoint, memory)
     best = min(history, key=lambda entry: entry["valid_loss"])
     health = latent_health(model, valid[0])
@@ -126,7 +126,7 @@ def pretrain_reporting(
     return pretrain(settings, development, on_epoch=report, checkpoints=checkpoints, name=name)
 
 
-def _prepared(preparation: Preparation, parts: Sequence[Examples]) -> Prepared:
+def _prepared(preparation: InputTransform, parts: Sequence[Examples]) -> Prepared:
     """Matrices and masks of all parts; utterances without any word or frame are left out."""
     found = [preparation(part) for part in parts if len(part)]
     if not found:
@@ -165,7 +165,7 @@ def _loop(
     seed: int,
     on_epoch: Report | None,
     checkpoint: Checkpoint,
-    memory: Kept,
+    memory: MallocRetention,
 ) -> list[dict[str, float]]:
     device = choose_device(settings.device)
     model.to(device)
@@ -216,7 +216,7 @@ def _train_epoch(
     optimiser: torch.optim.Optimizer,
     matrix: Tensor,
     mask: Tensor,
-    memory: Kept,
+    memory: MallocRetention,
 ) -> dict[str, float]:
     """One pass over the train split; the data are on the device already."""
     started = time.perf_counter()
@@ -231,7 +231,7 @@ def _train_epoch(
         optimiser.step()
         total += loss.detach().double() * len(rows)
         del loss
-        memory.settle()
+        memory.maybe_trim()
     train_loss = float(total) / len(matrix)
     seconds = time.perf_counter() - started
     return {"train_loss": train_loss, "words_per_second": float(mask.any(dim=2).sum()) / max(seconds, 1e-9)}

@@ -32,7 +32,7 @@ MIXTURE = "mixture"
 
 
 @dataclass(frozen=True)
-class Preparation:
+class InputTransform:
     """All that is fitted before the model: the same for training, embedding and serving.
 
     normalisers  MIXTURE and, where corpora are normalised one by one, the name of each corpus
@@ -54,7 +54,7 @@ class Preparation:
         each_corpus: bool = True,
         clip: bool = True,
         masked: bool = True,
-    ) -> Preparation:
+    ) -> InputTransform:
         """From the train splits alone."""
         examples = mix(development, [settings.streams[name] for name in settings.modalities], settings.times)
         train = examples.split("train")
@@ -120,7 +120,7 @@ class Preparation:
         for wanted in self.inputs.values():
             wanted.provenance.require(examples.stream(wanted.stream).provenance, wanted.stream)
 
-    def fitted_on(self, examples: Examples, clip: bool) -> Preparation:
+    def fitted_on(self, examples: Examples, clip: bool) -> InputTransform:
         """With one more normaliser per corpus of `examples`, from their train split."""
         self.require(examples)
         train = examples.split("train")
@@ -144,7 +144,7 @@ class Preparation:
         return found
 
     @classmethod
-    def of(cls, bundle: Bundle) -> Preparation:
+    def of(cls, bundle: Bundle) -> InputTransform:
         layout = layout_of(bundle)
         values = bundle.card.settings
         stored = values.get("normaliser", {})
@@ -199,7 +199,7 @@ def _joined(streams: Sequence[Stream]) -> Stream:
     return Stream(streams[0].name, ragged, streams[0].provenance)
 
 
-def _advise(fitted: Preparation, normalisers: Mapping[str, MatrixNormaliser], matrix: WordMatrix) -> None:
+def _advise(fitted: InputTransform, normalisers: Mapping[str, MatrixNormaliser], matrix: WordMatrix) -> None:
     """Say what is legal but foolish."""
     constant = normalisers[MIXTURE].constant
     for name, (start, end) in fitted.layout.blocks.items():
@@ -234,6 +234,6 @@ def output_provenance(bundle: Bundle, version: str) -> Provenance:
     )
 
 
-def stored_normaliser(preparation: Preparation, clip: bool) -> dict[str, Any]:
+def stored_normaliser(preparation: InputTransform, clip: bool) -> dict[str, Any]:
     """What a bundle's card says of its normalisers; their numbers are among its tensors."""
     return {"fitted_on": sorted(preparation.normalisers), "clip": clip, "masked": preparation.masked}
