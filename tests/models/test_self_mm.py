@@ -85,7 +85,7 @@ def test_pooling_follows_from_what_the_text_is() -> None:
     assert build("self_mm").pooling == "mean"
     tokens = build("self_mm", tokens=True)
     assert tokens.pooling == "first"
-    assert tokens.bucket == ("text",)
+    assert tokens.length_bucket == ("text",)
     assert tokens.settings.encoder_configuration["vocab_size"] == 60
 
 

@@ -242,7 +242,7 @@ class TestMemory:
     def test_other_weights_streams_or_lengths_have_memories_of_their_own(self):
         first = system_of(speech(), **TOKENS)
         found = {id(first.branches["audio"].memory)}
-        found.add(id(system_of(speech(longest=9), **TOKENS).branches["audio"].memory))
+        found.add(id(system_of(speech(max_length=9), **TOKENS).branches["audio"].memory))
         found.add(id(system_of(speech(), **TOKENS, audio_length=5).branches["audio"].memory))
         found.add(id(system_of(speech(), **TOKENS, pooling="first").branches["audio"].memory))
         state = {name: value + 1.0 if "word_emb" in name else value for name, value in first.state_dict().items()}
@@ -288,7 +288,7 @@ class TestTokens:
         assert system.branches["audio"].cut == 2
 
     def test_what_the_extractor_cut_is_counted_too(self, caplog: pytest.LogCaptureFixture):
-        system = system_of(speech(longest=5), **TOKENS)
+        system = system_of(speech(max_length=5), **TOKENS)
         batch = ids_batch(system, [[0, 9, 9, 9, 2], [0, 9, 2]])
         with caplog.at_level(logging.WARNING):
             system.on_train_start(lambda: [batch], 2)

@@ -76,7 +76,7 @@ def test_a_recording_of_ten_minutes_is_read_to_its_limit_and_no_further(system):
     development = speech_examples()
     settings = speech_branch(system)
     inputs = specify(settings, development)
-    limit = inputs["audio"].longest
+    limit = inputs["audio"].max_length
     assert limit == (800 if system == "mmml" else 8000)
     long = np.random.default_rng(3).integers(-3000, 3000, (9_600_000, 1)).astype(np.int16)
     torch.manual_seed(0)

@@ -157,13 +157,13 @@ def both_modalities(
     fused = [state.shape(f"fused_output_layers.{number}.weight") for number in numbers]
     if not fused:
         raise InputError(str(state.path), ["'fused_output_layers' is missing"], "Give a whole checkpoint of MMML.")
-    model, longest = TOKENIZERS["zh" if chinese else "en"]
+    model, max_length = TOKENIZERS["zh" if chinese else "en"]
     settings: dict[str, Any] = {
         "text_configuration": text,
         "audio_configuration": audio,
         "freeze_feature_encoder": True,
         "fused": [shape[0] for shape in fused[:-1]],
-        "text_length": longest,
+        "text_length": max_length,
         "reference": True,
         "fusion": "cme" if state.has("CME_layers.") else "cc",
     }
@@ -184,7 +184,7 @@ def both_modalities(
         raise InputError(str(state.path), [f"variant '{variant}': only cme v1 and v2 without context can be mistaken"])
     if context:
         notes.append("Two utterances of words and one of sound before, the program's default, are taken as context.")
-    inputs = {"text": tokens(tokenizer or model, longest), "audio": waveform()}
+    inputs = {"text": tokens(tokenizer or model, max_length), "audio": waveform()}
     return "mmml_dialogue" if context else "mmml", settings, inputs, notes
 
 
@@ -291,22 +291,22 @@ def descriptors(state: State) -> tuple[str, dict[str, Any], dict[str, InputSpeci
 def waveform() -> InputSpecification:
     maker = find_extractor("waveform")
     return InputSpecification(
-        stream="audio.waveform", dimension=1, integer=True, longest=96_000, provenance=maker.provenance()
+        stream="audio.waveform", dimension=1, integer=True, max_length=96_000, provenance=maker.provenance()
     )
 
 
-def tokens(model: str, longest: int) -> InputSpecification:
+def tokens(model: str, max_length: int) -> InputSpecification:
     """Ids of the tokenizer, or, where it cannot be had, a stream that cannot be made here and says why."""
     try:
-        maker = find_extractor("hf_tokens", {"model": model, "longest": longest}).provenance()
+        maker = find_extractor("hf_tokens", {"model": model, "max_length": max_length}).provenance()
     except (DemeanorError, OSError) as error:
         maker = Provenance(
             extractor="hf_tokens",
             version="1",
-            parameters={"model": model, "longest": longest},
+            parameters={"model": model, "max_length": max_length},
             unit="token",
             recomputable=False,
             notes=f"the tokenizer '{model}' was not to be had at import ({' '.join(str(error).split())[:120]}); "
             "import again with --tokenizer FOLDER",
         )
-    return InputSpecification(stream="text.tokens", dimension=1, integer=True, longest=longest, provenance=maker)
+    return InputSpecification(stream="text.tokens", dimension=1, integer=True, max_length=max_length, provenance=maker)

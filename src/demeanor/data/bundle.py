@@ -34,7 +34,7 @@ class InputSpecification(Settings):
     stream: str = Field(description="name of the stream, for example audio.frames")
     dimension: int
     integer: bool = Field(default=False, description="token ids or codes instead of features")
-    longest: int | None = Field(default=None, description="steps after which a sequence is cut")
+    max_length: int | None = Field(default=None, description="steps after which a sequence is cut")
     provenance: Provenance
 
     @property
@@ -217,8 +217,8 @@ def differences(card: BundleCard, shapes: Mapping[str, tuple[int, ...]], prefix:
         told = f"{prefix}input '{role[:40]}'"
         if not 1 <= value.dimension <= LARGEST_SIDE:
             problems.append(f"{told}: a dimension of {value.dimension}; it is 1 to {LARGEST_SIDE}")
-        if value.longest is not None and not 1 <= value.longest <= LARGEST_SIDE:
-            problems.append(f"{told}: {value.longest} steps at most; that is 1 to {LARGEST_SIDE}")
+        if value.max_length is not None and not 1 <= value.max_length <= LARGEST_SIDE:
+            problems.append(f"{told}: {value.max_length} steps at most; that is 1 to {LARGEST_SIDE}")
         for statistic in ("mean", "scale"):
             sides = shapes.get(f"{prefix}normaliser.{role}.{statistic}")
             if sides is not None and sides != (value.dimension,):

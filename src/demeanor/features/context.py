@@ -115,7 +115,7 @@ def join_tokens(parts: Sequence[Int[np.ndarray, " _"]], limit: int, keep: Keep) 
 class ContextTokenSettings(TokenSettings):
     """`model` and `lower_case` must be those of the stream `text.tokens` beside it: one encoder reads both."""
 
-    longest: int = Field(default=96, ge=2, description="ids that are kept, special ones included")
+    max_length: int = Field(default=96, ge=2, description="ids that are kept, special ones included")
     before: int = Field(default=2, ge=1, le=64, description="turns")
     keep: Keep = Field(default="newest", description="which end of an overlong past; the published program: oldest")
     marked: bool = Field(default=False, description="no past is `<s></s>`, as published, instead of an absence")
@@ -134,7 +134,7 @@ class ContextTokens(Tokens):
 
     def extract_clip(self, clip: Clip) -> np.ndarray:
         past = clip.dialogue[max(clip.turn - self.settings.before, 0) : clip.turn]
-        joined = join_tokens([self._ids(text) for text in past], self.settings.longest, self.settings.keep)
+        joined = join_tokens([self._ids(text) for text in past], self.settings.max_length, self.settings.keep)
         if len(joined) == 0 and self.settings.marked:
             joined = self._ids("a")[[0, -1]]
         return joined.astype(np.int32)[:, None] if len(joined) else self.absent

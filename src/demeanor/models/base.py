@@ -57,14 +57,14 @@ class System(nn.Module):
     A system is built from its settings, from what it will be fed with (role -> InputSpecification) and from the
     task; it reads `batch[role]` and returns an Output. Padding and the other rows of a batch never change a row's
     prediction (dialogue systems: the other dialogues). Buffers listed in `training_buffers` serve training alone:
-    checkpoints hold them, bundles do not. `bucket` names the roles whose length decides which utterances share a
+    checkpoints hold them, bundles do not. `length_bucket` names the roles whose length decides which utterances share a
     batch, where not all count alike: a fine-tuned text encoder costs so much that its padding alone matters.
     """
 
     card: ClassVar[Card]
     Settings: ClassVar[type[Settings]]
     training_buffers: tuple[str, ...] = ()
-    bucket: tuple[str, ...] = ()
+    length_bucket: tuple[str, ...] = ()
 
     def __init__(self, settings: Any, inputs: Mapping[str, InputSpecification], task: Task):
         super().__init__()
@@ -96,7 +96,7 @@ class System(nn.Module):
         ]
 
     @classmethod
-    def limits(cls, settings: Any) -> dict[str, int]:
+    def max_lengths(cls, settings: Any) -> dict[str, int]:
         """Role -> steps beyond which the system reads nothing, so that batches need not hold them."""
         return {}
 

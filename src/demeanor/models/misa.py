@@ -210,7 +210,7 @@ PUBLISHED_NAMES = {
 PUBLISHED = {
     "misa": mmsa(
         {"encoder_learning_rate": 0.0001, "hidden": 128, "transformer_dropout": 0.1},
-        training={"accumulate": 2, "learning_rate": 0.0001, "weight_decay": 0.0},
+        training={"gradient_accumulation": 2, "learning_rate": 0.0001, "weight_decay": 0.0},
         fine_tunes=True,
         names=PUBLISHED_NAMES,
         mosi={

@@ -164,8 +164,8 @@ PUBLISHED = {
             "dropout": 0.1, "contrast_weight": 0.1, "bound_weight": 0.1,
         },
         training={
-            "clip_norm": 1.0, "schedule": "plateau", "plateau_patience": 20, "batch_size": 32, "accumulate": 2,
-            "learning_rate": 0.001, "weight_decay": 0.0001,
+            "clip_norm": 1.0, "schedule": "plateau", "plateau_patience": 20, "batch_size": 32,
+            "gradient_accumulation": 2, "learning_rate": 0.001, "weight_decay": 0.0001,
         },
         fine_tunes=True,
         mosi={},

@@ -51,7 +51,7 @@ class MulT(EncodedSystem):
 
     def __init__(self, settings: MulTSettings, inputs: Mapping[str, InputSpecification], task: Task):
         super().__init__(settings, inputs, task)
-        self.bucket = ()  # attention between the frames costs more than the encoder
+        self.length_bucket = ()  # attention between the frames costs more than the encoder
         dimension, reference = settings.dimension, settings.reference
         self.projections = nn.ModuleDict(
             {
@@ -155,7 +155,7 @@ PUBLISHED_NAMES = {
 PUBLISHED = {
     "mult": mmsa(
         {"text_kernel": 5, "causal": True, "vision_attention_dropout": 0.0, "relu_dropout": 0.0},
-        training={"schedule": "plateau", "accumulate": 8, "weight_decay": 0.0, "clip_value": 0.6},
+        training={"schedule": "plateau", "gradient_accumulation": 8, "weight_decay": 0.0, "clip_value": 0.6},
         names=PUBLISHED_NAMES,
         mosi={
             "model": {

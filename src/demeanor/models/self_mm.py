@@ -114,7 +114,7 @@ class SelfMM(PseudoLabelMultitask):
         super().__init__(settings, inputs, task)
         self.text = TextEncoder(inputs["text"], settings.encoder, settings.finetune, settings.encoder_configuration)
         self.settings = settings.model_copy(update={"encoder_configuration": self.text.configuration})
-        self.bucket = ("text",) if self.text.tokens else ()
+        self.length_bucket = ("text",) if self.text.tokens else ()
         self.pooling = settings.pooling or ("first" if self.text.tokens and settings.finetune else "mean")
         self.text_absence = MissingModalityEmbedding(self.text.dimension)
         self.audio, self.vision = (
@@ -180,7 +180,7 @@ PUBLISHED = {
             "vision_dimension": 32, "vision_dropout": 0.0, "text_learning_rate": 5e-05,
             "other_learning_rate": 0.001,
         },
-        training={"accumulate": 4, "drop_remainder": True, "learning_rate": 0.001},
+        training={"gradient_accumulation": 4, "drop_remainder": True, "learning_rate": 0.001},
         fine_tunes=True,
         names=PUBLISHED_NAMES,
         source="MMSA's config_regression.json, docs/systems/self_mm.md#settings (for SIMSv2 its H of 3 as well)",

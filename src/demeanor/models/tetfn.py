@@ -173,7 +173,7 @@ PUBLISHED_NAMES = {
 PUBLISHED = {
     "tetfn": mmsa(
         {"encoder_learning_rate": 5e-05},
-        training={"batch_size": 16, "accumulate": 4, "learning_rate": 0.001, "weight_decay": 0.001},
+        training={"batch_size": 16, "gradient_accumulation": 4, "learning_rate": 0.001, "weight_decay": 0.001},
         fine_tunes=True,
         names=PUBLISHED_NAMES,
         source="not in MMSA 2.2.1: our own choice",

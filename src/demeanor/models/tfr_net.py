@@ -125,7 +125,9 @@ class TFRNet(EncodedSystem):
 PUBLISHED = {
     "tfr_net": mmsa(
         {"dimension": 30, "heads": 6, "missing": 0.2, "dropout": 0.2},
-        training={"patience": 6, "schedule": "plateau", "accumulate": 4, "weight_decay": 0.001, "clip_value": 0.8},
+        training={
+            "patience": 6, "schedule": "plateau", "gradient_accumulation": 4, "weight_decay": 0.001, "clip_value": 0.8,
+        },
         fine_tunes=True,
         mosi={
             "model": {"encoder_learning_rate": 2e-06, "levels": 3},

@@ -87,7 +87,7 @@ def _fit(
     use_onednn_linear(system.to(device))
     batching = system_class.card.batching
     batches = {
-        name: Batches(part, inputs, task, normaliser, batching, system.bucket)
+        name: Batches(part, inputs, task, normaliser, batching, system.length_bucket)
         for name, part in {"train": train, "valid": valid}.items()
     }
     loop = Loop(system, task, batches, training, seed, score, device, processes)
@@ -169,13 +169,13 @@ def specify(settings: BranchSettings, examples: Examples) -> dict[str, InputSpec
     if missing:
         raise InputError(f"streams of {settings.system}", missing, "Add them to feature_engineering's parameters.")
     system = find_system(settings.system)
-    limits = {**system.limits(system.Settings(**settings.model)), **settings.longest}
+    max_lengths = {**system.max_lengths(system.Settings(**settings.model)), **settings.max_lengths}
     return {
         role: InputSpecification(
             stream=name,
             dimension=examples.stream(name).dimension,
             integer=np.issubdtype(examples.stream(name).ragged.dtype, np.integer),
-            longest=limits.get(role),
+            max_length=max_lengths.get(role),
             provenance=examples.stream(name).provenance,
         )
         for role, name in settings.streams.items()

@@ -56,7 +56,7 @@ class Loop:
         self.optimiser = kind(groups, lr=training.learning_rate, weight_decay=training.weight_decay, fused=True)
         self.scaler = torch.amp.GradScaler(device.type, enabled=training.precision == "float16")
         self.planned = len(self._plan(epoch=1))
-        steps = training.epochs * math.ceil(self.planned / training.accumulate)
+        steps = training.epochs * math.ceil(self.planned / training.gradient_accumulation)
         self.history: list[dict[str, float]] = []
         falls = training.schedule == "plateau"
         factor = (lambda _: self._plateau_factor()) if falls else schedule(training, steps)
@@ -134,7 +134,7 @@ class Loop:
         for number, (whole, (_, counted)) in enumerate(zip(made, shares, strict=True), 1):
             batch = drop_roles(whole, self.training.modality_dropout, generator).to(self.device)
             last = number == len(plan)
-            due = number % self.training.accumulate == 0 or (last and not self.training.drop_remainder)
+            due = number % self.training.gradient_accumulation == 0 or (last and not self.training.drop_remainder)
             where = f"epoch {epoch}, batch {number} of {len(plan)}"
             terms, output = self._backward(forward, batch, counted / len(plan[number - 1]), due, where)
             self.system.on_step_end(output, batch, epoch)
@@ -202,7 +202,7 @@ class Loop:
 
     def _plan(self, epoch: int) -> list[np.ndarray]:
         shuffle = np.random.default_rng([self.seed, epoch])
-        return self.batches["train"].plan(self.training.batch_size, self.training.step_budget, shuffle)
+        return self.batches["train"].plan(self.training.batch_size, self.training.max_tokens_per_batch, shuffle)
 
     def _first_pass(self) -> Iterator[Batch]:
         train = self.batches["train"]

@@ -102,7 +102,7 @@ class SubnetSystem(System):
     """Base of LF-DNN, TFN and LMF: three sub-networks, `states` gives their outputs."""
 
     settings: Any
-    bucket = ("text",)  # nearly all the work is the recurrence over words; frames are averaged
+    length_bucket = ("text",)  # nearly all the work is the recurrence over words; frames are averaged
 
     def add_subnets(self, text_output: int) -> None:
         settings = self.settings
@@ -134,15 +134,15 @@ class SubnetSystem(System):
 def read(system: System, batch: Batch, role: str) -> Padded:
     """A stream as the system is to see it: real steps, or padding taken for data where it is to be as published."""
     if getattr(system.settings, "reference", False):
-        return as_published(clean(batch[role]), system.inputs[role].longest)
+        return as_published(clean(batch[role]), system.inputs[role].max_length)
     return clean(batch[role])
 
 
-def as_published(padded: Padded, longest: int | None) -> Padded:
-    """Zeros up to the corpus-wide length (`longest`, where it is set), and every step taken for a real one."""
+def as_published(padded: Padded, max_length: int | None) -> Padded:
+    """Zeros up to the corpus-wide length (`max_length`, where it is set), and every step taken for a real one."""
     values = padded.values if padded.values.shape[1] else clean(padded).values
-    if longest is not None and values.shape[1] < longest:
-        values = functional.pad(values, (0, 0, 0, longest - values.shape[1]))
+    if max_length is not None and values.shape[1] < max_length:
+        values = functional.pad(values, (0, 0, 0, max_length - values.shape[1]))
     return Padded(values, torch.ones(values.shape[:2], dtype=torch.bool, device=values.device))
 
 

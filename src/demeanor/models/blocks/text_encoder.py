@@ -53,7 +53,7 @@ class TextEncoder(nn.Module):
         config: Any = self.network.config
         self.configuration = config.to_dict()
         self.dimension = int(config.hidden_size)
-        self.longest = int(getattr(config, "max_position_embeddings", 0) or 0)
+        self.max_length = int(getattr(config, "max_position_embeddings", 0) or 0)
         self.padding = int(config.pad_token_id or 0)
         if not finetune:
             self.network.requires_grad_(False)
@@ -85,11 +85,11 @@ class TextEncoder(nn.Module):
         if self.network is None:
             return (padded.values if adapt is None else adapt(padded.values)), padded.mask
         ids, mask = padded.tokens, padded.mask
-        if self.longest and ids.shape[1] > self.longest:
+        if self.max_length and ids.shape[1] > self.max_length:
             raise InputError(
                 "text tokens",
-                [f"{ids.shape[1]} tokens in a row; the encoder has {self.longest} positions"],
-                "Set `longest` of the text role.",
+                [f"{ids.shape[1]} tokens in a row; the encoder has {self.max_length} positions"],
+                "Set `max_length` of the text role.",
             )
         # Attention over no step at all is undefined: an absent row attends to its first padded position.
         visible = mask.clone()

@@ -160,7 +160,7 @@ class RawAudio(_AudioOnly):
         )
 
     @classmethod
-    def limits(cls, settings: RawSettings) -> dict[str, int]:
+    def max_lengths(cls, settings: RawSettings) -> dict[str, int]:
         return {"audio": round(settings.seconds * SAMPLE_RATE)}
 
     @classmethod

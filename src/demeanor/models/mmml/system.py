@@ -128,7 +128,7 @@ class MMML(System):
         )
 
     @classmethod
-    def limits(cls, settings: MMMLSettings) -> dict[str, int]:
+    def max_lengths(cls, settings: MMMLSettings) -> dict[str, int]:
         """Sound is read for so many seconds: a recording of ten minutes takes no more memory than one of six."""
         return {"audio": round(settings.seconds * SAMPLE_RATE)}
 
@@ -255,7 +255,7 @@ class MMMLDialogue(MMML):
     settings: MMMLDialogueSettings
 
     @classmethod
-    def limits(cls, settings: MMMLSettings) -> dict[str, int]:
+    def max_lengths(cls, settings: MMMLSettings) -> dict[str, int]:
         """Ten times as much as is read, for a past is its newest part: one beyond a minute is read as a minute."""
         limit = round(settings.seconds * SAMPLE_RATE)
         return {"audio": limit if settings.reference else 10 * limit}

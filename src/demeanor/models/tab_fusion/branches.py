@@ -62,7 +62,7 @@ class TokenBranch(nn.Module):
     role         "text" or "audio"
     name         pretrained weights: minilm, folder, hub id
     tuned        trained layers from the last; 0 freezes the encoder, which then never drops anything out; None all
-    longest      ids that an utterance keeps, first and last among them; None: as many as there are positions
+    max_length      ids that an utterance keeps, first and last among them; None: as many as there are positions
     cached       ask a frozen encoder once per utterance (see `memory`), in `folder` from run to run
     rescaled     bring each vector to mean 0 and deviation 1
     """
@@ -75,7 +75,7 @@ class TokenBranch(nn.Module):
         configuration: dict[str, Any],
         pooling: Pooling,
         tuned: int | None,
-        longest: int | None,
+        max_length: int | None,
         cached: bool,
         folder: str,
         rescaled: bool,
@@ -97,7 +97,7 @@ class TokenBranch(nn.Module):
         self.encoder = WordEncoder(network, pooling, tuned)
         self.encoder.train()  # which leaves what is frozen in evaluation: no dropout from the very first call
         self.dimension = self.encoder.dimension
-        self.longest = min(longest or self.encoder.longest, self.encoder.longest)
+        self.max_length = min(max_length or self.encoder.max_length, self.encoder.max_length)
         self.frozen = tuned == 0
         self.cached = cached and self.frozen
         self.cut = 0
@@ -120,7 +120,7 @@ class TokenBranch(nn.Module):
         memory = self._memory
         if memory is None:
             key = provenance_of(
-                self.encoder.network, self.encoder.pooling, self.longest, self.specification.provenance.fingerprint
+                self.encoder.network, self.encoder.pooling, self.max_length, self.specification.provenance.fingerprint
             )
             memory = self._memory = memory_of(key, self.dimension, self.folder)
         return memory
@@ -130,7 +130,7 @@ class TokenBranch(nn.Module):
         padded = clean(padded)
         ids, mask = padded.tokens, padded.mask
         self._count(mask)
-        ids, mask = cut_tokens(ids, mask, self.longest)
+        ids, mask = cut_tokens(ids, mask, self.max_length)
         vectors = self._remembered(ids, mask) if self.cached else self._encoded(ids, mask)
         return nn.functional.layer_norm(vectors, vectors.shape[-1:]) if self.rescaled else vectors
 
@@ -170,13 +170,13 @@ class TokenBranch(nn.Module):
             padded = clean(batch[self.role])
             lengths += padded.mask.sum(dim=1).tolist()
             unknown += int(((padded.tokens == UNKNOWN) & padded.mask).sum())
-        told = self.specification.provenance.parameters.get("longest")
-        cut = sum(length > self.longest for length in lengths)
-        full = sum(length == told for length in lengths) if isinstance(told, int) and told <= self.longest else 0
+        told = self.specification.provenance.parameters.get("max_length")
+        cut = sum(length > self.max_length for length in lengths)
+        full = sum(length == told for length in lengths) if isinstance(told, int) and told <= self.max_length else 0
         if cut:
             logger.warning(
                 "%d of %d training utterances have more than %d %s tokens and are cut; the last token is kept.",
-                cut, len(lengths), self.longest, self.role,
+                cut, len(lengths), self.max_length, self.role,
             )  # fmt: skip
         if full:
             logger.warning(
@@ -195,16 +195,16 @@ class TokenBranch(nn.Module):
 
     def _count(self, mask: Bool[Tensor, "batch tokens"]) -> None:
         """How many rows were cut so far, said once outside of training, where `inspect` has said it."""
-        if mask.shape[1] <= self.longest:
+        if mask.shape[1] <= self.max_length:
             return
-        cut = int((mask.sum(dim=1) > self.longest).sum())
+        cut = int((mask.sum(dim=1) > self.max_length).sum())
         with _COUNTING:
             first = not self.cut
             self.cut += cut
         if cut and first and not self.training:
             logger.warning(
                 "%d utterances of a batch have more than %d %s tokens and are cut; the last token is kept.",
-                cut, self.longest, self.role,
+                cut, self.max_length, self.role,
             )  # fmt: skip
 
 

@@ -97,13 +97,13 @@ def forget() -> None:
     _MEMORIES.clear()
 
 
-def provenance_of(network: nn.Module, pooling: str, longest: int, stream: str) -> str:
+def provenance_of(network: nn.Module, pooling: str, max_length: int, stream: str) -> str:
     """Hash of what decides the vector of an utterance beside its own ids; `stream` is its provenance's fingerprint."""
     digest = hashlib.blake2b(digest_size=32)
     for name, value in sorted(network.state_dict().items()):
         digest.update(name.encode() + str(value.dtype).encode())
         digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
-    return sha256_of([digest.hexdigest(), pooling, longest, stream])
+    return sha256_of([digest.hexdigest(), pooling, max_length, stream])
 
 
 def content_of(ids: np.ndarray, lengths: Sequence[int]) -> list[str]:
