@@ -76,9 +76,9 @@ def import_mmml(path: Path | str, variant: str = "", corpus: str = "", tokenizer
         problems.append(f"'{corpus}' is none of MMML's corpora: {', '.join(CORPORA)}")
     if problems:
         raise InputError(str(path), problems)
-    told = name_of(path.stem)
+    from_name = name_of(path.stem)
     chinese = state.has("hubert_model.")
-    known = corpus or told.get("corpus", "") or ("sims" if chinese else "")
+    known = corpus or from_name.get("corpus", "") or ("sims" if chinese else "")
     system, settings, inputs, notes = describe(state, chinese, variant, known, tokenizer)
     low, high, convention = CORPORA[known or "mosi"]
     task = Task(name="sentiment", kind="regression", column="sentiment", low=low, high=high, convention=convention)
@@ -94,11 +94,11 @@ def import_mmml(path: Path | str, variant: str = "", corpus: str = "", tokenizer
         inputs=inputs,
         protocol={
             "corpus": known or "mosi or mosei",
-            **({"seed": told["seed"]} if told else {}),
+            **({"seed": from_name["seed"]} if from_name else {}),
             "source": path.name,
             "source_sha256": sha256_of_file(path),
         },
-        metrics=told.get("metrics", {}),
+        metrics=from_name.get("metrics", {}),
         version=demeanor.__version__,
         licence=LICENCE,
         notes=" ".join(["Imported from a checkpoint of the original program.", *notes]),
@@ -113,13 +113,13 @@ def import_mmml(path: Path | str, variant: str = "", corpus: str = "", tokenizer
 
 def name_of(stem: str) -> dict[str, Any]:
     """corpus, seed and metrics that the name of an original file tells; empty for other names."""
-    found = NAME.fullmatch(stem)
-    if found is None or found["corpus"].lower() not in CORPORA:
+    match = NAME.fullmatch(stem)
+    if match is None or match["corpus"].lower() not in CORPORA:
         return {}
-    corpus = found["corpus"].lower()
+    corpus = match["corpus"].lower()
     accuracy = "Mult_acc_2" if corpus == "sims" else "Has0_acc_2"
-    metric = "loss" if found["kind"] == "loss" else accuracy
-    return {"corpus": corpus, "seed": int(found["seed"]), "metrics": {metric: float(found["value"])}}
+    metric = "loss" if match["kind"] == "loss" else accuracy
+    return {"corpus": corpus, "seed": int(match["seed"]), "metrics": {metric: float(match["value"])}}
 
 
 def describe(

@@ -35,7 +35,7 @@ def add_swap_noise(corpus: Corpus, shares: Mapping[str, float], output: Path, se
         raise InputError("valid_swap_noise", problems, "Name streams that come with the corpus.")
     table = corpus.utterances
     valid = table.loc[table["split"] == "valid", "utterance_id"].to_numpy()
-    streams, told = dict(corpus.streams), []
+    streams, summary = dict(corpus.streams), []
     for number, (name, share) in enumerate(sorted(shares.items())):
         generator = np.random.default_rng([seed, number])
         count = round(share * len(valid))
@@ -51,6 +51,8 @@ def add_swap_noise(corpus: Corpus, shares: Mapping[str, float], output: Path, se
         path = output / f"{name}{SUFFIX}"
         made.save(path)
         streams[name] = Stream.load(path)
-        told.append(f"{name} {share:.0%}")
-    finding = Finding("valid_swap_noise", "note", f"validation vectors taken from other utterances: {', '.join(told)}")
+        summary.append(f"{name} {share:.0%}")
+    finding = Finding(
+        "valid_swap_noise", "note", f"validation vectors taken from other utterances: {', '.join(summary)}"
+    )
     return replace(corpus, streams=streams, findings=(*corpus.findings, finding))

@@ -283,8 +283,8 @@ def read_header(path: Path | str) -> tuple[dict, int]:
 
 def _why_odd(entry: Any, room: int) -> str:
     """Why a tensor of a header cannot lie in the `room` bytes that follow it; empty if it can."""
-    told: list[Any] = [entry.get(key) if isinstance(entry, dict) else None for key in _ENTRY]
-    dtype, shape, place = told
+    entries: list[Any] = [entry.get(key) if isinstance(entry, dict) else None for key in _ENTRY]
+    dtype, shape, place = entries
     if not isinstance(dtype, str) or not _whole(shape) or not _whole(place) or len(place) != 2:
         return "needs a type, a shape and where it begins and ends"
     if dtype not in WIDTHS:

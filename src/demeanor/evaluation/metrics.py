@@ -79,12 +79,12 @@ def score(
 def metrics_of(task: Task, threshold: float = 0.0) -> dict[str, Metric]:
     """Name -> metric, in the order in which tables show them."""
     if task.kind == "classification":
-        found = _classification(len(task.classes))
+        metrics = _classification(len(task.classes))
     elif task.kind == "multilabel":
-        found = _multilabel(task.classes, threshold)
+        metrics = _multilabel(task.classes, threshold)
     else:
-        found = _mosi() if task.convention == "mosi" else _sims()
-    return {metric.name: metric for metric in found}
+        metrics = _mosi() if task.convention == "mosi" else _sims()
+    return {metric.name: metric for metric in metrics}
 
 
 def metric_of(task: Task, name: str, threshold: float = 0.0) -> Metric:
@@ -243,7 +243,7 @@ def _classification(classes: int) -> list[Metric]:
 def _multilabel(classes: tuple[str, ...], threshold: float) -> list[Metric]:
     """Any of several classes: each over the utterances in which its label is known."""
     every = partial(stats.all_label_counts, threshold=threshold)
-    found = [
+    metrics = [
         Metric(
             "macro_F1",
             "mean over classes of the F1 of having the class",
@@ -265,7 +265,7 @@ def _multilabel(classes: tuple[str, ...], threshold: float) -> list[Metric]:
     ]
     for column, name in enumerate(classes):
         one = partial(stats.label_counts, column=column, threshold=threshold)
-        found += [
+        metrics += [
             Metric(
                 f"{name}_weighted_accuracy",
                 "mean of the recalls of with and without",
@@ -274,4 +274,4 @@ def _multilabel(classes: tuple[str, ...], threshold: float) -> list[Metric]:
             ),
             Metric(f"{name}_weighted_F1", "support-weighted F1 of with and without", one, stats.weighted_f1),
         ]
-    return found
+    return metrics

@@ -29,8 +29,8 @@ Keep = Literal["newest", "oldest"]
 
 def window_slots(turns: int, turn: int, before: int, after: int) -> Int[np.ndarray, " slots"]:
     """Turns of a dialogue of `turns` that fill the slots around `turn`; -1 where there is none."""
-    places = np.arange(turn - before, turn + after + 1)
-    return np.where((places >= 0) & (places < turns), places, -1)
+    slot_turns = np.arange(turn - before, turn + after + 1)
+    return np.where((slot_turns >= 0) & (slot_turns < turns), slot_turns, -1)
 
 
 class ContextSettings(SentenceSettings):
@@ -79,7 +79,7 @@ class ContextWindow(SentenceState):
     def _vectors(self, texts: set[str]) -> dict[str, np.ndarray]:
         """Sentence vectors; each text is encoded once although it stands in the windows of all its neighbours, and
         alone, so that what is remembered does not depend on the batch in which it was first met."""
-        found = {}
+        vectors = {}
         for text in sorted(texts):
             with self._lock:
                 vector = self._known.get(text)
@@ -89,8 +89,8 @@ class ContextWindow(SentenceState):
                     self._known[text] = vector
                     if len(self._known) > REMEMBERED:
                         self._known.popitem(last=False)
-            found[text] = vector
-        return found
+            vectors[text] = vector
+        return vectors
 
     def _window(self, clip: Clip) -> list[str | None]:
         """The transcripts in the slots; empty where the clip has none itself."""

@@ -51,8 +51,8 @@ class _PictureEncoder(Extractor):
 
     @cached_property
     def config(self) -> Any:
-        found = resolve(self.settings.model).config
-        return getattr(found, "vision_config", found)
+        config = resolve(self.settings.model).config
+        return getattr(config, "vision_config", config)
 
     @property
     def dimension(self) -> int:

@@ -176,13 +176,13 @@ def drop_roles(batch: Batch, chance: float, generator: torch.Generator) -> Batch
     if chance == 0.0 or len(roles) == 1:
         return batch
     present = torch.stack([batch[role].present for role in roles], dim=1)
-    kept = present & (torch.rand(present.shape, generator=generator) >= chance)
+    retained = present & (torch.rand(present.shape, generator=generator) >= chance)
     order = torch.rand(present.shape, generator=generator).masked_fill(~present, -1.0)
     saved = torch.zeros_like(present).scatter_(1, order.argmax(dim=1, keepdim=True), True) & present
-    kept = torch.where(kept.any(dim=1, keepdim=True), kept, saved)
+    retained = torch.where(retained.any(dim=1, keepdim=True), retained, saved)
     inputs = {}
     for column, role in enumerate(roles):
-        mask = batch[role].mask & kept[:, column : column + 1]
+        mask = batch[role].mask & retained[:, column : column + 1]
         values = batch[role].values
         inputs[role] = Padded(values * mask.unsqueeze(-1).to(values.dtype), mask)
     return replace(batch, inputs=inputs)

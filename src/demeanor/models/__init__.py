@@ -60,7 +60,7 @@ def find_system(name: str) -> type[System]:
 def find_published(name: str) -> Published | None:
     """What was published of a registered system's settings: `PUBLISHED` in its module or its Settings', else None."""
     system = find_system(name)
-    found: dict[str, Published] = {}
+    published: dict[str, Published] = {}
     for place in (system.__module__, system.Settings.__module__):
-        found |= getattr(sys.modules[place], "PUBLISHED", {})
-    return found.get(name)
+        published |= getattr(sys.modules[place], "PUBLISHED", {})
+    return published.get(name)

@@ -47,12 +47,12 @@ class CrossModalEnhancement(nn.Module):
     def forward(
         self, words: Float[Tensor, "batch time text"], frames: Mapping[str, Padded]
     ) -> Float[Tensor, "batch time text"]:
-        found = []
+        shifts = []
         for name in OTHERS:
             padded = self.absences[name](frames[name])
             keys, values = self.keys[name](padded.values), self.values[name](padded.values)
-            found.append(attend(self.questions[name](words), keys, values, padded.mask))
-        moved = self.second(self.dropout(functional.relu(self.first(torch.cat(found, dim=2)))))
+            shifts.append(attend(self.questions[name](words), keys, values, padded.mask))
+        moved = self.second(self.dropout(functional.relu(self.first(torch.cat(shifts, dim=2)))))
         return words + moved.to(words.dtype)
 
 

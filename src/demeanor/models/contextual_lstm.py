@@ -47,10 +47,10 @@ class Recurrence(nn.Module):
         self.size = hidden * (1 + both_ways)
 
     def forward(
-        self, laid: Float[Tensor, "dialogues turns size"], mask: Bool[Tensor, "dialogues turns"]
+        self, grid: Float[Tensor, "dialogues turns size"], mask: Bool[Tensor, "dialogues turns"]
     ) -> Float[Tensor, "dialogues turns states"]:
-        packed = pack_padded_sequence(laid, mask.sum(dim=1).cpu(), batch_first=True, enforce_sorted=False)
-        states, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=laid.shape[1])
+        packed = pack_padded_sequence(grid, mask.sum(dim=1).cpu(), batch_first=True, enforce_sorted=False)
+        states, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=grid.shape[1])
         return states
 
 
@@ -95,12 +95,12 @@ class ContextualLSTM(System):
 
     def forward(self, batch: Batch) -> Output:
         vectors = [self.input_dropout(self._vector(name, batch)) for name in self.modalities]
-        laid, mask = to_dialogues(batch, torch.cat(vectors, dim=1))
+        grid, mask = to_dialogues(batch, torch.cat(vectors, dim=1))
         if self.alone:
-            parts = laid.split([vector.shape[1] for vector in vectors], dim=2)
+            parts = grid.split([vector.shape[1] for vector in vectors], dim=2)
             states = [recurrence(part, mask) for recurrence, part in zip(self.alone, parts, strict=True)]
-            laid = self.dropout(torch.cat(states, dim=2))
-        state = self.dropout(from_dialogues(batch, self.together(laid, mask)))
+            grid = self.dropout(torch.cat(states, dim=2))
+        state = self.dropout(from_dialogues(batch, self.together(grid, mask)))
         return Output(self.head(state), {}, representation=state)
 
     def _vector(self, name: str, batch: Batch) -> Float[Tensor, "batch dimension"]:

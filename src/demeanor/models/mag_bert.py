@@ -83,9 +83,9 @@ class MAGBERT(EncodedSystem):
         count = words.lengths.clamp(min=1)
         frames = {}
         for name in ("audio", "vision"):
-            laid = spread(batch[name], count).values
-            laid = functional.pad(laid, (0, 0, 0, words.mask.shape[1] - laid.shape[1]))
-            frames[name] = self.absences[name](laid, batch[name].present)
+            aligned = spread(batch[name], count).values
+            aligned = functional.pad(aligned, (0, 0, 0, words.mask.shape[1] - aligned.shape[1]))
+            frames[name] = self.absences[name](aligned, batch[name].present)
         states, mask = self.encoder(words, lambda values: self.gate(values, frames["audio"], frames["vision"]))
         pooled = states[:, 0] if self.encoder.tokens else mean_of(states, mask)
         pooled = functional.dropout(self.pool(pooled).tanh(), self.settings.dropout, self.training)

@@ -83,14 +83,14 @@ class MISA(EncodedSystem):
     def originals(self, batch: Batch) -> dict[str, Tensor]:
         """The three utterance vectors before they are split in two. Each [batch, hidden]."""
         text = clean(Padded(*self.encoder(batch["text"])))
-        found = {"text": self.projections["text"](masked_mean(text.values, text.mask), text.present)}
+        projected = {"text": self.projections["text"](masked_mean(text.values, text.mask), text.present)}
         for name in ("audio", "vision"):
             stream = clean(batch[name])
             if self.settings.reference:
                 steps = torch.arange(stream.mask.shape[1], device=text.mask.device)
                 stream = Padded(stream.values, steps < text.lengths.unsqueeze(1))
-            found[name] = self.projections[name](self.sequences[name](stream), stream.present)
-        return found
+            projected[name] = self.projections[name](self.sequences[name](stream), stream.present)
+        return projected
 
     def forward(self, batch: Batch) -> Output:
         original = self.originals(batch)
@@ -148,9 +148,9 @@ class MISA(EncodedSystem):
         return super().parameter_groups(learning_rate, weight_decay)
 
 
-def squared(found: Tensor, wanted: Tensor) -> Tensor:
+def squared(values: Tensor, wanted: Tensor) -> Tensor:
     """Mean squared error; zero, with a gradient, of no rows at all. Of two of one shape [...], a scalar."""
-    return (found - wanted).square().sum() / max(found.numel(), 1)
+    return (values - wanted).square().sum() / max(values.numel(), 1)
 
 
 def orthogonality(first: Float[Tensor, "rows hidden"], second: Float[Tensor, "rows hidden"]) -> Tensor:

@@ -109,14 +109,14 @@ class MMIM(EncodedSystem):
         return Output(self.head(fused), {**states, **back, **likely}, representation=fused)
 
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
-        found = {name: value.float() for name, value in output.auxiliary.items()}
+        parts = {name: value.float() for name, value in output.auxiliary.items()}
         present = {name: batch[name].present for name in MODALITIES}
-        contrast = torch.stack([contrastive(found[f"back_{n}"], found[n], present[n]) for n in MODALITIES]).sum()
+        contrast = torch.stack([contrastive(parts[f"back_{n}"], parts[n], present[n]) for n in MODALITIES]).sum()
         fits, bounds = [], []
         for name in PAIRS:
             both = present["text"] & present[name]
-            fits.append(-average(found[f"likelihood_{name}"], both))
-            bounds.append(self.bound(name, found["text"][both], found[name][both], batch.target[both]))
+            fits.append(-average(parts[f"likelihood_{name}"], both))
+            bounds.append(self.bound(name, parts["text"][both], parts[name][both], batch.target[both]))
         terms = {
             "task": task_loss(self.task, output.prediction, batch.target),
             "contrast": contrast,

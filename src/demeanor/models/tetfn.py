@@ -131,8 +131,8 @@ class TETFN(PseudoLabelMultitask, EncodedSystem):
         crossing: Any = self.crossings[f"{name}_from_{other}"]
         if "text" in (name, other):
             return crossing(streams[name], streams[other], causal=True)
-        told = crossing["lower"](streams[other], streams["text"], causal=True)
-        return crossing["upper"](streams[name], told, causal=True)
+        attended = crossing["lower"](streams[other], streams["text"], causal=True)
+        return crossing["upper"](streams[name], attended, causal=True)
 
 
 def greatest(padded: Padded) -> Float[Tensor, "batch dimension"]:

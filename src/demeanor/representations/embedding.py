@@ -91,12 +91,12 @@ class Embedding:
     ) -> tuple[Float32[np.ndarray, "embedded dimension"], Bool[np.ndarray, " utterances"]]:
         """Vectors of the utterances of which anything was observed, and which these are."""
         some = mask.any(dim=2).any(dim=1)
-        found = [
+        vectors = [
             self.model.embed(matrix[rows].to(self.device), mask[rows].to(self.device)).float().cpu()
             for rows in some.nonzero()[:, 0].split(EVALUATION_BATCH)
             if len(rows)
         ]
-        values = torch.cat(found).numpy() if found else np.zeros((0, self.dimension), dtype=np.float32)
+        values = torch.cat(vectors).numpy() if vectors else np.zeros((0, self.dimension), dtype=np.float32)
         return values, some.numpy()
 
 
@@ -131,6 +131,6 @@ def adapt(bundle: Bundle, examples: Examples) -> Bundle:
     clip = bool(card.settings["normaliser"].get("clip", True))
     preparation = preparation.fitted_on(examples, clip)
     settings = {**card.settings, "normaliser": stored_normaliser(preparation, clip)}
-    kept = {name: value for name, value in bundle.tensors.items() if name.startswith("model.")}
+    weights = {name: value for name, value in bundle.tensors.items() if name.startswith("model.")}
     card = card.model_copy(update={"settings": settings, "inputs": preparation.inputs})
-    return Bundle(card, {**kept, **preparation.tensors()})
+    return Bundle(card, {**weights, **preparation.tensors()})

@@ -112,9 +112,9 @@ class InputTransform:
         for name, wanted in self.inputs.items():
             first, last = self.layout.blocks[name]
             expected = wanted.dimension if name in self.projections else last - first
-            found = examples.stream(wanted.stream).dimension
-            if found != expected:
-                problems.append(f"{expected} columns expected for {name}, stream '{wanted.stream}' has {found}")
+            width = examples.stream(wanted.stream).dimension
+            if width != expected:
+                problems.append(f"{expected} columns expected for {name}, stream '{wanted.stream}' has {width}")
         if problems:
             raise InputError("word matrix", problems, "Use streams like those that the representation was trained on.")
         for wanted in self.inputs.values():
@@ -136,12 +136,12 @@ class InputTransform:
 
     def tensors(self) -> dict[str, np.ndarray]:
         """By the name in a bundle: mean [features] and components [reduced, features], and each normaliser's."""
-        found: dict[str, np.ndarray] = {}
+        tensors: dict[str, np.ndarray] = {}
         for name, projection in self.projections.items():
-            found |= {f"reducer.{name}.mean": projection.mean, f"reducer.{name}.components": projection.components}
+            tensors |= {f"reducer.{name}.mean": projection.mean, f"reducer.{name}.components": projection.components}
         for name, normaliser in self.normalisers.items():
-            found |= normaliser.tensors(f"normaliser.{name}")
-        return found
+            tensors |= normaliser.tensors(f"normaliser.{name}")
+        return tensors
 
     @classmethod
     def of(cls, bundle: Bundle) -> InputTransform:

@@ -193,7 +193,7 @@ def _words(
         and bool(np.isfinite(times).all() and (times[:, 1] >= times[:, 0]).all())
     )
     count = count or (steps if any(len(part) for part in sequences.values()) else 0)
-    kept = slice(max(count - steps, 0), count)
+    last_words = slice(max(count - steps, 0), count)
     parts: Parts = {}
     used = set()
     for name, sequence in sequences.items():
@@ -201,17 +201,17 @@ def _words(
         if len(sequence) == 0:
             parts[name] = (sequence, None)
         elif per_word.get(name) == count:
-            parts[name] = (sequence[kept], None)
+            parts[name] = (sequence[last_words], None)
             used.add(ALIGNED)
         elif usable and rate:
             assert times is not None
-            parts[name] = average_frames(sequence, *frames_of_spans(times[kept], rate, len(sequence)))
+            parts[name] = average_frames(sequence, *frames_of_spans(times[last_words], rate, len(sequence)))
             used.add(TIMES)
         else:
             edges = np.linspace(0, len(sequence), count + 1)
             first = np.floor(edges[:-1]).astype(np.int64)
             last = np.maximum(np.ceil(edges[1:]).astype(np.int64), first + 1)
-            parts[name] = average_frames(sequence, first[kept], last[kept])
+            parts[name] = average_frames(sequence, first[last_words], last[last_words])
             used.add(UNIFORM)
     kind = next((kind for kind in (UNIFORM, TIMES, ALIGNED) if kind in used), NOTHING)
     return parts, kind

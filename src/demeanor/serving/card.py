@@ -83,8 +83,8 @@ def _metrics(validation: Mapping[str, float], test: Mapping[str, float]) -> list
 
 def _slices(slices: pd.DataFrame) -> list[str]:
     """All clips and the worst group of every column, with intervals."""
-    told = {"task", "branch", "slice", "group", "n", "worst", "wrong", "coverage", "size"}
-    metric = next(column for column in slices.columns if column not in told and slices[column].notna().any())
+    known = {"task", "branch", "slice", "group", "n", "worst", "wrong", "coverage", "size"}
+    metric = next(column for column in slices.columns if column not in known and slices[column].notna().any())
     worst = slices["worst"].astype(bool)
     shown = slices[(slices["slice"] == "all") | worst].head(MOST_SLICES)
     rows = [

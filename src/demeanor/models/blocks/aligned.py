@@ -41,8 +41,8 @@ class AlignedSystem(System):
         count = common_steps(text, [streams["audio"], streams["vision"]]).clamp(min=1)
         values = {}
         for name, stream in streams.items():
-            laid = spread(stream, count)
-            values[name] = self.absences[name](laid.values, stream.present)
+            aligned = spread(stream, count)
+            values[name] = self.absences[name](aligned.values, stream.present)
         mask = torch.arange(int(count.max()), device=count.device) < count.unsqueeze(1)
         return values, mask
 

@@ -38,12 +38,12 @@ class Attention(nn.Module):
         visible: Bool[Tensor, "batch 1 _ keys"] | None,
     ) -> Float[Tensor, "batch queries dimension"]:
         weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
-        asked, known, told = (
+        asked, known, values_of = (
             functional.linear(part, weight, bias).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for part, weight, bias in zip((query, key, value), weights, biases, strict=True)
         )
         chance = self.dropout if self.training else 0.0
-        attended = functional.scaled_dot_product_attention(asked, known, told, attn_mask=visible, dropout_p=chance)
+        attended = functional.scaled_dot_product_attention(asked, known, values_of, attn_mask=visible, dropout_p=chance)
         return self.out_proj(attended.transpose(1, 2).flatten(2))
 
 

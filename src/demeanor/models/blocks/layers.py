@@ -79,8 +79,8 @@ def kept_entries(shape: Sequence[int], chance: float) -> tuple[Tensor, float]:
         return coins.view(-1)[:count].view(*shape), 2.0
     dropped = round(chance * 65536)
     drawn = torch.empty(count // 4 + 1, dtype=torch.int64).random_(-(2**63), None)
-    kept = drawn.view(torch.int16)[:count] >= dropped - 32768
-    return kept.view(torch.int8).view(*shape), 65536 / (65536 - dropped)
+    retained = drawn.view(torch.int16)[:count] >= dropped - 32768
+    return retained.view(torch.int8).view(*shape), 65536 / (65536 - dropped)
 
 
 class QuickDropout(nn.Dropout):
@@ -100,15 +100,15 @@ class _Masked(torch.autograd.Function):
     """values * kept * scale, remembering `kept` alone."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, kept: Tensor, scale: float) -> Tensor:
-        ctx.save_for_backward(kept)
+    def forward(ctx: Any, values: Tensor, mask: Tensor, scale: float) -> Tensor:
+        ctx.save_for_backward(mask)
         ctx.scale = scale
-        return (values * kept).mul_(scale)
+        return (values * mask).mul_(scale)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        (kept,) = ctx.saved_tensors
-        return (gradient * kept).mul_(ctx.scale), None, None
+        (mask,) = ctx.saved_tensors
+        return (gradient * mask).mul_(ctx.scale), None, None
 
 
 class Perceptron(nn.Module):

@@ -201,15 +201,15 @@ def _hooked(network: nn.Module) -> None:
         last.attention.register_forward_hook(_shortened)
 
 
-def _adapted(number: int, module: nn.Module, given: Any, found: Any) -> Any:
+def _adapted(number: int, module: nn.Module, given: Any, output: Any) -> Any:
     adapt, _, behind = _PASS.get()
     if adapt is None or behind != number:
-        return found
-    return adapt(found) if isinstance(found, Tensor) else (adapt(found[0]), *found[1:])
+        return output
+    return adapt(output) if isinstance(output, Tensor) else (adapt(output[0]), *output[1:])
 
 
-def _shortened(module: nn.Module, given: Any, found: Any) -> Any:
+def _shortened(module: nn.Module, given: Any, output: Any) -> Any:
     """The last layer's feed-forward sees the first position alone: a twentieth of a BERT is saved."""
     if not _PASS.get()[1]:
-        return found
-    return found[:, :1] if isinstance(found, Tensor) else (found[0][:, :1], *found[1:])
+        return output
+    return output[:, :1] if isinstance(output, Tensor) else (output[0][:, :1], *output[1:])

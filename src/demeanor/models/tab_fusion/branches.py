@@ -151,17 +151,17 @@ class TokenBranch(nn.Module):
     ) -> Float[Tensor, "batch dimension"]:
         lengths = mask.sum(dim=1).tolist()
         keys = content_of(ids.cpu().numpy(), lengths)
-        found = self.memory.get(keys)
-        missing = {key: row for row, key in enumerate(keys) if lengths[row] and key not in found}
+        cached = self.memory.get(keys)
+        missing = {key: row for row, key in enumerate(keys) if lengths[row] and key not in cached}
         if missing:
             with torch.no_grad(), torch.autocast(ids.device.type, enabled=False):
                 # Each alone: what is remembered must not depend on the batch in which it was first met.
                 made = [self._encoded(ids[row : row + 1], mask[row : row + 1])[0] for row in missing.values()]
             fresh = {key: vector.float().cpu().numpy().copy() for key, vector in zip(missing, made, strict=True)}
-            found |= fresh
+            cached |= fresh
             self.memory.put(fresh)
         nothing = np.zeros(self.dimension, dtype=np.float32)
-        return torch.from_numpy(np.stack([found.get(key, nothing) for key in keys])).to(ids.device)
+        return torch.from_numpy(np.stack([cached.get(key, nothing) for key in keys])).to(ids.device)
 
     def inspect(self, batches: Callable[[], Iterable[Batch]]) -> None:
         """Before training: how many utterances are cut, and whether the speech tokens know their dictionary."""
@@ -170,9 +170,13 @@ class TokenBranch(nn.Module):
             padded = clean(batch[self.role])
             lengths += padded.mask.sum(dim=1).tolist()
             unknown += int(((padded.tokens == UNKNOWN) & padded.mask).sum())
-        told = self.specification.provenance.parameters.get("max_length")
+        recorded = self.specification.provenance.parameters.get("max_length")
         cut = sum(length > self.max_length for length in lengths)
-        full = sum(length == told for length in lengths) if isinstance(told, int) and told <= self.max_length else 0
+        full = (
+            sum(length == recorded for length in lengths)
+            if isinstance(recorded, int) and recorded <= self.max_length
+            else 0
+        )
         if cut:
             logger.warning(
                 "%d of %d training utterances have more than %d %s tokens and are cut; the last token is kept.",
@@ -181,7 +185,7 @@ class TokenBranch(nn.Module):
         if full:
             logger.warning(
                 "%d of %d training utterances have all %d %s tokens that their stream allows: they were cut.",
-                full, len(lengths), told, self.role,
+                full, len(lengths), recorded, self.role,
             )  # fmt: skip
         counted = max(sum(lengths) - 2 * sum(length > 0 for length in lengths), 1)
         if self.specification.provenance.extractor == SPEECH_IDS and unknown > MOSTLY_UNKNOWN * counted:
@@ -210,8 +214,8 @@ class TokenBranch(nn.Module):
 
 def check_vocabulary(specification: InputSpecification, configuration: dict[str, Any], role: str) -> None:
     """Refuse ids of another vocabulary than the encoder's, as far as the two tell."""
-    told = specification.provenance.parameters
-    size, dictionary = told.get("vocabulary_size"), told.get("dictionary_sha256")
+    recorded = specification.provenance.parameters
+    size, dictionary = recorded.get("vocabulary_size"), recorded.get("dictionary_sha256")
     known = configuration.get("dictionary_sha256")
     problems = []
     if isinstance(size, int) and size != configuration["vocab_size"]:

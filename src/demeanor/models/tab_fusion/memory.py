@@ -43,16 +43,16 @@ class VectorMemory:
 
     def get(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
         """The vectors that are there. Each [dimension]."""
-        found = {}
+        vectors = {}
         with self._lock:
             for key in keys:
                 if key in self._kept:
                     self._kept.move_to_end(key)
-                    found[key] = self._kept[key]
+                    vectors[key] = self._kept[key]
                 elif self._stored is not None and key in self._stored:
-                    found[key] = np.array(self._stored[key][0])
-                    self._keep(key, found[key])
-        return found
+                    vectors[key] = np.array(self._stored[key][0])
+                    self._keep(key, vectors[key])
+        return vectors
 
     def put(self, vectors: Mapping[str, np.ndarray]) -> None:
         """Remembers vectors [dimension] by key, and writes them where there is a store."""

@@ -122,15 +122,17 @@ def probe_representations(
     if not bundles:
         nothing = pd.DataFrame({"task": [], "representation": []})
         return nothing, probe_to_markdown(nothing, [])
-    found = {name.partition(".")[2]: stream for name, stream in streams.items()}
-    found["pooled_features"] = pooled_features(next(iter(bundles.values())), development)
+    embeddings = {name.partition(".")[2]: stream for name, stream in streams.items()}
+    embeddings["pooled_features"] = pooled_features(next(iter(bundles.values())), development)
     tables = []
     jobs = [
-        probe_job(name, stream, development, task) for task in tasks.root.values() for name, stream in found.items()
+        probe_job(name, stream, development, task)
+        for task in tasks.root.values()
+        for name, stream in embeddings.items()
     ]
     probed = iter(workshop.current().results(jobs, development))
     for name, task in tasks.root.items():
-        table = compared({name: next(probed) for name in found}).rename_axis("representation").reset_index()
+        table = compared({name: next(probed) for name in embeddings}).rename_axis("representation").reset_index()
         tables.append(table.assign(task=name))
         metric = task.selection_metric[0]
         tracking.current().log_metrics(

@@ -113,10 +113,10 @@ def train(
         except SignalException as stop:  # its processes have ended by now
             raise Stopped(int(stop.sigval)) from None
         except ChildFailedError:
-            told = sorted(job.glob(f"*{FAILURE}"))
-            if not told:
+            failures = sorted(job.glob(f"*{FAILURE}"))
+            if not failures:
                 raise  # nothing that Demeanor raised on purpose: its traceback is wanted
-            raise TrainingFailed(told[0].read_text(encoding="utf-8")) from None
+            raise TrainingFailed(failures[0].read_text(encoding="utf-8")) from None
         return collect(job)
 
 
@@ -203,16 +203,16 @@ def collect(job: Path) -> Trained:
 def _live(path: Path, report: Report) -> Iterator[None]:
     """Hand the rows that the first process writes to `report` while training goes on."""
     done = threading.Event()
-    told = 0
+    reported = 0
 
     def tell() -> None:
-        nonlocal told
+        nonlocal reported
         text = path.read_text(encoding="utf-8") if path.exists() else ""
         lines = text[: text.rfind("\n") + 1].splitlines()  # the last line may still be on its way
-        for line in lines[told:]:
+        for line in lines[reported:]:
             epoch, row = json.loads(line)
             report(row, epoch)
-        told = len(lines)
+        reported = len(lines)
 
     def follow() -> None:
         while not done.wait(POLL_SECONDS):

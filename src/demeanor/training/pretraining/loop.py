@@ -128,12 +128,12 @@ def pretrain_reporting(
 
 def _prepared(preparation: InputTransform, parts: Sequence[Examples]) -> Prepared:
     """Matrices and masks of all parts; utterances without any word or frame are left out."""
-    found = [preparation(part) for part in parts if len(part)]
-    if not found:
+    transformed = [preparation(part) for part in parts if len(part)]
+    if not transformed:
         layout = preparation.layout
         empty = torch.zeros(0, layout.steps, layout.width)
         return empty, torch.zeros(0, layout.steps, len(layout.modalities), dtype=torch.bool)
-    matrix, mask = (torch.cat(list(values)) for values in zip(*found, strict=True))
+    matrix, mask = (torch.cat(list(values)) for values in zip(*transformed, strict=True))
     some = mask.any(dim=2).any(dim=1)
     return (matrix, mask) if bool(some.all()) else (matrix[some], mask[some])
 
