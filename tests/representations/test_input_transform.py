@@ -35,7 +35,7 @@ def column(number: int, value: float):
 
 def settings(**changes) -> RepresentationSettings:
     model = {"channels": 4, "representation_channels": 4}
-    base = RepresentationSettings(model=model, epochs=2, batch_size=16, collapse="warn", device="cpu")
+    base = RepresentationSettings(model=model, epochs=2, batch_size=16, on_collapse="warn", device="cpu")
     return base.model_copy(update=changes)
 
 

@@ -49,6 +49,8 @@ class Card:
     citation: str = ""
     published: Mapping[str, int] = field(default_factory=dict)
     "utterances by split as published; empty where nothing was published"
+    synthetic: bool = False
+    "made by a program: figures of it say nothing about people"
 
 
 @dataclass(frozen=True)

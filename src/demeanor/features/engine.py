@@ -95,11 +95,6 @@ def share_a_pass(first: Extractor, other: Extractor, stream: str) -> bool:
     )  # fmt: skip
 
 
-def extract_one(clip: Clip, extractor: Extractor) -> Any:
-    """[T, D] of one clip: what serving calls; the same code as training. Raises where the clip cannot be read."""
-    return extractor.extract_clip(clip)
-
-
 def _build(streams: Mapping[str, StreamRequest]) -> dict[str, Extractor]:
     """All extractors, or one error that lists what is wrong with each."""
     makers, problems = {}, []

@@ -21,7 +21,7 @@ from demeanor.data.bundle import InputSpecification
 from demeanor.data.task import Task
 from demeanor.models.base import Card, Output, masked_mean
 from demeanor.models.blocks.encoded_text import ROLES, EncodedSettings, EncodedSystem
-from demeanor.models.blocks.layers import AbsentStep, clean
+from demeanor.models.blocks.layers import AbsentStep, zero_padding
 
 OTHERS = ("audio", "vision")
 
@@ -71,7 +71,7 @@ class CENET(EncodedSystem):
         self.head = nn.Linear(text, task.outputs)
 
     def forward(self, batch: Batch) -> Output:
-        words = clean(batch["text"])
+        words = zero_padding(batch["text"])
         if not self.encoder.tokens:
             words = self.absence(words)
         frames = {name: batch[name] for name in OTHERS}

@@ -22,7 +22,7 @@ from demeanor.data.settings import Settings
 from demeanor.data.task import Task
 from demeanor.kernels.lstm import LSTM
 from demeanor.models.base import Card, Output, Role, System, masked_mean, task_loss
-from demeanor.models.blocks.layers import MissingModalityEmbedding, clean
+from demeanor.models.blocks.layers import MissingModalityEmbedding, zero_padding
 
 MODALITIES = ("text", "audio", "vision")
 
@@ -104,7 +104,7 @@ class ContextualLSTM(System):
         return Output(self.head(state), {}, representation=state)
 
     def _vector(self, name: str, batch: Batch) -> Float[Tensor, "batch dimension"]:
-        padded = clean(batch[name])
+        padded = zero_padding(batch[name])
         values = padded.values.to(self.head.weight.dtype)
         return self.absence[name](masked_mean(values, padded.mask), batch[name].present)
 

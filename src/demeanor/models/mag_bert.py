@@ -18,7 +18,7 @@ from demeanor.models.base import Card, Output
 from demeanor.models.blocks.aligned import Holder
 from demeanor.models.blocks.alignment import spread
 from demeanor.models.blocks.encoded_text import ROLES, EncodedSettings, EncodedSystem
-from demeanor.models.blocks.layers import AbsentStep, clean
+from demeanor.models.blocks.layers import AbsentStep, zero_padding
 from demeanor.models.published import mmsa
 
 
@@ -77,7 +77,7 @@ class MAGBERT(EncodedSystem):
         self.head = nn.Linear(text, task.outputs)
 
     def forward(self, batch: Batch) -> Output:
-        words = clean(batch["text"])
+        words = zero_padding(batch["text"])
         if not self.encoder.tokens:
             words = self.absence(words)
         count = words.lengths.clamp(min=1)

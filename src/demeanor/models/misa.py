@@ -16,7 +16,7 @@ from demeanor.data.bundle import InputSpecification
 from demeanor.data.task import Task
 from demeanor.models.base import Card, Output, masked_mean, task_loss
 from demeanor.models.blocks.encoded_text import MODALITIES, ROLES, TEXT_NAMES, EncodedSettings, EncodedSystem
-from demeanor.models.blocks.layers import MissingModalityEmbedding, TwoWayState, clean
+from demeanor.models.blocks.layers import MissingModalityEmbedding, TwoWayState, zero_padding
 from demeanor.models.published import mmsa
 
 PAIRS = (("text", "audio"), ("text", "vision"), ("audio", "vision"))
@@ -82,10 +82,10 @@ class MISA(EncodedSystem):
 
     def originals(self, batch: Batch) -> dict[str, Tensor]:
         """The three utterance vectors before they are split in two. Each [batch, hidden]."""
-        text = clean(Padded(*self.encoder(batch["text"])))
+        text = zero_padding(Padded(*self.encoder(batch["text"])))
         projected = {"text": self.projections["text"](masked_mean(text.values, text.mask), text.present)}
         for name in ("audio", "vision"):
-            stream = clean(batch[name])
+            stream = zero_padding(batch[name])
             if self.settings.reference:
                 steps = torch.arange(stream.mask.shape[1], device=text.mask.device)
                 stream = Padded(stream.values, steps < text.lengths.unsqueeze(1))

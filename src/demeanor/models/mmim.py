@@ -17,7 +17,7 @@ from demeanor.data.bundle import InputSpecification
 from demeanor.data.task import Task
 from demeanor.models.base import Card, Output, masked_mean, task_loss
 from demeanor.models.blocks.encoded_text import MODALITIES, ROLES, EncodedSettings, EncodedSystem
-from demeanor.models.blocks.layers import LastState, MissingModalityEmbedding, clean
+from demeanor.models.blocks.layers import LastState, MissingModalityEmbedding, zero_padding
 from demeanor.models.published import mmsa
 
 #: The text predicts each other modality (section 3.3).
@@ -98,7 +98,7 @@ class MMIM(EncodedSystem):
         pooled = text.values[:, 0] if self.encoder.tokens else masked_mean(text.values, text.mask)
         states = {"text": self.absences["text"](pooled, text.present)}
         for name in PAIRS:
-            stream = clean(batch[name])
+            stream = zero_padding(batch[name])
             states[name] = self.absences[name](self.sequences[name](stream), stream.present)
         fused = self.fusion(torch.cat([states[name] for name in MODALITIES], dim=1))
         back = {f"back_{name}": self.backward_maps[name](fused) for name in MODALITIES}

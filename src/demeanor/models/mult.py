@@ -17,7 +17,7 @@ from demeanor.models.base import Card, Output
 from demeanor.models.blocks.crossmodal import ENCODER_NAMES, CrossmodalEncoder, Projection
 from demeanor.models.blocks.encoded_text import MODALITIES, ROLES, TEXT_NAMES, EncodedSettings, EncodedSystem
 from demeanor.models.blocks.layers import AbsentStep, last_step
-from demeanor.models.blocks.subnets import read
+from demeanor.models.blocks.subnets import model_input
 from demeanor.models.published import mmsa
 
 OTHERS = {"text": ("audio", "vision"), "audio": ("text", "vision"), "vision": ("text", "audio")}
@@ -95,7 +95,7 @@ class MulT(EncodedSystem):
     def projected(self, batch: Batch) -> dict[str, Padded]:
         text = self.text_states(batch)
         text = Padded(functional.dropout(text.values, self.settings.text_dropout, self.training), text.mask)
-        streams = {"text": text, **{name: read(self, batch, name) for name in ("audio", "vision")}}
+        streams = {"text": text, **{name: model_input(self, batch, name) for name in ("audio", "vision")}}
         return {name: self.steps[name](self.projections[name](value)) for name, value in streams.items()}
 
     def forward(self, batch: Batch) -> Output:

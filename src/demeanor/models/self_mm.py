@@ -20,7 +20,7 @@ from demeanor.data.settings import Settings
 from demeanor.data.task import Task
 from demeanor.models.base import Card, Output, Role, masked_mean
 from demeanor.models.blocks.label_generation import FUSION, MODALITIES, MODES
-from demeanor.models.blocks.layers import LastState, MissingModalityEmbedding, clean
+from demeanor.models.blocks.layers import LastState, MissingModalityEmbedding, zero_padding
 from demeanor.models.blocks.pseudo_labels import PseudoLabelMultitask
 from demeanor.models.blocks.text_encoder import TextEncoder
 from demeanor.models.published import mmsa
@@ -146,7 +146,7 @@ class SelfMM(PseudoLabelMultitask):
         return self.output_of(states)
 
     def pooled_text(self, batch: Batch) -> Float[Tensor, "batch dimension"]:
-        states, mask = self.text(clean(batch["text"]), first=self.pooling == "first")
+        states, mask = self.text(zero_padding(batch["text"]), first=self.pooling == "first")
         return states[:, 0] if self.pooling == "first" else masked_mean(states, mask)
 
     def parameter_groups(self, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:

@@ -22,9 +22,9 @@ from demeanor.models.base import Card, Output
 from demeanor.models.blocks.crossmodal import ENCODER_NAMES, CrossmodalEncoder, Projection
 from demeanor.models.blocks.encoded_text import MODALITIES, ROLES, TEXT_NAMES, EncodedSettings, EncodedSystem
 from demeanor.models.blocks.label_generation import FUSION
-from demeanor.models.blocks.layers import AbsentStep, clean, last_step
+from demeanor.models.blocks.layers import AbsentStep, last_step, zero_padding
 from demeanor.models.blocks.pseudo_labels import PseudoLabelMultitask
-from demeanor.models.blocks.subnets import head_names, read
+from demeanor.models.blocks.subnets import head_names, model_input
 from demeanor.models.published import mmsa
 
 
@@ -66,7 +66,7 @@ class Prepared(nn.Module):
         if self.rnn is not None:
             states, _ = self.rnn(padded.values)
             padded = Padded(states, padded.mask)
-        return self.absence(self.project(clean(padded)))
+        return self.absence(self.project(zero_padding(padded)))
 
 
 class TETFN(PseudoLabelMultitask, EncodedSystem):
@@ -115,7 +115,9 @@ class TETFN(PseudoLabelMultitask, EncodedSystem):
         )  # fmt: skip
 
     def forward(self, batch: Batch) -> Output:
-        streams = {"text": self.text_states(batch)} | {name: read(self, batch, name) for name in ("audio", "vision")}
+        streams = {"text": self.text_states(batch)} | {
+            name: model_input(self, batch, name) for name in ("audio", "vision")
+        }
         streams = {name: self.prepare[name](value) for name, value in streams.items()}
         pairs = {"text": ("audio", "vision"), "audio": ("text", "vision"), "vision": ("text", "audio")}
         last = []

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from demeanor.corpora.cards import is_synthetic
 from demeanor.data.bundle import Bundle
 
 LONGEST = 4900
@@ -106,7 +107,7 @@ def _limits(bundle: Bundle) -> list[str]:
     several = len({value.modality for value in card.inputs.values()}) > 1
     if card.kind == "predicts" and several and not card.protocol.get("training", {}).get("modality_dropout"):
         limits.append("It was trained without leaving modalities out: contributions of one alone mean little.")
-    if "synthetic" in card.protocol.get("corpus", ""):
+    if is_synthetic(card.protocol.get("corpus", "")):
         limits.append("It learnt from a synthetic corpus: a demonstration, not for people.")
     if card.notes:
         limits.append(f"{card.notes}.")

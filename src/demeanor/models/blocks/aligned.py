@@ -15,7 +15,7 @@ from demeanor.data.task import Task
 from demeanor.models.base import System
 from demeanor.models.blocks.alignment import average_pool, common_steps, spread
 from demeanor.models.blocks.layers import MissingModalityEmbedding
-from demeanor.models.blocks.subnets import read
+from demeanor.models.blocks.subnets import model_input
 
 MODALITIES = ("text", "audio", "vision")
 
@@ -32,7 +32,7 @@ class AlignedSystem(System):
 
     def aligned(self, batch: Batch) -> tuple[dict[str, Tensor], Bool[Tensor, "batch steps"]]:
         """Modality -> [B, S, D], and which steps are real; every row has one at least."""
-        streams = {name: read(self, batch, name) for name in MODALITIES}
+        streams = {name: model_input(self, batch, name) for name in MODALITIES}
         text = streams["text"]
         if self.settings.reference:
             steps = text.values.shape[1]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from demeanor.data.batch import Padded
-from demeanor.models.blocks.layers import clean
+from demeanor.models.blocks.layers import zero_padding
 
 
 class Attention(nn.Module):
@@ -115,7 +115,7 @@ class CrossmodalEncoder(nn.Module):
             embedded = (self.embed(source[0].values), self.embed(source[1].values))
         for layer in self.layers:
             values = layer(values, embedded, visible)
-        return clean(Padded(self.norm(values), query.mask))
+        return zero_padding(Padded(self.norm(values), query.mask))
 
 
 def visibility(
@@ -162,7 +162,7 @@ class Projection(nn.Module):
         if self.convolution is None:
             return padded
         values = self.convolution(padded.values.transpose(1, 2)).transpose(1, 2)
-        return clean(Padded(values, padded.mask[:, : values.shape[1]]))
+        return zero_padding(Padded(values, padded.mask[:, : values.shape[1]]))
 
 
 #: Names inside the published encoders -> ours, for `layers.load_renamed`.

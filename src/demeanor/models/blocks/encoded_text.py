@@ -12,7 +12,7 @@ from demeanor.data.bundle import InputSpecification
 from demeanor.data.settings import Settings
 from demeanor.data.task import Task
 from demeanor.models.base import Role, System
-from demeanor.models.blocks.layers import clean
+from demeanor.models.blocks.layers import zero_padding
 from demeanor.models.blocks.subnets import as_published
 from demeanor.models.blocks.text_encoder import TextEncoder
 
@@ -50,7 +50,7 @@ class EncodedSystem(System):
         """As published, padded word states are data like any others."""
         states = Padded(*self.encoder(batch["text"]))
         if not self.settings.reference:
-            return clean(states)
+            return zero_padding(states)
         return as_published(states, None if self.encoder.tokens else self.inputs["text"].max_length)
 
     def parameter_groups(self, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:

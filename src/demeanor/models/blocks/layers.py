@@ -18,8 +18,8 @@ from demeanor.kernels.lstm import LSTM, kernel_for
 from demeanor.kernels.packed_lstm import last_states
 
 
-def clean(padded: Padded) -> Padded:
-    """The same stream with at least one step and with zeros in every padded step.
+def zero_padding(padded: Padded) -> Padded:
+    """The same stream with at least one step and with zeros in every padded step (zero padding).
 
     A batch in which nobody has the modality may have no step at all, and rubbish in the padding (even NaN) must not
     reach a sum that multiplies it by zero.
@@ -52,7 +52,7 @@ class AbsentStep(nn.Module):
         self.vector = nn.Parameter(torch.zeros(dimension))
 
     def forward(self, padded: Padded) -> Padded:
-        padded = clean(padded)
+        padded = zero_padding(padded)
         present = padded.present
         first = torch.where(present.unsqueeze(-1), padded.values[:, 0], self.vector.to(padded.values.dtype))
         values = torch.cat([first.unsqueeze(1), padded.values[:, 1:]], dim=1)
@@ -171,7 +171,7 @@ class StatisticsEncoder(nn.Module):
         self.absence = MissingModalityEmbedding(dimension)
 
     def forward(self, padded: Padded) -> Float[Tensor, "batch dimension"]:
-        padded = clean(padded)
+        padded = zero_padding(padded)
         values = padded.values.to(self.absence.vector.dtype)
         mean, deviation = statistics(values, padded.mask)
         pooled = torch.cat([mean, deviation, self.attention(values, padded.mask)], dim=1)
@@ -201,7 +201,7 @@ class LastState(nn.Module):
         asked = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
         if wide and weight.device.type == "cpu" and (asked == torch.float32 or not kernel_for(asked)):
             return last_states(self.rnn, Padded(padded.values.to(weight.dtype), padded.mask))
-        padded = clean(padded)
+        padded = zero_padding(padded)
         states, _ = self.rnn(padded.values.to(weight.dtype))
         return last_step(states, padded.mask) * padded.present.unsqueeze(-1)
 
@@ -218,7 +218,7 @@ class TwoWayState(nn.Module):
         self.second = LSTM(2 * hidden, hidden, bidirectional=True, batch_first=True)
 
     def forward(self, padded: Padded) -> Float[Tensor, "batch four_hidden"]:
-        padded = clean(padded)
+        padded = zero_padding(padded)
         lengths = padded.lengths.clamp(min=1).cpu()
         packed = pack_padded_sequence(padded.values, lengths, batch_first=True, enforce_sorted=False)
         states, (first, _) = self.first(packed)

@@ -16,7 +16,7 @@ from demeanor.data.batch import Padded
 from demeanor.data.bundle import InputSpecification
 from demeanor.data.errors import InputError
 from demeanor.data.places import anchored
-from demeanor.models.blocks.layers import QuickDropout, clean
+from demeanor.models.blocks.layers import QuickDropout, zero_padding
 
 #: Where the provenance of a token stream may name the encoder whose tokenizer made it, in order of preference.
 PROVENANCE_KEYS = ("encoder", "model", "checkpoint", "tokenizer", "pretrained")
@@ -81,7 +81,7 @@ class TextEncoder(nn.Module):
 
         adapt takes and gives [batch, steps, dimension]. InputError for more tokens than the encoder has places.
         """
-        padded = clean(padded)
+        padded = zero_padding(padded)
         if self.network is None:
             return (padded.values if adapt is None else adapt(padded.values)), padded.mask
         ids, mask = padded.tokens, padded.mask

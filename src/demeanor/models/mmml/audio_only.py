@@ -18,7 +18,7 @@ from demeanor.data.bundle import InputSpecification
 from demeanor.data.settings import Settings
 from demeanor.data.task import Task
 from demeanor.models.base import Card, Output, Role, System, task_loss
-from demeanor.models.blocks.layers import MissingModalityEmbedding, clean
+from demeanor.models.blocks.layers import MissingModalityEmbedding, zero_padding
 from demeanor.models.mmml.audio_networks import DescriptorNetwork, SpectrogramNetwork, pad_to_multiple
 from demeanor.models.mmml.inputs import SAMPLE_RATE, prepare_waveforms
 from demeanor.models.mmml.settings import tiny_speech
@@ -74,7 +74,7 @@ class SpectrogramAudio(_AudioOnly):
         return SpectrogramSettings(channels=1)
 
     def forward(self, batch: Batch) -> Output:
-        audio = clean(batch["audio"])
+        audio = zero_padding(batch["audio"])
         picture = audio.values.float().unflatten(2, (self.channels, -1)).permute(0, 2, 3, 1)
         features = self.network.features(picture, None if self.settings.reference else audio.mask)
         features = self.absence(torch.relu(features), audio.present)
@@ -116,7 +116,7 @@ class DescriptorAudio(_AudioOnly):
         return DescriptorSettings(inner=16, layers=1)
 
     def forward(self, batch: Batch) -> Output:
-        audio = clean(batch["audio"])
+        audio = zero_padding(batch["audio"])
         longest = 300 if self.settings.reference else self.settings.frames
         values = pad_to_multiple(audio.values[:, :longest].float(), self.settings.heads)
         prediction, states = self.network(values, audio.mask[:, :longest])

@@ -256,7 +256,8 @@ class MMMLDialogue(MMML):
 
     @classmethod
     def max_lengths(cls, settings: MMMLSettings) -> dict[str, int]:
-        """Ten times as much as is read, for a past is its newest part: one beyond a minute is read as a minute."""
+        """Keep up to 10 x `seconds` of a turn: as context only its last `seconds` are used, so longer audio is
+        truncated (at the default of six seconds to one minute)."""
         limit = round(settings.seconds * SAMPLE_RATE)
         return {"audio": limit if settings.reference else 10 * limit}
 

@@ -17,7 +17,7 @@ from demeanor.data.bundle import InputSpecification
 from demeanor.data.errors import InputError
 from demeanor.features.speech_codes import UNKNOWN
 from demeanor.models.base import masked_mean
-from demeanor.models.blocks.layers import AttentionPooling, clean
+from demeanor.models.blocks.layers import AttentionPooling, zero_padding
 from demeanor.models.mmml.inputs import cut_tokens
 from demeanor.models.mmml.sources import build_encoder
 from demeanor.models.mmml.words import Pooling, WordEncoder
@@ -47,7 +47,7 @@ class FeatureBranch(nn.Module):
 
     def forward(self, padded: Padded) -> Float[Tensor, "batch dimension"]:
         """Zero for a row without a step."""
-        padded = clean(padded)
+        padded = zero_padding(padded)
         if self.attention is not None:
             return self.attention(padded.values.float(), padded.mask)
         return masked_mean(padded.values.float(), padded.mask)
@@ -127,7 +127,7 @@ class TokenBranch(nn.Module):
 
     def forward(self, padded: Padded) -> Float[Tensor, "batch dimension"]:
         """Zero for a row without a token. InputError for an id that the encoder has no embedding for."""
-        padded = clean(padded)
+        padded = zero_padding(padded)
         ids, mask = padded.tokens, padded.mask
         self._count(mask)
         ids, mask = cut_tokens(ids, mask, self.max_length)
@@ -167,7 +167,7 @@ class TokenBranch(nn.Module):
         """Before training: how many utterances are cut, and whether the speech tokens know their dictionary."""
         lengths, unknown = [], 0
         for batch in batches():
-            padded = clean(batch[self.role])
+            padded = zero_padding(batch[self.role])
             lengths += padded.mask.sum(dim=1).tolist()
             unknown += int(((padded.tokens == UNKNOWN) & padded.mask).sum())
         recorded = self.specification.provenance.parameters.get("max_length")

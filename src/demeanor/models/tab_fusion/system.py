@@ -33,7 +33,7 @@ from demeanor.data.bundle import InputSpecification
 from demeanor.data.errors import InputError
 from demeanor.data.task import IGNORED, Task
 from demeanor.models.base import Card, Output, Role, System, masked_mean, task_loss
-from demeanor.models.blocks.layers import MissingModalityEmbedding, clean
+from demeanor.models.blocks.layers import MissingModalityEmbedding, zero_padding
 from demeanor.models.blocks.text_encoder import named_encoder
 from demeanor.models.mmml.words import Pooling
 from demeanor.models.tab_fusion.branches import FeatureBranch, TokenBranch
@@ -130,7 +130,7 @@ class TabFusion(System):
 
     def windows(self, batch: Batch) -> tuple[Float[Tensor, "batch slots width"], Bool[Tensor, "batch slots"]]:
         """Sentence vectors of the turns around each utterance, and which of them there are."""
-        padded = clean(batch["context"])
+        padded = zero_padding(batch["context"])
         return self.window.cut(masked_mean(padded.values.float(), padded.mask))
 
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
@@ -243,7 +243,7 @@ class TabFusionDialogue(TabFusion):
     speaker_embeddings = True
 
     def windows(self, batch: Batch) -> tuple[Float[Tensor, "batch slots width"], Bool[Tensor, "batch slots"]]:
-        padded = clean(batch["context"])
+        padded = zero_padding(batch["context"])
         return self.window.gather(batch, masked_mean(padded.values.float(), padded.mask), padded.present)
 
     def _window(self, settings: TabFusionSettings, specification: InputSpecification) -> Window:

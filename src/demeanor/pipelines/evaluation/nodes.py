@@ -14,7 +14,7 @@ import pandas as pd
 from demeanor.data.bundle import Bundle, BundleCard
 from demeanor.data.errors import InputError
 from demeanor.data.examples import Examples
-from demeanor.data.progress import told
+from demeanor.data.progress import with_progress
 from demeanor.data.task import Task, Tasks
 from demeanor.pipelines.branches import enabled
 from demeanor.pipelines.evaluation.settings import EvaluationSettings, ceiling_of, predictions_of
@@ -27,7 +27,6 @@ logger = logging.getLogger(__name__)
 Bundles = Mapping[str, Bundle]
 AllBundles = Mapping[str, Bundles]
 """branch -> seed -> bundle"""
-SYNTHETIC = "synthetic"
 
 
 def keep_selected(bundles: AllBundles, branches: dict[str, Any]) -> dict[str, dict[str, Bundle]]:
@@ -74,6 +73,7 @@ def choose_champions(development: Examples, bundles: AllBundles) -> dict[str, di
 
 def score_sealed_test(sealed_test: Examples, bundles: AllBundles) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
     """Every bundle on the sealed test: predictions, and one receipt for each."""
+    from demeanor.corpora.cards import is_synthetic
     from demeanor.evaluation.environment import code_revision, peak_memory_mib
     from demeanor.evaluation.metrics import score
     from demeanor.evaluation.predictions import predictions_table
@@ -85,7 +85,7 @@ def score_sealed_test(sealed_test: Examples, bundles: AllBundles) -> tuple[pd.Da
     embedded = Embedded(sealed_test)
     tables, receipts = [], []
     every = [(branch, bundle) for branch, by_seed in bundles.items() for bundle in by_seed.values()]
-    for branch, bundle in told(every, "scoring the sealed test", "bundles"):
+    for branch, bundle in with_progress(every, "scoring the sealed test", "bundles"):
         card = bundle.card
         began = time.perf_counter()
         model = TrainedModel.load(bundle)
@@ -109,7 +109,7 @@ def score_sealed_test(sealed_test: Examples, bundles: AllBundles) -> tuple[pd.Da
             weights_sha256=bundle.weights_sha256,
             seconds=seconds,
             peak_memory_mib=peak_memory_mib(),
-            synthetic=SYNTHETIC in card.protocol["corpus"],
+            synthetic=is_synthetic(card.protocol["corpus"]),
         )
         receipts.append(receipt.as_dict())
     logged = {
@@ -155,7 +155,7 @@ def compare_systems(
     parts, text = [], []
     paired: list[dict[str, Any]] = []
     verdicts: dict[str, str] = {}
-    for name, champion in told(list(champions.items()), "comparing the systems by bootstrap", "tasks"):
+    for name, champion in with_progress(list(champions.items()), "comparing the systems by bootstrap", "tasks"):
         task = tasks[name]
         mine = predictions_of(task, predictions)
         table = compare(
@@ -224,7 +224,7 @@ def ablate_modalities(
 
     tables = []
     embedded = Embedded(sealed_test)
-    for name, champion in told(list(champions.items()), "leaving modalities out", "champions"):
+    for name, champion in with_progress(list(champions.items()), "leaving modalities out", "champions"):
         by_seed = bundles[champion["branch"]]
         card = card_of(by_seed)
         models = [TrainedModel.load(bundle) for bundle in by_seed.values()]
@@ -264,7 +264,7 @@ def register_champions(
         return {}
     tracking.current().settle()  # the registry looks for the runs that trained
     registered = {}
-    for name, champion in told(list(champions.items()), "registering the champions", "models"):
+    for name, champion in with_progress(list(champions.items()), "registering the champions", "models"):
         bundle = bundles[champion["branch"]][champion["seed"]]
         card = bundle.card
         if not card.recomputable:

@@ -52,7 +52,7 @@ def pretrain(
     checkpoints  folder from which a training that was killed goes on to the same result
     name         of the branch; the representation's by default
     Returns the bundle and one dict of metrics per epoch. Raises CollapsedEncoderError when the latent stops
-    depending on its input for three epochs, unless `collapse` is "warn".
+    depending on its input for three epochs, unless `on_collapse` is "warn".
     """
     parts = [development] if isinstance(development, Examples) else list(development)
     preparation = InputTransform.fit(
@@ -81,7 +81,7 @@ def pretrain(
                 history = _loop(model, settings, train, valid, seed, on_epoch, checkpoint, memory)
     best = min(history, key=lambda entry: entry["valid_loss"])
     health = latent_health(model, valid[0])
-    if health.collapsed and settings.collapse == "stop":
+    if health.collapsed and settings.on_collapse == "stop":
         raise CollapsedEncoderError(health.sensitivity, settings.representation)
     if health.collapsed:
         notes.append(f"collapsed: latent sensitivity {health.sensitivity:.1e}")
@@ -202,7 +202,7 @@ def _loop(
         )
         if on_epoch is not None:
             on_epoch(epoch, entry)
-        if progress.collapses >= PATIENT_COLLAPSES and settings.collapse == "stop":
+        if progress.collapses >= PATIENT_COLLAPSES and settings.on_collapse == "stop":
             raise CollapsedEncoderError(health.sensitivity, f"{settings.representation}, epoch {epoch}")
     if np.isfinite(progress.best_loss):
         model.load_state_dict(best)
