@@ -34,7 +34,7 @@ from demeanor.data.task import Task
 from demeanor.kernels.allocator import retain_freed_memory
 from demeanor.models import find_system
 from demeanor.models.base import System
-from demeanor.models.mmml.system import MMMLDialogue
+from demeanor.models.mmml.system import MMML
 from demeanor.representations.base import Layout
 from demeanor.representations.conv_autoencoder import ConvAutoencoder, ConvAutoencoderSettings
 from demeanor.training.pretraining.loop import _train_epoch
@@ -145,7 +145,7 @@ def mmml(run: Run) -> dict[str, Any]:
     sizes = {"width": 64, "channels": 16} if run.tiny else {}
     settings = bench_mmml.settings(2 if run.tiny else 24, 1 if run.tiny else 5, **sizes)
     batch = shortened(bench_mmml.clips(2)) if run.tiny else bench_mmml.clips(8)
-    model = MMMLDialogue(settings, bench_mmml.INPUTS, bench_mmml.TASK)
+    model = MMML(settings, bench_mmml.INPUTS, bench_mmml.TASK)
     figures = step_figures(model, system_loss(batch), run)
     return {**figures, "batch": len(batch), "unit": "steps"}
 

@@ -183,9 +183,10 @@ def both_modalities(
     if variant and settings.get("version") not in VARIANTS:
         raise InputError(str(state.path), [f"variant '{variant}': only cme v1 and v2 without context can be mistaken"])
     if context:
+        settings |= {"context": "dialogue", "text_context": 2, "audio_context": 1}
         notes.append("Two utterances of words and one of sound before, the program's default, are taken as context.")
     inputs = {"text": tokens(tokenizer or model, max_length), "audio": waveform()}
-    return "mmml_dialogue" if context else "mmml", settings, inputs, notes
+    return "mmml", settings, inputs, notes
 
 
 def text_configuration(state: State, chinese: bool) -> dict[str, Any]:

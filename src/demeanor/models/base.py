@@ -61,14 +61,15 @@ class System(nn.Module):
     batch, where not all count alike: a fine-tuned text encoder costs so much that its padding alone matters.
     """
 
-    card: ClassVar[Card]
+    card: Card
     Settings: ClassVar[type[Settings]]
     training_buffers: tuple[str, ...] = ()
     length_bucket: tuple[str, ...] = ()
 
     def __init__(self, settings: Any, inputs: Mapping[str, InputSpecification], task: Task):
         super().__init__()
-        check_inputs(type(self), inputs, task)
+        self.card = self.card_of(settings)
+        check_inputs(self.card, inputs, task)
         self.settings = settings
         self.inputs = dict(inputs)
         self.task = task
@@ -96,6 +97,11 @@ class System(nn.Module):
         ]
 
     @classmethod
+    def card_of(cls, settings: Any) -> Card:
+        """The card under these settings, which may change the batching and the roles; by default the class' own."""
+        return cls.card
+
+    @classmethod
     def max_lengths(cls, settings: Any) -> dict[str, int]:
         """Role -> steps beyond which the system reads nothing, so that batches need not hold them."""
         return {}
@@ -107,9 +113,8 @@ class System(nn.Module):
         """Called after the backward pass of each training batch; `epoch` counts from 1."""
 
 
-def check_inputs(system: type[System], inputs: Mapping[str, InputSpecification], task: Task) -> None:
-    """Refuse a task or streams that a system cannot use, all problems at once."""
-    card = system.card
+def check_inputs(card: Card, inputs: Mapping[str, InputSpecification], task: Task) -> None:
+    """Refuse a task or streams that the system of `card` cannot use: InputError with all problems at once."""
     problems = []
     if task.kind not in card.tasks:
         problems.append(f"it does {', '.join(card.tasks)}, not {task.kind}")

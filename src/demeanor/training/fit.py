@@ -75,7 +75,8 @@ def _fit(
     system_class = find_system(settings.system)
     inputs = specify(settings, development)
     seed_everything(seed)
-    roles = system_class.card.roles
+    model = system_class.Settings(**settings.model)
+    roles = system_class.card_of(model).roles
     normalised = {
         role: value.stream
         for role, value in inputs.items()
@@ -83,11 +84,10 @@ def _fit(
     }
     normaliser = Normaliser.fit(train, normalised)
     device = choose_device(training.device)
-    system = system_class(system_class.Settings(**settings.model), inputs, task)
+    system = system_class(model, inputs, task)
     use_onednn_linear(system.to(device))
-    batching = system_class.card.batching
     batches = {
-        name: Batches(part, inputs, task, normaliser, batching, system.length_bucket)
+        name: Batches(part, inputs, task, normaliser, system.card.batching, system.length_bucket)
         for name, part in {"train": train, "valid": valid}.items()
     }
     loop = Loop(system, task, batches, training, seed, score, device, processes)

@@ -92,8 +92,8 @@ class BranchSettings(Settings):
             system = find_system(self.system)
         except InputError as error:
             raise ValueError(str(error)) from None
-        system.Settings(**self.model)
-        unknown = [role for role in self.streams if role not in system.card.roles]
+        roles = system.card_of(system.Settings(**self.model)).roles
+        unknown = [role for role in self.streams if role not in roles]
         if unknown:
-            raise ValueError(f"{self.system} has no role {', '.join(unknown)}; it has {', '.join(system.card.roles)}")
+            raise ValueError(f"{self.system} has no role {', '.join(unknown)}; it has {', '.join(roles)}")
         return self
