@@ -97,7 +97,7 @@ def write_settings(folder: Path, embedded: bool = False) -> None:
             settings["branches"]["embedded"] = EMBEDDED
         for representation in settings["representations"].values():
             representation["epochs"] = 2
-        settings["representations"]["conv_autoencoder"]["collapse"] = "warn"
+        settings["representations"]["conv_autoencoder"]["on_collapse"] = "warn"
         settings["registered_representations"] = ["principal_components"]
         settings["evaluation"]["resamples"] = 200
         settings["workers"] = "1"

@@ -32,13 +32,12 @@ from demeanor.features.sharing import Lending, loaded_once
 from demeanor.features.vq_wav2vec import VqLayout, VqWav2vec
 from demeanor.inference.batches import Batches
 from demeanor.inference.predict import forward_all
-from demeanor.models import SYSTEMS, find_system
 from demeanor.models.tab_fusion.memory import forget
 from demeanor.pipelines.ingestion import nodes
 from demeanor.representations.base import REPRESENTATIONS, Layout, build_representation
 from tests.features.media_samples import voice, write_recording
 from tests.features.test_encoders import COLOURS, CONVOLUTIONS, PICTURES, SMALL, SPEECH, saved
-from tests.models.examples import build, example_batch
+from tests.models.examples import FORMS, build, card_of, example_batch
 from tests.project import DEMO
 
 THREADS, CALLS = 8, 16
@@ -110,8 +109,8 @@ def settings_of(folder: Path) -> dict[str, dict[str, Any]]:
         "waveform": {}, "opensmile_lld": {}, "opensmile_functionals": {}, "librosa_frames": {"mfcc": 4, "pitch": False},
         "librosa_functionals": {}, "mel_spectrogram": {"padding": "random"}, "face_descriptors": {"rate": 4.0},
         "face_mesh": {"rate": 4.0, "gaze": "iris"},
-        "hf_tokens": {"longest": 5}, "hf_words": {}, "hf_sentence": {"layer": 1}, "hf_context": {"before": 1},
-        "hf_context_tokens": {"longest": 6},
+        "hf_tokens": {"max_length": 5}, "hf_words": {}, "hf_sentence": {"layer": 1}, "hf_context": {"before": 1},
+        "hf_context_tokens": {"max_length": 6},
         "vq_wav2vec_codes": coded, "vq_wav2vec_ids": {**coded, "dictionary": str(folder / "dict.txt")},
         "glove": {"vectors": str(folder / "vectors.txt")}, "roberta_bpe": {"folder": str(folder / "bpe")},
         "ctc_word_times": {"model": str(folder / "ctc")}, "uniform_word_times": {},
@@ -172,14 +171,14 @@ def test_all_extractors_at_once_do_not_disturb_each_other(folder: Path):
     assert at_once(calls) == [call() for call in calls]
 
 
-VARIANTS = [(name, False) for name in SYSTEMS] + [
-    (name, True) for name in SYSTEMS if any(role.kind == "any" for role in find_system(name).card.roles.values())
+VARIANTS = [(name, False) for name in FORMS] + [
+    (name, True) for name in FORMS if any(role.kind == "any" for role in card_of(name).roles.values())
 ]
 
 
 @pytest.mark.parametrize(("name", "tokens"), VARIANTS, ids=lambda v: {True: "tokens", False: ""}.get(v, v))
 def test_a_system_answers_many_threads_as_it_answers_one(name: str, tokens: bool):
-    kind = find_system(name).card.tasks[0]
+    kind = card_of(name).tasks[0]
     system = build(name, kind, tokens).eval()
     size = 4 if system.card.batching == "dialogue" else 2
     batches = [example_batch(system, count=size, seed=n) for n in range(ASKED)]

@@ -45,17 +45,17 @@ def speech_examples(
     return Examples.of(make_table(rows), streams)
 
 
-def speech_branch(system: str = "mmml", model: dict | None = None, **training) -> BranchSettings:
+def speech_branch(model: dict | None = None, **training) -> BranchSettings:
     """The tiny networks of the contract tests, without dropout."""
     from demeanor.models import find_system
 
     still = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "feat_proj_dropout": 0.0}
-    tiny = find_system(system).tiny().as_dict()
+    tiny = find_system("mmml").tiny().as_dict()
     tiny["audio_configuration"] |= still
     tiny["text_configuration"] |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     chosen = {"epochs": 3, "patience": 5, "batch_size": 8, "threads": 1, "device": "cpu", **training}
     return BranchSettings(
-        system=system,
+        system="mmml",
         streams=STREAMS,
         model={**tiny, "dropout": 0.0, **(model or {})},
         training=TrainingSettings(**chosen),

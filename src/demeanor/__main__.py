@@ -160,11 +160,11 @@ def rows_of(
 
 def words_alone(table: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows without their recordings, none of which is then opened; a row without words is an error."""
-    kept = ("utterance_id", "text", "language", "dialogue", "turn", "speaker")
+    columns = ("utterance_id", "text", "language", "dialogue", "turn", "speaker")
     silent = [n for n, row in enumerate(table, 1) if not row.get("text")]
     if silent:
         raise click.UsageError(f"--only text needs the words of every row; there are none in row {silent[0]}.")
-    return [{name: row[name] for name in kept if name in row} for row in table]
+    return [{name: row[name] for name in columns if name in row} for row in table]
 
 
 @main.command()
@@ -452,19 +452,19 @@ def named_values(option: str, given: Sequence[str], kind: type = object) -> dict
 
     from demeanor.data.errors import InputError
 
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     problems = []
     for number, part in enumerate(given, 1):
         name, equals, text = part.partition("=")
         try:
-            found[name.strip()] = value = yaml.safe_load(text)
+            values[name.strip()] = value = yaml.safe_load(text)
         except yaml.YAMLError:
             value = None
         if not equals or not name.strip() or value is None or not isinstance(value, kind):
             problems.append(f"number {number} is not NAME=VALUE{' with a whole number' if kind is int else ''}")
     if problems:
         raise InputError(option, problems)
-    return found
+    return values
 
 
 def register_checkpoint(bundle: Any, file: Path) -> str:

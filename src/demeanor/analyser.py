@@ -39,9 +39,10 @@ class BundleScorer:
 
     @property
     def in_dialogue(self) -> bool:
-        from demeanor.models import find_system
+        from demeanor.models import card_of
 
-        return any(find_system(bundle.card.system).card.batching == "dialogue" for bundle in self.bundles.values())
+        cards = [bundle.card for bundle in self.bundles.values()]
+        return any(card_of(card.system, card.settings).batching == "dialogue" for card in cards)
 
     def score(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[pd.DataFrame]:
         from demeanor.inference.model import score_together

@@ -62,10 +62,10 @@ def in_sentences(callback: Callable[..., Any]) -> Callable[..., Any]:
             click.echo(f"{how}. What is finished is kept; the same command goes on from there.", err=True)
             sys.exit(128 + (stop.number if isinstance(stop, Stopped) else 2))
         except Exception as error:
-            told = message_of(error)
-            if told is None:
+            message = message_of(error)
+            if message is None:
                 raise
-            raise click.ClickException(f"{told}\n{keep_traceback(error)}") from error
+            raise click.ClickException(f"{message}\n{keep_traceback(error)}") from error
 
     return wrapped
 
@@ -75,13 +75,13 @@ def message_of(error: BaseException) -> str | None:
 
     Kedro wraps what is raised while a dataset is saved or loaded, so the causes are looked at too.
     """
-    found: BaseException | None = error
-    while found is not None:
-        if isinstance(found, DemeanorError):
-            return str(found)
-        if problems := problems_of(found):
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, DemeanorError):
+            return str(cause)
+        if problems := problems_of(cause):
             return str(InputError("parameters", problems, "Mend them in conf/, or in what --params says."))
-        found = found.__cause__
+        cause = cause.__cause__
     told = disk_error(error)
     return None if told is None else str(told)
 
@@ -91,9 +91,9 @@ def problems_of(error: BaseException) -> list[str]:
     kind = type(error)
     if kind.__name__ == "ValidationError" and kind.__module__.startswith("pydantic"):
         listed: Any = error
-        places = [".".join(map(str, entry["loc"])) or listed.title for entry in listed.errors()]
+        locations = [".".join(map(str, entry["loc"])) or listed.title for entry in listed.errors()]
         messages = [" ".join(entry["msg"].removeprefix("Value error, ").split()) for entry in listed.errors()]
-        return [f"{place}: {message}" for place, message in zip(places, messages, strict=True)]
+        return [f"{place}: {message}" for place, message in zip(locations, messages, strict=True)]
     if kind.__name__ not in ("ParameterValidationError", "ModelInstantiationError"):
         return []
     # "Parameter 'x': Failed to ...: 2 validation errors for Kind\nplace\n  message [type=...]\n    For further ..."

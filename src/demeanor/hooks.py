@@ -116,7 +116,7 @@ class TrackingHooks:
             path = Path(getattr(catalog.get(name), "_filepath", "") or "")
             if REPORTING in path.parts and path.is_file():
                 self._tracker.log_artifacts(path, "reporting")
-        packages = sorted(f"{found.metadata['Name']}=={found.version}" for found in distributions())
+        packages = sorted(f"{package.metadata['Name']}=={package.version}" for package in distributions())
         self._tracker.log_text("\n".join(packages) + "\n", "environment/packages.txt")
 
     def _end(self, status: str) -> None:

@@ -112,10 +112,10 @@ def log_table(client: MlflowClient, run: str, rows: list[dict[str, Any]], place:
 
 def trained_model(client: MlflowClient, experiment: str, weights: str) -> LoggedModel | None:
     """The newest logged model of an experiment that holds these weights (`Bundle.trained_sha256`), if any does."""
-    found = client.search_logged_models(
+    models = client.search_logged_models(
         [experiment],
         filter_string=f"tags.{WEIGHTS} = '{weights}'",
         max_results=1,
         order_by=[{"field_name": "creation_timestamp", "ascending": False}],
     )
-    return found[0] if found else None
+    return models[0] if models else None

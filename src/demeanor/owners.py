@@ -53,10 +53,10 @@ def is_gone(tags: Mapping[str, str]) -> bool:
 def close_orphans(client: Any, experiment: str) -> int:
     """End as KILLED what ended processes of this machine left RUNNING, with the runs below; how many were closed."""
     found = client.search_experiments(filter_string=f"name LIKE '{EXPERIMENTS}%'")
-    places = sorted({experiment, *(entry.experiment_id for entry in found)})
+    experiments = sorted({experiment, *(entry.experiment_id for entry in found)})
     mine = f"attributes.status = 'RUNNING' and tags.`{HOST}` = '{socket.gethostname()}'"
     closed = 0
-    for run in _all(client, places, mine):
+    for run in _all(client, experiments, mine):
         if is_gone(run.data.tags):
             below = f"attributes.status = 'RUNNING' and tags.mlflow.parentRunId = '{run.info.run_id}'"
             for one in (*_all(client, [run.info.experiment_id], below), run):
@@ -69,13 +69,13 @@ def close_orphans(client: Any, experiment: str) -> int:
 
 def _all(client: Any, experiments: list[str], wanted: str) -> Iterable[Any]:
     """All runs that a filter finds, gathered before any of them is changed."""
-    found, token = [], None
+    runs, token = [], None
     while True:
         page = client.search_runs(experiments, filter_string=wanted, max_results=500, page_token=token)
-        found += list(page)
+        runs += list(page)
         token = page.token
         if not token:
-            return found
+            return runs
 
 
 def _boot() -> str:

@@ -94,9 +94,9 @@ def _port_problem(host: str, port: int) -> str:
 def reason_of(error: BaseException) -> str:
     """The system's own words at the bottom of nested errors, or the first line of what there is."""
     text = str(error).lower()
-    for told in ("connection refused", "name or service not known", "temporary failure in name resolution",
+    for phrase in ("connection refused", "name or service not known", "temporary failure in name resolution",
                  "no route to host", "network is unreachable", "invalid url", "connection reset"):  # fmt: skip
-        if told in text:
-            return told
+        if phrase in text:
+            return phrase
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0] if len(lines[0]) <= 160 else f"{lines[0][:157]}..."

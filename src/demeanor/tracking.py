@@ -64,9 +64,9 @@ def choose_experiment(name: str, project: Path) -> str:
     """Id of the experiment; a new one keeps its artifacts in the project's mlruns where the store is a local file."""
     import mlflow
 
-    found = mlflow.get_experiment_by_name(name)
-    if found is not None:
-        return found.experiment_id
+    experiment = mlflow.get_experiment_by_name(name)
+    if experiment is not None:
+        return experiment.experiment_id
     local = mlflow.get_tracking_uri().startswith("sqlite:")
     location = (project / "mlruns").resolve().as_uri() if local else None
     return mlflow.create_experiment(name, artifact_location=location)

@@ -26,16 +26,16 @@ class WorkshopHooks:
 
     @hook_impl
     def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
-        from demeanor.pipelines.ahead import plans
+        from demeanor.pipelines.job_plans import plans
 
-        found = plans(pipeline, catalog)
-        if not found:
+        planned = plans(pipeline, catalog)
+        if not planned:
             return
         count = count_of(catalog)
         if count > 1:
             from demeanor.training.distributed import workshop
 
-            self._workshop = workshop.Workshop(count, found, PRELOAD)
+            self._workshop = workshop.Workshop(count, planned, PRELOAD)
             workshop.use(self._workshop)
 
     @hook_impl

@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from demeanor.kernels.allocator import kept_memory
+from demeanor.kernels.allocator import retain_freed_memory
 from demeanor.representations.base import Layout
 from demeanor.representations.conv_autoencoder import ConvAutoencoder, ConvAutoencoderSettings
 from demeanor.training.pretraining.loop import _train_epoch
@@ -139,7 +139,7 @@ def our_side(matrix: np.ndarray, words: np.ndarray, batch: int, masked: bool) ->
     values, mask = torch.from_numpy(matrix), torch.from_numpy(words)[..., None].expand(-1, -1, 3)
 
     def run(steps: int) -> float:
-        with kept_memory() as memory:
+        with retain_freed_memory() as memory:
             # One untimed step, because keeping memory begins anew with each turn.
             _train_epoch(model, settings, optimiser, values[:batch], mask[:batch], memory)
             began = time.perf_counter()

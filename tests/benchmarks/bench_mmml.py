@@ -34,11 +34,11 @@ from demeanor.data.batch import Batch, Padded
 from demeanor.data.bundle import InputSpecification
 from demeanor.data.provenance import Provenance
 from demeanor.data.task import Task
-from demeanor.kernels.linear import quicken
+from demeanor.kernels.linear import use_onednn_linear
 from demeanor.models.mmml.dialogue import rows_before
 from demeanor.models.mmml.frames import valid_frames
 from demeanor.models.mmml.inputs import join_tokens, normalise_waveform
-from demeanor.models.mmml.system import MMMLDialogue
+from demeanor.models.mmml.system import MMML
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "benchmarks"
 SAMPLES, TOKENS, VOCABULARY, TURNS = 96_000, 96, 1_000, 8
@@ -50,7 +50,7 @@ INPUTS = {
 }
 
 
-def settings(depth: int, fusion: int, width: int = 1024, channels: int = 512, **more: Any) -> MMMLDialogue.Settings:
+def settings(depth: int, fusion: int, width: int = 1024, channels: int = 512, **more: Any) -> MMML.Settings:
     text = {
         "model_type": "roberta", "vocab_size": VOCABULARY, "hidden_size": width, "num_hidden_layers": depth,
         "num_attention_heads": width // 64, "intermediate_size": 4 * width, "max_position_embeddings": 514,
@@ -61,8 +61,14 @@ def settings(depth: int, fusion: int, width: int = 1024, channels: int = 512, **
         "num_attention_heads": width // 64, "intermediate_size": 4 * width, "conv_dim": [channels] * 7,
         "layerdrop": 0.0, "apply_spec_augment": False, "feat_proj_dropout": 0.0,
     }  # fmt: skip
-    return MMMLDialogue.Settings(
-        text_configuration=text, audio_configuration=audio, freeze_front=True, layers=fusion, reference=True, **more
+    return MMML.Settings(
+        context="dialogue",
+        text_configuration=text,
+        audio_configuration=audio,
+        freeze_feature_encoder=True,
+        layers=fusion,
+        reference=True,
+        **more,
     )
 
 
@@ -90,7 +96,7 @@ def clips(count: int, seed: int = 0) -> Batch:
 class Straight(nn.Module):
     """The network as one writes it down, with the weights of `system`."""
 
-    def __init__(self, system: MMMLDialogue):
+    def __init__(self, system: MMML):
         super().__init__()
         self.system = copy.deepcopy(system)
         for network in (self.system.words.network, self.system.speech.network):
@@ -237,12 +243,12 @@ def trainer(model: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]:
 
 def measure(depth: int, fusion: int, size: int, device: torch.device, repeats: int, **sizes: int) -> dict[str, Any]:
     torch.manual_seed(0)
-    system = MMMLDialogue(settings(depth, fusion, **sizes), INPUTS, TASK).to(device)
-    remembering = MMMLDialogue(settings(depth, fusion, **sizes, cache_gigabytes=1.0), INPUTS, TASK).to(device)
+    system = MMML(settings(depth, fusion, **sizes), INPUTS, TASK).to(device)
+    remembering = MMML(settings(depth, fusion, **sizes, cache_gigabytes=1.0), INPUTS, TASK).to(device)
     remembering.load_state_dict(system.state_dict())
     straight = Straight(system)
     for ours in (system, remembering):  # as `fit` does
-        quicken(ours)
+        use_onednn_linear(ours)
     batch, evaluated = clips(size).to(device), clips(2 * TURNS, seed=1).to(device)
 
     def evaluate_straight() -> Tensor:

@@ -75,7 +75,7 @@ def ours(model: str, data: Path, bert: Path, epochs: int, threads: int, referenc
     branch = BranchSettings(
         system=model,
         streams={"text": "text.tokens" if tokens else "text.words", "audio": "audio.frames", "vision": "vision.frames"},
-        longest={"text": 50, "audio": 375, "vision": 500},
+        max_lengths={"text": 50, "audio": 375, "vision": 500},
         normalise=False,
         model=options,
         training={**block["training"], "seeds": (1111,), "epochs": epochs, "patience": epochs, "threads": threads},

@@ -31,10 +31,10 @@ from demeanor.data.batch import Batch, Padded
 from demeanor.data.bundle import InputSpecification
 from demeanor.data.provenance import Provenance
 from demeanor.data.task import Task
-from demeanor.kernels.allocator import kept_memory
+from demeanor.kernels.allocator import retain_freed_memory
 from demeanor.models import find_system
 from demeanor.models.base import System
-from demeanor.models.mmml.system import MMMLDialogue
+from demeanor.models.mmml.system import MMML
 from demeanor.representations.base import Layout
 from demeanor.representations.conv_autoencoder import ConvAutoencoder, ConvAutoencoderSettings
 from demeanor.training.pretraining.loop import _train_epoch
@@ -145,7 +145,7 @@ def mmml(run: Run) -> dict[str, Any]:
     sizes = {"width": 64, "channels": 16} if run.tiny else {}
     settings = bench_mmml.settings(2 if run.tiny else 24, 1 if run.tiny else 5, **sizes)
     batch = shortened(bench_mmml.clips(2)) if run.tiny else bench_mmml.clips(8)
-    model = MMMLDialogue(settings, bench_mmml.INPUTS, bench_mmml.TASK)
+    model = MMML(settings, bench_mmml.INPUTS, bench_mmml.TASK)
     figures = step_figures(model, system_loss(batch), run)
     return {**figures, "batch": len(batch), "unit": "steps"}
 
@@ -194,7 +194,7 @@ def fine_tuned(name: str) -> Callable[[Run], dict[str, Any]]:
         batch, inputs = clips(4 if run.tiny else 64, run.tiny)
         system = find_system(name)
         model = system(system.Settings(encoder_configuration=encoder), inputs, TASK)
-        model.training_started(lambda: iter([batch]), len(batch))
+        model.on_train_start(lambda: iter([batch]), len(batch))
         figures = step_figures(model, system_loss(batch), run)
         return {**figures, "batch": len(batch), "unit": "clips"}
 
@@ -219,7 +219,7 @@ def conv_autoencoder(run: Run) -> dict[str, Any]:
             settings = RepresentationSettings(batch_size=batch, precision=precision, compile=compiled)
             optimiser = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
             name = f"{precision}{'_compiled' if compiled else ''}_words_per_second"
-            with kept_memory() as memory:
+            with retain_freed_memory() as memory:
                 try:
                     _train_epoch(model, settings, optimiser, matrix[:batch], mask[:batch], memory)
                     rates = [_train_epoch(model, settings, optimiser, matrix, mask, memory) for _ in range(2)]

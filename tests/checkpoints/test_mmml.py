@@ -26,8 +26,8 @@ EXPECTED = {
     "en_cc": ("mmml", {"fusion": "cc", "version": None}),
     "en_cme_v1_v2": ("mmml", {"fusion": "cme", "version": "v1", "layers": 2, "width": 192}),
     "en_cme_v3": ("mmml", {"version": "v3", "mixer_layers": 2, "mixer_inner": 512}),
-    "context_cc": ("mmml_dialogue", {"fusion": "cc", "text_context": 2, "audio_context": 1}),
-    "context_cme": ("mmml_dialogue", {"fusion": "cme", "version": None, "fused": [192]}),
+    "context_cc": ("mmml", {"context": "dialogue", "fusion": "cc", "text_context": 2, "audio_context": 1}),
+    "context_cme": ("mmml", {"context": "dialogue", "fusion": "cme", "version": None, "fused": [192]}),
     "zh_cc": ("mmml", {"fusion": "cc", "text_length": 64}),
     "zh_cme_v1_v2": ("mmml", {"fusion": "cme", "text_length": 64}),
     "zh_cme_v3": ("mmml", {"version": "v3", "fused": [192, 128]}),
@@ -175,7 +175,7 @@ def test_the_command_writes_a_bundle_that_scores_a_recording(tmp_path):
     command = ["import-checkpoint", "mmml", str(tmp_path / "RH_acc_mosi_1_0.8921.pth"), "--tokenizer", "minilm"]
     done = CliRunner().invoke(main, [*command, "--output", str(tmp_path / "bundle")])
     assert done.exit_code == 0, done.output
-    assert "mmml_dialogue" in done.output
+    assert Bundle.load(tmp_path / "bundle").card.settings["context"] == "dialogue"
     clip = next((DEMO / "Raw").glob("*/*.mp4"))
     answer = TrainedModel.load(tmp_path / "bundle").score([{"text": "I really like it.", "video": str(clip)}])
     assert answer["problem"].tolist() == [""]

@@ -88,7 +88,7 @@ def test_spaces_to_search_belong_to_branches(environment):
 #: Some of what is published, as it stands there: model and training settings of a system for a corpus.
 PUBLISHED: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
     ("mosi", "self_mm", {"encoder": "bert-base-uncased", "vision_hidden": 32, "label_limit": 3.0},
-     {"seeds": (1111, 1112, 1113, 1114, 1115), "batch_size": 16, "accumulate": 4, "weight_decay": 1e-3,
+     {"seeds": (1111, 1112, 1113, 1114, 1115), "batch_size": 16, "gradient_accumulation": 4, "weight_decay": 1e-3,
       "optimiser": "adam", "clip_norm": None, "selection": "loss"}),
     ("mosei", "mult", {"dimension": 30, "heads": 6, "vision_kernel": 3, "causal": True},
      {"batch_size": 4, "plateau_patience": 20, "clip_value": 0.6, "learning_rate": 5e-4}),

@@ -193,7 +193,7 @@ CARDS = {
         "the card says 7 .* weights hold 5",
     ),
     "a dimension of nothing": (lambda card: card["inputs"]["audio"].update(dimension=0), "a dimension of 0"),
-    "endless steps": (lambda card: card["inputs"]["text"].update(longest=10**12), "steps at most"),
+    "endless steps": (lambda card: card["inputs"]["text"].update(max_length=10**12), "steps at most"),
     "a huge setting": (lambda card: card["settings"].update(hidden=10**9), r"settings\.hidden"),
     "a wide setting": (lambda card: card["settings"].update(hidden=500_000), "far larger model than its weights"),
     "another setting": (lambda card: card["settings"].update(hidden=48), "in the weights, .* by the card"),

@@ -103,7 +103,7 @@ def test_every_row_comes_once_and_dialogues_stay_whole():
 
 def test_a_step_budget_bounds_a_batch():
     batches = batches_of(toy_examples().split("train"))
-    for rows in batches.plan(100, step_budget=30):
+    for rows in batches.plan(100, max_tokens_per_batch=30):
         assert len(rows) == 1 or len(rows) * batches.lengths[rows].max() <= 30
 
 

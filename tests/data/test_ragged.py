@@ -60,7 +60,7 @@ def test_select_shares_values_and_keeps_order():
 
 
 def test_longest_cuts():
-    values, mask = made([5, 2]).gather([0, 1], longest=3)
+    values, mask = made([5, 2]).gather([0, 1], max_length=3)
     assert values.shape == (2, 3, 3)
     assert list(mask.sum(axis=1)) == [3, 2]
 

@@ -118,7 +118,7 @@ def test_a_resample_of_one_utterance_alone_has_no_correlation():
     prediction, target = prepare(MOSI, generator.normal(size=20), generator.normal(size=20))
     corr = metric_of(MOSI, "Corr")
     statistics = corr.statistics(prediction, target).astype(np.float64)
-    assert corr.value(7 * statistics.sum(axis=1)) == pytest.approx(corr(prediction, target))
+    assert corr.finalize(7 * statistics.sum(axis=1)) == pytest.approx(corr(prediction, target))
     # Rounding leaves a spread of about 1e-16, which must not become a number.
     times = np.arange(1.0, 30.0)
-    assert np.isnan(corr.value(statistics[:, :, None] * times)).all()
+    assert np.isnan(corr.finalize(statistics[:, :, None] * times)).all()

@@ -21,7 +21,7 @@ MEAN = (0.8848, 0.8845, 0.9035, 0.9035, 0.6001, 0.5272, 0.5573, 0.8824)
 
 def receipt(seed: int, values: tuple, **changes) -> Receipt:
     metrics = dict(zip(COLUMNS["mosi"], values, strict=True))
-    given = {"branch": "mmml", "system": "mmml_dialogue", "task": "sentiment", "corpus": "mosi", "split": "test"}
+    given = {"branch": "mmml", "system": "mmml", "task": "sentiment", "corpus": "mosi", "split": "test"}
     return Receipt(**{**given, "seed": seed, "metrics": metrics, "n": 686, "data_hash": "0", **changes})
 
 

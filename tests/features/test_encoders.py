@@ -107,7 +107,7 @@ def test_a_text_longer_than_the_model_keeps_a_state_for_every_word():
     assert len(values) == 400
     assert (np.abs(values).sum(axis=1) > 0).all()
     assert len(find_extractor("hf_sentence").extract_clip(Clip("a", text=text))) == 1
-    ids = find_extractor("hf_tokens", {"longest": 20}).extract_clip(Clip("a", text=text))[:, 0]
+    ids = find_extractor("hf_tokens", {"max_length": 20}).extract_clip(Clip("a", text=text))[:, 0]
     assert len(ids) == 20
     tokenizer = transformers.AutoTokenizer.from_pretrained(bundled_minilm())
     assert (ids[0], ids[-1]) == (tokenizer.cls_token_id, tokenizer.sep_token_id)

@@ -24,7 +24,7 @@ from demeanor.features import EXTRACTORS, extractor_class, extractor_from, find_
 from demeanor.features.base import READS, Clip
 from demeanor.features.cache import ShardCache
 from demeanor.features.clips import clips_of
-from demeanor.features.engine import StreamRequest, extract_one, extract_streams
+from demeanor.features.engine import StreamRequest, extract_streams
 from demeanor.features.pools import HerePool, ProcessPool, Task, after_death
 from tests.features.media_samples import faces, voice, write_recording
 
@@ -194,7 +194,7 @@ def test_stored_and_decoded_sound_give_the_same_features(made, tmp_path: Path):
     from_store = clips_of(table, root, given)
     extractor = find_extractor("opensmile_lld")
     for stored, decoded in zip(from_store, clips_of(table, root), strict=True):
-        np.testing.assert_array_equal(extract_one(stored, extractor), extract_one(decoded, extractor))
+        np.testing.assert_array_equal(extractor.extract_clip(stored), extractor.extract_clip(decoded))
 
 
 def test_word_times_reach_the_clips(made):

@@ -125,7 +125,7 @@ def test_in_prediction(recordings: Path, opens: Counter[str], content: bool):
 
     inputs = {
         name: InputSpecification(
-            stream=name, dimension=maker.dimension, integer=False, longest=None, provenance=maker.provenance()
+            stream=name, dimension=maker.dimension, integer=False, max_length=None, provenance=maker.provenance()
         )
         for name, maker in ((name, request.build()) for name, request in REQUESTS.items() if name != "audio.words")
     }

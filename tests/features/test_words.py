@@ -70,7 +70,7 @@ def test_byte_pairs_are_those_of_roberta(path: Path):
 
 
 def test_byte_pair_stream_keeps_its_end():
-    settings = {"folder": str(real_tables()), "longest": 5, "lower_case": True}
+    settings = {"folder": str(real_tables()), "max_length": 5, "lower_case": True}
     extractor = find_extractor("roberta_bpe", settings)
     values, none = extractor.extract([Clip("a", text="Hello World and all that"), Clip("b")])
     assert values[:, 0].tolist()[0] == 0

@@ -46,7 +46,7 @@ def bundle(examples: Examples) -> Bundle:
 
 @pytest.fixture(scope="module")
 def representation(examples: Examples) -> Bundle:
-    settings = RepresentationSettings(representation="principal_components", collapse="warn", device="cpu")
+    settings = RepresentationSettings(representation="principal_components", on_collapse="warn", device="cpu")
     return pretrain(settings, examples.split("train", "valid"), name="pca")[0]
 
 

@@ -1,11 +1,11 @@
-"""Kept memory is given back when the process has grown, not after every step."""
+"""Retained memory is given back when the process has grown, not after every step."""
 
 from __future__ import annotations
 
 import ctypes
 
 from demeanor.kernels import allocator
-from demeanor.kernels.allocator import Kept, kept_memory
+from demeanor.kernels.allocator import MallocRetention, retain_freed_memory
 
 
 class Library(ctypes.CDLL):
@@ -22,25 +22,25 @@ class Library(ctypes.CDLL):
 def test_only_growth_gives_memory_back(monkeypatch):
     library, resident = Library(), [100.0]
     monkeypatch.setattr(allocator, "_resident", lambda: resident[0])
-    memory = Kept(library)
+    memory = MallocRetention(library)
     for size, trims in ((100, 0), (120, 0), (140, 1), (100, 1), (130, 1), (134, 2), (150, 2), (199, 2), (201, 3)):
         resident[0] = float(size)
-        memory.settle()
+        memory.maybe_trim()
         assert library.trims == trims, size
 
 
 def test_a_step_that_truly_needs_more_raises_the_limit(monkeypatch):
     library, resident = Library(), [100.0]
     monkeypatch.setattr(allocator, "_resident", lambda: resident[0])
-    memory = Kept(library)
+    memory = MallocRetention(library)
     for size in (100, 300, 300, 300, 390):
         resident[0] = float(size)
-        memory.settle()
+        memory.maybe_trim()
     assert library.trims == 1
 
 
 def test_where_the_c_library_is_another_nothing_happens(monkeypatch):
     monkeypatch.setattr(allocator, "_library", lambda: None)
-    with kept_memory() as memory:
-        memory.settle()
+    with retain_freed_memory() as memory:
+        memory.maybe_trim()
     assert memory.limit == 0.0

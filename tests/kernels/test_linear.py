@@ -10,14 +10,14 @@ from torch import nn
 from torch.nn import functional
 
 from demeanor.kernels import linear as products
-from demeanor.kernels.linear import QuickLinear, linear, quicken, slow_products
+from demeanor.kernels.linear import OneDNNLinear, linear, mkl_is_slow, use_onednn_linear
 
 
 @pytest.fixture(params=[(True, 1), (True, 2), (False, 2)], ids=["slow products, one thread", "slow", "quick"])
 def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[bool]:
     """Both kinds of processor, whichever this is."""
     slow, threads = request.param
-    monkeypatch.setattr(products, "slow_products", lambda: slow)
+    monkeypatch.setattr(products, "mkl_is_slow", lambda: slow)
     monkeypatch.setattr(products, "WORTHWHILE", 1)
     monkeypatch.setattr(products, "LARGE", 1)
     before = torch.get_num_threads()
@@ -63,17 +63,17 @@ def test_quickened_modules_keep_weights_names_and_numbers(machine: bool) -> None
     module.add_module("attention", attention)
     values = torch.randn(4, 5)
     before, names = module[1](module[0](values)), {name: id(value) for name, value in module.named_parameters()}
-    quicken(module)
-    assert isinstance(module[0], QuickLinear) == machine
-    assert isinstance(module[1][1], QuickLinear) == machine
+    use_onednn_linear(module)
+    assert isinstance(module[0], OneDNNLinear) == machine
+    assert isinstance(module[1][1], OneDNNLinear) == machine
     assert not module[0].training
     assert {name: id(value) for name, value in module.named_parameters()} == names
     torch.testing.assert_close(module[1](module[0](values)), before, rtol=1e-5, atol=1e-6)
-    assert type(attention.out_proj) is not QuickLinear  # its weights are used without calling it
+    assert type(attention.out_proj) is not OneDNNLinear  # its weights are used without calling it
 
 
 def test_small_products_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(products, "slow_products", lambda: True)
+    monkeypatch.setattr(products, "mkl_is_slow", lambda: True)
     values, weight = torch.randn(3, 5), torch.randn(7, 5)
     assert torch.equal(linear(values, weight), functional.linear(values, weight))
 
@@ -89,4 +89,4 @@ def test_intel_keeps_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
             return "vendor_id\t: GenuineIntel\n"
 
     monkeypatch.setattr(products, "Path", lambda _: Table())
-    assert not slow_products.__wrapped__()
+    assert not mkl_is_slow.__wrapped__()

@@ -103,7 +103,7 @@ def test_systems_with_recurrences_train_without_a_kernel(name: str, no_kernel) -
     """One system of each way of using an LSTM: dense, packed, over dialogues, before a convolution, the last state."""
     system = build(name, find_system(name).card.tasks[0])
     batch = example_batch(system)
-    system.training_started(lambda: [batch], len(batch))
+    system.on_train_start(lambda: [batch], len(batch))
     system.train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss = system.loss(system(batch), batch)["total"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -14,8 +14,8 @@ from demeanor.data.batch import Batch, Padded
 from demeanor.data.bundle import InputSpecification
 from demeanor.data.provenance import Provenance
 from demeanor.data.task import Task
-from demeanor.models import find_system
-from demeanor.models.base import Role, System
+from demeanor.models import SYSTEMS, find_system
+from demeanor.models.base import Card, Role, System
 
 PROVENANCE = Provenance(extractor="example", version="1")
 TASKS = {
@@ -32,6 +32,32 @@ TINY_ENCODER: dict[str, Any] = {
 }  # fmt: skip
 
 
+def _forms() -> dict[str, tuple[str, dict[str, str]]]:
+    forms: dict[str, tuple[str, dict[str, str]]] = {name: (name, {}) for name in SYSTEMS}
+    for name in SYSTEMS:
+        field = find_system(name).Settings.model_fields.get("context")
+        if field is not None and "dialogue" in get_args(field.annotation):
+            forms[f"{name} over dialogues"] = (name, {"context": "dialogue"})
+    return forms
+
+
+#: What tests of all systems run over, form -> (system, arguments of its `tiny`): every system as it is by default, and
+#: over dialogues where that is a setting.
+FORMS = _forms()
+
+
+def tiny(form: str) -> Any:
+    """Small settings of a form."""
+    name, chosen = FORMS[form]
+    system = find_system(name)
+    return system.tiny(**chosen) if hasattr(system, "tiny") else system.Settings(**chosen)
+
+
+def card_of(form: str) -> Card:
+    """The card of a form."""
+    return find_system(FORMS[form][0]).card_of(tiny(form))
+
+
 def specification(role: str, wanted: Role, tokens: bool = False) -> InputSpecification:
     integer = wanted.kind == "tokens" or (wanted.kind == "any" and tokens)
     width = {"text": 12, "audio": 5, "vision": 7}.get(wanted.modality, 6)
@@ -40,24 +66,25 @@ def specification(role: str, wanted: Role, tokens: bool = False) -> InputSpecifi
 
 
 def specifications(
-    system: type[System], tokens: bool = False, roles: Sequence[str] | None = None
+    system: type[System], tokens: bool = False, roles: Sequence[str] | None = None, card: Card | None = None
 ) -> dict[str, InputSpecification]:
     """What a system is fed with; a class may say more precisely with `example_inputs`."""
     if hasattr(system, "example_inputs"):
         return dict(system.example_inputs())
-    wanted = system.card.roles
+    wanted = (card or system.card).roles
     return {role: specification(role, wanted[role], tokens) for role in (roles or wanted)}
 
 
 def build(
-    name: str, kind: str = "regression", tokens: bool = False, roles: Sequence[str] | None = None, seed: int = 0
+    form: str, kind: str = "regression", tokens: bool = False, roles: Sequence[str] | None = None, seed: int = 0
 ) -> System:
-    system = find_system(name)
-    settings = system.tiny() if hasattr(system, "tiny") else system.Settings()
+    """A small system: a name in the registry, or another of FORMS."""
+    settings = tiny(form)
     if tokens:
         settings = settings.model_copy(update={"encoder_configuration": TINY_ENCODER})
     torch.manual_seed(seed)
-    return system(settings, specifications(system, tokens, roles), TASKS[kind])
+    system = find_system(FORMS[form][0])
+    return system(settings, specifications(system, tokens, roles, card_of(form)), TASKS[kind])
 
 
 def sequences(

@@ -14,22 +14,22 @@ from demeanor.data.calibration import CalibrationSettings, subset_name
 from demeanor.evaluation.attribution import disagreement, every_subset, shapley, value_of_answers
 from demeanor.evaluation.conformal import confidences, fit_calibration, presence_names
 from demeanor.inference.predict import is_training_buffer
-from demeanor.models import SYSTEMS, find_system
+from demeanor.models import find_system
 from demeanor.models.base import Output, System
-from tests.models.examples import TASKS, build, example_batch, take
+from tests.models.examples import FORMS, TASKS, build, card_of, example_batch, take
 
-TOKENS = [name for name in SYSTEMS if any(role.kind == "any" for role in find_system(name).card.roles.values())]
-VARIANTS = [(name, False) for name in SYSTEMS] + [(name, True) for name in TOKENS]
-KINDS = [(name, kind) for name in SYSTEMS for kind in find_system(name).card.tasks]
+TOKENS = [name for name in FORMS if any(role.kind == "any" for role in card_of(name).roles.values())]
+VARIANTS = [(name, False) for name in FORMS] + [(name, True) for name in TOKENS]
+KINDS = [(name, kind) for name in FORMS for kind in card_of(name).tasks]
 each_variant = pytest.mark.parametrize(
     ("name", "tokens"), VARIANTS, ids=lambda v: {True: "tokens", False: ""}.get(v, v)
 )
-each_system = pytest.mark.parametrize("name", SYSTEMS)
+each_system = pytest.mark.parametrize("name", FORMS)
 TOLERANCE = 1e-5
 
 
 def started(system: System, batch: Batch) -> System:
-    system.training_started(lambda: [batch], len(batch))
+    system.on_train_start(lambda: [batch], len(batch))
     return system
 
 
@@ -55,7 +55,7 @@ def alone(system: System, batch: Batch, row: int) -> Batch:
 
 @each_variant
 def test_gradients_reach_every_parameter(name: str, tokens: bool) -> None:
-    system = build(name, find_system(name).card.tasks[0], tokens)
+    system = build(name, card_of(name).tasks[0], tokens)
     batch = example_batch(system)
     started(system, batch).train()
     output = system(batch)
@@ -74,7 +74,7 @@ def test_gradients_reach_every_parameter(name: str, tokens: bool) -> None:
 
 @each_variant
 def test_saves_and_loads_without_what_serves_training_alone(name: str, tokens: bool) -> None:
-    system = build(name, find_system(name).card.tasks[0], tokens)
+    system = build(name, card_of(name).tasks[0], tokens)
     batch = example_batch(system)
     started(system, batch)
     state = system.state_dict()
@@ -92,7 +92,7 @@ def test_saves_and_loads_without_what_serves_training_alone(name: str, tokens: b
 
 @each_variant
 def test_neither_padding_nor_other_rows_change_a_prediction(name: str, tokens: bool) -> None:
-    system = build(name, find_system(name).card.tasks[0], tokens)
+    system = build(name, card_of(name).tasks[0], tokens)
     batch = example_batch(system)
     expected = predict(system, batch)
     torch.testing.assert_close(
@@ -106,7 +106,7 @@ def test_neither_padding_nor_other_rows_change_a_prediction(name: str, tokens: b
 
 @each_system
 def test_rubbish_in_the_padding_is_not_seen(name: str) -> None:
-    system = build(name, find_system(name).card.tasks[0])
+    system = build(name, card_of(name).tasks[0])
     batch = example_batch(system)
     spoilt = {}
     for role, value in batch.inputs.items():
@@ -118,7 +118,7 @@ def test_rubbish_in_the_padding_is_not_seen(name: str) -> None:
 
 @each_variant
 def test_any_subset_of_modalities_may_be_absent(name: str, tokens: bool) -> None:
-    system = build(name, find_system(name).card.tasks[0], tokens)
+    system = build(name, card_of(name).tasks[0], tokens)
     batch = example_batch(system)
     started(system, batch)
     roles = list(batch.inputs)
@@ -139,14 +139,14 @@ def test_any_subset_of_modalities_may_be_absent(name: str, tokens: bool) -> None
 
 @each_variant
 def test_a_batch_of_one_trains(name: str, tokens: bool) -> None:
-    system = build(name, find_system(name).card.tasks[0], tokens)
+    system = build(name, card_of(name).tasks[0], tokens)
     single = take(example_batch(system), [7])
     single = replace(single, rows=torch.zeros(1, dtype=torch.long), turn=torch.zeros(1, dtype=torch.long))
     started(system, single).train()
     output = system(single)
     system.loss(output, single)["total"].backward()
     for epoch in (1, 2, 3):
-        system.step_ended(output, single, epoch)
+        system.on_step_end(output, single, epoch)
     assert torch.isfinite(predict(system, single)).all()
 
 
@@ -154,7 +154,7 @@ def test_a_batch_of_one_trains(name: str, tokens: bool) -> None:
 def test_the_same_seed_gives_the_same_training(name: str) -> None:
     results = []
     for _ in range(2):
-        system = build(name, find_system(name).card.tasks[0], seed=5)
+        system = build(name, card_of(name).tasks[0], seed=5)
         batch = example_batch(system)
         started(system, batch).train()
         optimiser = torch.optim.AdamW([g for g in system.parameter_groups(1e-3, 1e-2) if g["params"]])
@@ -163,7 +163,7 @@ def test_the_same_seed_gives_the_same_training(name: str) -> None:
             optimiser.zero_grad()
             output = system(batch)
             system.loss(output, batch)["total"].backward()
-            system.step_ended(output, batch, epoch)
+            system.on_step_end(output, batch, epoch)
             optimiser.step()
         results.append(predict(system, batch))
     assert torch.equal(results[0], results[1])
@@ -193,7 +193,7 @@ def test_a_batch_without_labels_has_a_loss_of_zero_or_none_of_the_task(name: str
 
 @each_variant
 def test_the_optimiser_gets_each_parameter_once(name: str, tokens: bool) -> None:
-    system = build(name, find_system(name).card.tasks[0], tokens)
+    system = build(name, card_of(name).tasks[0], tokens)
     grouped = [id(value) for group in system.parameter_groups(1e-3, 1e-2) for value in group["params"]]
     trained = {id(value) for value in system.parameters() if value.requires_grad}
     assert len(grouped) == len(set(grouped))
@@ -202,7 +202,7 @@ def test_the_optimiser_gets_each_parameter_once(name: str, tokens: bool) -> None
 
 @each_system
 def test_it_learns_a_batch_by_heart(name: str) -> None:
-    system = build(name, find_system(name).card.tasks[0])
+    system = build(name, card_of(name).tasks[0])
     batch = example_batch(system)
     started(system, batch).train()
     optimiser = torch.optim.AdamW([g for g in system.parameter_groups(1e-2, 0.0) if g["params"]])
@@ -221,11 +221,11 @@ def test_it_learns_a_batch_by_heart(name: str) -> None:
 
 @each_system
 def test_optional_roles_need_no_stream(name: str) -> None:
-    card = find_system(name).card
+    card = card_of(name)
     optional = [role for role, wanted in card.roles.items() if not wanted.required]
     for role in optional:
         rest = [other for other in card.roles if other != role]
-        if not rest or hasattr(find_system(name), "example_inputs"):
+        if not rest or hasattr(find_system(FORMS[name][0]), "example_inputs"):
             continue
         system = build(name, card.tasks[0], roles=rest)
         assert torch.isfinite(predict(system, example_batch(system))).all()
@@ -233,21 +233,21 @@ def test_optional_roles_need_no_stream(name: str) -> None:
 
 @each_system
 def test_half_precision_stays_finite(name: str) -> None:
-    system = build(name, find_system(name).card.tasks[0])
+    system = build(name, card_of(name).tasks[0])
     batch = example_batch(system)
     started(system, batch).train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         output = system(batch)
         terms = system.loss(output, batch)
     terms["total"].backward()
-    system.step_ended(output, batch, 2)
+    system.on_step_end(output, batch, 2)
     assert torch.isfinite(terms["total"])
 
 
-@pytest.mark.parametrize("name", [name for name in SYSTEMS if len(find_system(name).card.roles) > 1])
+@pytest.mark.parametrize("name", [name for name in FORMS if len(card_of(name).roles) > 1])
 def test_it_can_be_calibrated_and_explained(name: str) -> None:
     """Every set of its modalities gives finite outputs, a calibration fits them, and contributions add up."""
-    system = build(name, find_system(name).card.tasks[0])
+    system = build(name, card_of(name).tasks[0])
     batch = example_batch(system)
     started(system, batch).eval()
     modality = {role: value.modality for role, value in system.inputs.items()}

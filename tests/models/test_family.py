@@ -180,8 +180,8 @@ def test_as_published_padding_is_data(name: str) -> None:
     system = build(name)
     batch = example_batch(system)
     found = []
-    for longest in (12, 20):
-        inputs = {role: value.model_copy(update={"longest": longest}) for role, value in system.inputs.items()}
+    for max_length in (12, 20):
+        inputs = {role: value.model_copy(update={"max_length": max_length}) for role, value in system.inputs.items()}
         torch.manual_seed(0)
         published = type(system)(system.settings.model_copy(update={"reference": True}), inputs, system.task)
         found.append(published.eval()(batch).prediction)

@@ -23,7 +23,7 @@ from demeanor.models.mmml.inputs import history
 from demeanor.models.mmml.settings import tiny_speech
 from demeanor.models.mmml.speech import SpeechEncoder, masked_spans
 from demeanor.models.mmml.streams import AUDIO_CONTEXT, TEXT_CONTEXT, write_context
-from demeanor.models.mmml.system import MMML, MMMLDialogue
+from demeanor.models.mmml.system import MMML
 from tests.benchmarks.bench_mmml import measure, table
 from tests.models.examples import VOCABULARY, example_batch
 from tests.parity.golden import PROJECT
@@ -217,9 +217,21 @@ def test_settings_that_do_not_fit_the_streams_are_refused_by_name(given, named, 
 
 
 def test_context_and_a_version_are_refused():
-    settings = MMMLDialogue.Settings(**{**MMMLDialogue.tiny().as_dict(), "version": "v2"})
+    settings = MMML.Settings(**{**MMML.tiny("dialogue").as_dict(), "version": "v2"})
     with pytest.raises(InputError, match="version"):
-        MMMLDialogue(settings, INPUTS, TASK)
+        MMML(settings, INPUTS, TASK)
+
+
+def test_turns_of_a_context_stream_are_not_counted_by_the_system():
+    with pytest.raises(InputError, match="text_context: only `context: dialogue` counts turns"):
+        MMML.Settings(text_context=2)
+
+
+def test_a_dialogue_has_no_role_for_a_context_stream():
+    settings = MMML.tiny("dialogue")
+    assert MMML.card_of(settings).batching == "dialogue"
+    with pytest.raises(InputError, match="there is no role 'text_context'; it has text, audio, vision"):
+        MMML(settings, {**INPUTS, "text_context": specification("text.c")}, TASK)
 
 
 def test_another_sample_rate_is_refused():
@@ -317,9 +329,8 @@ def test_context_from_the_dialogue_equals_context_streams(text_turns, audio_turn
     batch = dialogue_batch([300, 1200, 500, 40, 900, 700, 0, 650], [4, 1, 3])
     values = {**MMML.tiny().as_dict(), "reference": reference, "text_length": 9}
     torch.manual_seed(0)
-    dialogue = MMMLDialogue(
-        MMMLDialogue.Settings(**values, text_context=text_turns, audio_context=audio_turns), INPUTS, TASK
-    ).eval()
+    over_turns = {"context": "dialogue", "text_context": text_turns, "audio_context": audio_turns}
+    dialogue = MMML(MMML.Settings(**{**values, **over_turns}), INPUTS, TASK).eval()
     roles = {"text_context": specification("text.c"), "audio_context": specification("audio.c")}
     streams = MMML(MMML.Settings(**values), {**INPUTS, **roles}, TASK).eval()
     streams.load_state_dict(dialogue.state_dict())
@@ -333,7 +344,7 @@ def test_context_from_the_dialogue_equals_context_streams(text_turns, audio_turn
 
 
 def test_every_clip_of_a_dialogue_is_encoded_once(monkeypatch):
-    system = MMMLDialogue(MMMLDialogue.tiny(), INPUTS, TASK).eval()
+    system = MMML(MMML.tiny("dialogue"), INPUTS, TASK).eval()
     batch = dialogue_batch([300, 600, 500, 40, 700], [3, 2])
     seen = []
     run = system.speech._encode
@@ -387,9 +398,9 @@ def test_pretrained_folders_are_loaded_frozen_in_front_and_learn_slower(tmp_path
     # A bundle is built again without the folders, and refuses to be trained from its random start.
     again = MMML(MMML.Settings(**system.settings.as_dict()), INPUTS, TASK)
     with pytest.raises(InputError, match="text_configuration comes from a bundle"):
-        again.training_started(lambda: [], 0)
+        again.on_train_start(lambda: [], 0)
     again.load_state_dict(system.state_dict())
-    again.training_started(lambda: [], 0)
+    again.on_train_start(lambda: [], 0)
 
 
 def test_reference_decays_everything_and_ours_spares_biases_and_norms(tmp_path):

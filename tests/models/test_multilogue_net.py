@@ -301,7 +301,7 @@ def test_class_weights_come_from_the_training_labels() -> None:
     target = torch.zeros(len(batch), dtype=torch.int64)
     target[0], target[1], target[2] = 1, 2, IGNORED
     batch.labels["target"] = target
-    system.training_started(lambda: [batch], len(batch))
+    system.on_train_start(lambda: [batch], len(batch))
     counts = torch.tensor([float((target == n).sum()) for n in range(3)])
     torch.testing.assert_close(system.class_weights[0], counts.sum() / (3 * counts))
     prediction = torch.zeros(len(batch), 3)
@@ -309,7 +309,7 @@ def test_class_weights_come_from_the_training_labels() -> None:
     torch.testing.assert_close(loss, torch.tensor(3.0).log())
 
     several, batch = make_system(EMOTIONS), make_batch(task=EMOTIONS)
-    several.training_started(lambda: [batch, batch], 2 * len(batch))
+    several.on_train_start(lambda: [batch, batch], 2 * len(batch))
     present = batch.target.mean(dim=0)
     torch.testing.assert_close(several.class_weights, torch.stack([0.5 / (1 - present), 0.5 / present]))
 

@@ -40,7 +40,7 @@ def test_heads_that_learn_nothing_yet_do_not_shrink_unless_as_published(referenc
     torch.manual_seed(0)
     system = SelfMM(settings, system.inputs, system.task)
     batch = example_batch(system)
-    system.training_started(lambda: [batch], len(batch))
+    system.on_train_start(lambda: [batch], len(batch))
     before = system.heads["text"].first.weight.detach().clone()
     steps(system, torch.optim.Adam(system.parameter_groups(1e-3, 0.1)), range(1, 3))
     after = system.heads["text"].first.weight.detach()
@@ -57,7 +57,7 @@ def steps(system: SelfMM, optimiser: torch.optim.Optimizer, epochs: range) -> No
             optimiser.zero_grad()
             output = system.train()(part)
             system.loss(output, part)["total"].backward()
-            system.step_ended(output, part, epoch)
+            system.on_step_end(output, part, epoch)
             optimiser.step()
 
 
@@ -68,7 +68,7 @@ def test_a_training_cut_in_two_is_the_whole_one() -> None:
 
     whole, optimiser = fresh()
     batch = example_batch(whole)
-    whole.training_started(lambda: [batch], len(batch))
+    whole.on_train_start(lambda: [batch], len(batch))
     steps(whole, optimiser, range(1, 3))
     kept = copy.deepcopy((whole.state_dict(), optimiser.state_dict()))
     steps(whole, optimiser, range(3, 6))
@@ -85,7 +85,7 @@ def test_pooling_follows_from_what_the_text_is() -> None:
     assert build("self_mm").pooling == "mean"
     tokens = build("self_mm", tokens=True)
     assert tokens.pooling == "first"
-    assert tokens.bucket == ("text",)
+    assert tokens.length_bucket == ("text",)
     assert tokens.settings.encoder_configuration["vocab_size"] == 60
 
 
@@ -93,7 +93,7 @@ def test_an_absent_modality_has_no_unimodal_loss() -> None:
     """Unimodal losses count the rows that have the modality."""
     system = build("self_mm")
     batch = example_batch(system)
-    system.training_started(lambda: [batch], len(batch))
+    system.on_train_start(lambda: [batch], len(batch))
     system.bank.labels[2] += 1.0
     system.train()
     terms = system.loss(system(batch), batch)

@@ -17,12 +17,7 @@ from demeanor.data.provenance import Provenance
 from demeanor.models.tab_fusion import memory
 from demeanor.models.tab_fusion.context import ContextAttention, window_of
 from demeanor.models.tab_fusion.losses import penalty
-from demeanor.models.tab_fusion.system import (
-    TabFusion,
-    TabFusionDialogue,
-    TabFusionDialogueSettings,
-    TabFusionSettings,
-)
+from demeanor.models.tab_fusion.system import TabFusion, TabFusionSettings
 from tests.models.examples import TASKS, example_batch, padded
 
 EMOTION = TASKS["classification"]
@@ -50,9 +45,9 @@ def windows(before: int, after: int) -> InputSpecification:
     return given("text.context", (before + 1 + after) * WIDTH, before=before, after=after)
 
 
-def system_of(inputs: dict[str, InputSpecification], task=EMOTION, kind=TabFusion, **settings) -> TabFusion:
+def system_of(inputs: dict[str, InputSpecification], task=EMOTION, **settings) -> TabFusion:
     torch.manual_seed(0)
-    return kind(kind.Settings(**settings), inputs, task)
+    return TabFusion(TabFusionSettings(**settings), inputs, task)
 
 
 def speech(**parameters: object) -> dict[str, InputSpecification]:
@@ -126,7 +121,7 @@ class TestWindows:
         ids = tuple(map(str, range(len(turn))))
         gathered = Batch({"context": Padded(vectors, present[:, None])}, ids, number, dialogue, turn, number)
         stored = replace(gathered, inputs={"context": Padded(laid.flatten(1)[:, None], torch.ones(len(turn), 1) > 0)})
-        one = system_of({"context": given("text.sentence", WIDTH)}, kind=TabFusionDialogue, before=before, after=after)
+        one = system_of({"context": given("text.sentence", WIDTH)}, context="dialogue", before=before, after=after)
         two = system_of({"context": windows(before, after)})
         own = {name: value for name, value in one.state_dict().items() if name != "context.voice"}
         two.load_state_dict(own)
@@ -155,7 +150,7 @@ class TestWindows:
         number = torch.arange(4)
         speaker = torch.tensor([0, 1, 0, -1])
         batch = Batch({}, tuple("abcd"), number, number * 0, number, speaker)
-        system = system_of({"context": given("text.sentence", WIDTH)}, kind=TabFusionDialogue, before=2, after=0)
+        system = system_of({"context": given("text.sentence", WIDTH)}, context="dialogue", before=2, after=0)
         same, other, unknown = [1.0, 0.0], [0.0, 1.0], [0.0, 0.0]
         expected = [
             [unknown, unknown, same],
@@ -167,7 +162,7 @@ class TestWindows:
         assert system_of({"context": windows(1, 1)}).context.voice is None
 
     def test_rows_without_words_or_neighbours_are_answered(self):
-        system = system_of({"context": given("text.sentence", WIDTH)}, kind=TabFusionDialogue).eval()
+        system = system_of({"context": given("text.sentence", WIDTH)}, context="dialogue").eval()
         number = torch.zeros(1, dtype=torch.long)
         alone = Batch({"context": Padded(torch.randn(1, 1, WIDTH), torch.ones(1, 1) > 0)}, ("a",), *[number] * 4)
         assert torch.isfinite(system(alone).prediction).all()
@@ -242,7 +237,7 @@ class TestMemory:
     def test_other_weights_streams_or_lengths_have_memories_of_their_own(self):
         first = system_of(speech(), **TOKENS)
         found = {id(first.branches["audio"].memory)}
-        found.add(id(system_of(speech(longest=9), **TOKENS).branches["audio"].memory))
+        found.add(id(system_of(speech(max_length=9), **TOKENS).branches["audio"].memory))
         found.add(id(system_of(speech(), **TOKENS, audio_length=5).branches["audio"].memory))
         found.add(id(system_of(speech(), **TOKENS, pooling="first").branches["audio"].memory))
         state = {name: value + 1.0 if "word_emb" in name else value for name, value in first.state_dict().items()}
@@ -280,7 +275,7 @@ class TestTokens:
         batch = ids_batch(system, [long, short, long])
         cut = ids_batch(system, [[0, *range(10, 20), 2]])  # 14 positions of which 12 are usable
         with caplog.at_level(logging.WARNING):
-            system.training_started(lambda: [batch], 3)
+            system.on_train_start(lambda: [batch], 3)
             system.eval()
             found = system(batch).prediction
         assert "2 of 3 training utterances have more than 12 audio tokens and are cut" in caplog.text
@@ -288,10 +283,10 @@ class TestTokens:
         assert system.branches["audio"].cut == 2
 
     def test_what_the_extractor_cut_is_counted_too(self, caplog: pytest.LogCaptureFixture):
-        system = system_of(speech(longest=5), **TOKENS)
+        system = system_of(speech(max_length=5), **TOKENS)
         batch = ids_batch(system, [[0, 9, 9, 9, 2], [0, 9, 2]])
         with caplog.at_level(logging.WARNING):
-            system.training_started(lambda: [batch], 2)
+            system.on_train_start(lambda: [batch], 2)
         assert "1 of 2 training utterances have all 5 audio tokens that their stream allows" in caplog.text
 
     def test_ids_of_another_codebook_are_refused(self):
@@ -306,7 +301,7 @@ class TestTokens:
             system(ids_batch(system, [[0, 60, 2]]))
         strangers = ids_batch(system, [[0, 3, 3, 3, 9, 2]])
         with pytest.raises(InputError, match="75% of its code pairs are not in the dictionary"):
-            system.training_started(lambda: [strangers], 1)
+            system.on_train_start(lambda: [strangers], 1)
 
     def test_pairs_of_codes_and_tokens_without_an_encoder_are_refused(self):
         pairs = {"audio": given("audio.codes", 2).model_copy(update={"integer": True})}
@@ -334,7 +329,7 @@ class TestLoss:
         system = system_of({"context": windows(1, 1)}, class_weights="balanced")
         batch = example_batch(system)
         labels = replace(batch, labels={"target": torch.tensor([0, 0, 0, 0, 1, 1, -1, -1])})
-        system.training_started(lambda: [labels], 8)
+        system.on_train_start(lambda: [labels], 8)
         torch.testing.assert_close(system.class_weights, torch.tensor([0.5, 1.0, 1.0]))
 
     def test_settings_that_mean_nothing(self):
@@ -348,6 +343,10 @@ class TestLoss:
             TabFusionSettings(slots=4)
         with pytest.raises(InputError, match="`cached` is false"):
             TabFusionSettings(cache="x", cached=False)
-        with pytest.raises(InputError, match="say how many turns"):
-            system_of({"context": given("text.sentence", WIDTH)}, kind=TabFusionDialogue, before=None)
-        assert TabFusionDialogueSettings().before == 3
+        with pytest.raises(InputError, match="slots: windows are gathered from the dialogue"):
+            TabFusionSettings(context="dialogue", slots=3)
+
+    def test_of_a_dialogue_three_turns_on_each_side_are_read_unless_more_is_said(self):
+        sentence = {"context": given("text.sentence", WIDTH)}
+        window = system_of(sentence, context="dialogue", after=0).window
+        assert (window.before, window.after) == (3, 0)

@@ -93,7 +93,7 @@ def system_settings(state: Mapping[str, Tensor], samples: int, version: str | No
     chosen: dict[str, Any] = {
         "text_configuration": encoder_configuration(state, "roberta_model", "bert" if chinese else "roberta"),
         "audio_configuration": encoder_configuration(state, *audio),
-        "freeze_front": True,
+        "freeze_feature_encoder": True,
         "fused": fused[:-1],
         "seconds": samples / 16000,
         "text_length": 32,

@@ -31,19 +31,21 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def specification(stream: str, dimension: int, integer: bool = False, longest: int | None = None) -> InputSpecification:
+def specification(
+    stream: str, dimension: int, integer: bool = False, max_length: int | None = None
+) -> InputSpecification:
     return InputSpecification(
-        stream=stream, dimension=dimension, integer=integer, longest=longest, provenance=PROVENANCE
+        stream=stream, dimension=dimension, integer=integer, max_length=max_length, provenance=PROVENANCE
     )
 
 
-def specifications(text: int | None, audio: int, vision: int, /, **longest: int) -> dict[str, InputSpecification]:
+def specifications(text: int | None, audio: int, vision: int, /, **max_lengths: int) -> dict[str, InputSpecification]:
     """text None: token ids."""
     words = ("text.tokens", 1, True) if text is None else ("text.words", text, False)
     return {
-        "text": specification(*words, longest.get("text")),
-        "audio": specification("audio.frames", audio, longest=longest.get("audio")),
-        "vision": specification("vision.frames", vision, longest=longest.get("vision")),
+        "text": specification(*words, max_lengths.get("text")),
+        "audio": specification("audio.frames", audio, max_length=max_lengths.get("audio")),
+        "vision": specification("vision.frames", vision, max_length=max_lengths.get("vision")),
     }
 
 

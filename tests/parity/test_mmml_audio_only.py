@@ -104,7 +104,7 @@ def test_waveforms(path: Path):
     prefix, kind = ("hubert_model", "hubert") if chinese else ("data2vec_model", "data2vec-audio")
     settings = RawAudio.Settings(
         audio_configuration=encoder_configuration(state, prefix, kind),
-        freeze_front=True,
+        freeze_feature_encoder=True,
         whole_mean=not chinese,
         reference=True,
     )

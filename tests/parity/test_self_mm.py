@@ -223,7 +223,7 @@ def test_training_replay(path: Path) -> None:
     aligned, examples = case["need_data_aligned"], len(train["audio"])
     system = system_of(case, configuration["bert"], train["audio"].shape[2], train["vision"].shape[2])
     load_renamed(system, weights(path, "weights_init"), PUBLISHED_NAMES, "Model.")
-    system.training_started(lambda: [taken(train, np.arange(examples), aligned)], examples)
+    system.on_train_start(lambda: [taken(train, np.arange(examples), aligned)], examples)
     optimiser = torch.optim.Adam(system.parameter_groups(1.0, 0.0))
     steps, every = 0, case["update_epochs"]
     allowed = {mode: np.full(examples, 2e-5) for mode in MODES}
@@ -252,7 +252,7 @@ def test_training_replay(path: Path) -> None:
                     allowed[mode][golden[f"{at}index"]] = (epoch - 1) / (epoch + 1) * before + 2 / (epoch + 1) * (
                         moved + 2e-5
                     )
-            system.step_ended(output, batch, epoch)
+            system.on_step_end(output, batch, epoch)
             for n, mode in enumerate(MODES):
                 off = np.abs(system.bank.labels[n].numpy() - golden[f"{at}label_after_{mode}"])
                 assert (off <= allowed[mode]).all(), (at, mode, off, allowed[mode])

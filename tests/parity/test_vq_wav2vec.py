@@ -211,7 +211,7 @@ def test_streams_of_codes(tmp_path: Path):
     values = codes.extract(clips)
     assert [len(value) for value in values] == [(4000 - 465) // 160 + 1, 0, 0]
     assert codes.provenance().weights_sha256 is not None
-    settings = {"checkpoint": str(checkpoint), "dictionary": str(tmp_path / "dict.txt"), "longest": 10}
+    settings = {"checkpoint": str(checkpoint), "dictionary": str(tmp_path / "dict.txt"), "max_length": 10}
     ids = find_extractor("vq_wav2vec_ids", settings).extract(clips)
     expected = [a * 10 + b + 4 if b < 10 else 3 for a, b in values[0][:8].tolist()]
     assert ids[0][:, 0].tolist() == [0, *expected, 2]

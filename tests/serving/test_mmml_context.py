@@ -25,7 +25,7 @@ from tests.toy import SENTIMENT, toy_score
 
 FEATURES = """
 text:
-  text.tokens: {extractor: hf_tokens, parameters: {model: minilm, longest: 96}}
+  text.tokens: {extractor: hf_tokens, parameters: {model: minilm, max_length: 96}}
   text.context_tokens: {extractor: hf_context_tokens, parameters: {model: minilm, before: 2}}
 """
 BRANCH = """
@@ -71,7 +71,7 @@ def test_the_extractor_says_what_the_context_streams_say(examples: Examples, kee
         tmp_path, examples.utterances, examples.stream("text.tokens"), examples.stream("audio.waveform"),
         text_length=6, reference=reference,
     )[TEXT_CONTEXT]  # fmt: skip
-    extractor = find_extractor("hf_context_tokens", {"longest": 6, "keep": keep, "marked": reference})
+    extractor = find_extractor("hf_context_tokens", {"max_length": 6, "keep": keep, "marked": reference})
     for clip in clips_of(examples.utterances, tmp_path):
         if clip.spoken is None and reference:
             continue  # the streams have no token to mark a past with

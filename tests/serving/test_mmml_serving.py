@@ -96,7 +96,7 @@ def test_training_goes_through_and_knows_what_was_missing(examples: Examples, bu
     assert lengths["text.tokens"]["video_2"] == 0
     assert lengths["audio.waveform"]["video_3"] == 600 * RATE
     assert np.isfinite(list(bundle.card.metrics.values())).all()
-    assert bundle.card.inputs["audio"].longest == 800
+    assert bundle.card.inputs["audio"].max_length == 800
 
 
 @pytest.fixture

@@ -105,7 +105,7 @@ def test_resumes_to_the_same_result_bit_for_bit(development, tmp_path, system):
         system,
         streams if system == "late_fusion" else None,
         modality_dropout=0.2,
-        accumulate=2,
+        gradient_accumulation=2,
         schedule="cosine",
         warmup=0.1,
     )

@@ -31,9 +31,10 @@ def replaced(examples: Examples, stream: str, utterance: str, values: np.ndarray
     return Examples.of(examples.utterances, {**examples.streams, stream: Stream(stream, ragged, former.provenance)})
 
 
-@pytest.mark.parametrize("system", ["mmml", "mmml_dialogue"])
-def test_it_learns_from_words_and_sound_with_some_of_either_missing(system):
-    settings = speech_branch(system, batch_size=2 if system == "mmml_dialogue" else 8, learning_rate=3e-3, epochs=8)
+@pytest.mark.parametrize("context", ["stream", "dialogue"])
+def test_it_learns_from_words_and_sound_with_some_of_either_missing(context):
+    size = 2 if context == "dialogue" else 8
+    settings = speech_branch({"context": context}, batch_size=size, learning_rate=3e-3, epochs=8)
     trained = run(speech_examples(absent=True), settings)
     losses = [row["train_loss"] for row in trained.history]
     assert np.isfinite(losses).all()
@@ -70,17 +71,17 @@ def test_after_a_failure_the_epochs_before_it_are_still_there(tmp_path, monkeypa
     np.testing.assert_array_equal(resumed.validation, whole.validation)
 
 
-@pytest.mark.parametrize("system", ["mmml", "mmml_dialogue"])
-def test_a_recording_of_ten_minutes_is_read_to_its_limit_and_no_further(system):
+@pytest.mark.parametrize("context", ["stream", "dialogue"])
+def test_a_recording_of_ten_minutes_is_read_to_its_limit_and_no_further(context):
     """Ten minutes at 16 kHz are 9.6 million samples; the tiny network reads 0.05 s of them."""
     development = speech_examples()
-    settings = speech_branch(system)
+    settings = speech_branch({"context": context})
     inputs = specify(settings, development)
-    limit = inputs["audio"].longest
-    assert limit == (800 if system == "mmml" else 8000)
+    limit = inputs["audio"].max_length
+    assert limit == (800 if context == "stream" else 8000)
     long = np.random.default_rng(3).integers(-3000, 3000, (9_600_000, 1)).astype(np.int16)
     torch.manual_seed(0)
-    network = find_system(system)(find_system(system).Settings(**settings.model), inputs, SENTIMENT).eval()
+    network = find_system("mmml")(find_system("mmml").Settings(**settings.model), inputs, SENTIMENT).eval()
     answers = []
     for sound in (long, long[:limit]):
         batches = Batches(replaced(development, "audio.waveform", "train_003", sound), inputs, SENTIMENT)
@@ -133,10 +134,10 @@ def test_two_processes_equal_one(tmp_path):
     an absolute error is then 0, and Adam makes full steps of what rounding leaves.
     """
     development = speech_examples(train=30)
-    alone = run(development, speech_branch("mmml_dialogue", batch_size=3))
+    alone = run(development, speech_branch({"context": "dialogue"}, batch_size=3))
     rows: dict[int, list[dict]] = {}
     together = train(
-        "mmml", speech_branch("mmml_dialogue", batch_size=3, devices=2), SENTIMENT, development, 1, toy_score,
+        "mmml", speech_branch({"context": "dialogue"}, batch_size=3, devices=2), SENTIMENT, development, 1, toy_score,
         lambda row, epoch: rows.setdefault(epoch, []).append(row), tmp_path / "checkpoint",
     )  # fmt: skip
     assert {epoch: len(reported) for epoch, reported in rows.items()} == {1: 1, 2: 1, 3: 1}, "one process reports"

@@ -98,7 +98,7 @@ def import_conv_autoencoder(
         order=order_stored,
         # MOSEI and MOSI were "aligned" without averaging; IEMOCAP's file was averaged per word
         # (docs/systems/conv_autoencoder.md#q2).
-        collapse="mean" if only_iemocap else "last",
+        pool="mean" if only_iemocap else "last",
         components={},
     )
     card = BundleCard(

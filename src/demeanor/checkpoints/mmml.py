@@ -76,9 +76,9 @@ def import_mmml(path: Path | str, variant: str = "", corpus: str = "", tokenizer
         problems.append(f"'{corpus}' is none of MMML's corpora: {', '.join(CORPORA)}")
     if problems:
         raise InputError(str(path), problems)
-    told = name_of(path.stem)
+    from_name = name_of(path.stem)
     chinese = state.has("hubert_model.")
-    known = corpus or told.get("corpus", "") or ("sims" if chinese else "")
+    known = corpus or from_name.get("corpus", "") or ("sims" if chinese else "")
     system, settings, inputs, notes = describe(state, chinese, variant, known, tokenizer)
     low, high, convention = CORPORA[known or "mosi"]
     task = Task(name="sentiment", kind="regression", column="sentiment", low=low, high=high, convention=convention)
@@ -94,11 +94,11 @@ def import_mmml(path: Path | str, variant: str = "", corpus: str = "", tokenizer
         inputs=inputs,
         protocol={
             "corpus": known or "mosi or mosei",
-            **({"seed": told["seed"]} if told else {}),
+            **({"seed": from_name["seed"]} if from_name else {}),
             "source": path.name,
             "source_sha256": sha256_of_file(path),
         },
-        metrics=told.get("metrics", {}),
+        metrics=from_name.get("metrics", {}),
         version=demeanor.__version__,
         licence=LICENCE,
         notes=" ".join(["Imported from a checkpoint of the original program.", *notes]),
@@ -113,13 +113,13 @@ def import_mmml(path: Path | str, variant: str = "", corpus: str = "", tokenizer
 
 def name_of(stem: str) -> dict[str, Any]:
     """corpus, seed and metrics that the name of an original file tells; empty for other names."""
-    found = NAME.fullmatch(stem)
-    if found is None or found["corpus"].lower() not in CORPORA:
+    match = NAME.fullmatch(stem)
+    if match is None or match["corpus"].lower() not in CORPORA:
         return {}
-    corpus = found["corpus"].lower()
+    corpus = match["corpus"].lower()
     accuracy = "Mult_acc_2" if corpus == "sims" else "Has0_acc_2"
-    metric = "loss" if found["kind"] == "loss" else accuracy
-    return {"corpus": corpus, "seed": int(found["seed"]), "metrics": {metric: float(found["value"])}}
+    metric = "loss" if match["kind"] == "loss" else accuracy
+    return {"corpus": corpus, "seed": int(match["seed"]), "metrics": {metric: float(match["value"])}}
 
 
 def describe(
@@ -135,7 +135,7 @@ def describe(
     if state.has("data2vec_model.") or chinese:
         settings = {
             "audio_configuration": speech_configuration(state, chinese),
-            "freeze_front": True,
+            "freeze_feature_encoder": True,
             "whole_mean": not chinese,
             "reference": True,
         }
@@ -157,13 +157,13 @@ def both_modalities(
     fused = [state.shape(f"fused_output_layers.{number}.weight") for number in numbers]
     if not fused:
         raise InputError(str(state.path), ["'fused_output_layers' is missing"], "Give a whole checkpoint of MMML.")
-    model, longest = TOKENIZERS["zh" if chinese else "en"]
+    model, max_length = TOKENIZERS["zh" if chinese else "en"]
     settings: dict[str, Any] = {
         "text_configuration": text,
         "audio_configuration": audio,
-        "freeze_front": True,
+        "freeze_feature_encoder": True,
         "fused": [shape[0] for shape in fused[:-1]],
-        "text_length": longest,
+        "text_length": max_length,
         "reference": True,
         "fusion": "cme" if state.has("CME_layers.") else "cc",
     }
@@ -183,9 +183,10 @@ def both_modalities(
     if variant and settings.get("version") not in VARIANTS:
         raise InputError(str(state.path), [f"variant '{variant}': only cme v1 and v2 without context can be mistaken"])
     if context:
+        settings |= {"context": "dialogue", "text_context": 2, "audio_context": 1}
         notes.append("Two utterances of words and one of sound before, the program's default, are taken as context.")
-    inputs = {"text": tokens(tokenizer or model, longest), "audio": waveform()}
-    return "mmml_dialogue" if context else "mmml", settings, inputs, notes
+    inputs = {"text": tokens(tokenizer or model, max_length), "audio": waveform()}
+    return "mmml", settings, inputs, notes
 
 
 def text_configuration(state: State, chinese: bool) -> dict[str, Any]:
@@ -291,22 +292,22 @@ def descriptors(state: State) -> tuple[str, dict[str, Any], dict[str, InputSpeci
 def waveform() -> InputSpecification:
     maker = find_extractor("waveform")
     return InputSpecification(
-        stream="audio.waveform", dimension=1, integer=True, longest=96_000, provenance=maker.provenance()
+        stream="audio.waveform", dimension=1, integer=True, max_length=96_000, provenance=maker.provenance()
     )
 
 
-def tokens(model: str, longest: int) -> InputSpecification:
+def tokens(model: str, max_length: int) -> InputSpecification:
     """Ids of the tokenizer, or, where it cannot be had, a stream that cannot be made here and says why."""
     try:
-        maker = find_extractor("hf_tokens", {"model": model, "longest": longest}).provenance()
+        maker = find_extractor("hf_tokens", {"model": model, "max_length": max_length}).provenance()
     except (DemeanorError, OSError) as error:
         maker = Provenance(
             extractor="hf_tokens",
             version="1",
-            parameters={"model": model, "longest": longest},
+            parameters={"model": model, "max_length": max_length},
             unit="token",
             recomputable=False,
             notes=f"the tokenizer '{model}' was not to be had at import ({' '.join(str(error).split())[:120]}); "
             "import again with --tokenizer FOLDER",
         )
-    return InputSpecification(stream="text.tokens", dimension=1, integer=True, longest=longest, provenance=maker)
+    return InputSpecification(stream="text.tokens", dimension=1, integer=True, max_length=max_length, provenance=maker)

@@ -201,10 +201,10 @@ def specifications(
             stream=stream,
             dimension=1 if stream == "text.tokens" else known[role],
             integer=stream == "text.tokens",
-            longest=longest,
+            max_length=max_length,
             provenance=provenance_of(COLUMNS[stream], settings, aligned),
         )
-        for (role, stream), longest in zip(streams.items(), lengths, strict=True)
+        for (role, stream), max_length in zip(streams.items(), lengths, strict=True)
     }
 
 
@@ -219,8 +219,8 @@ def fitting(
     unknown = [
         (role, field)
         for role, value in first.items()
-        for field in ("dimension", "longest")
-        if getattr(value, field) is not None and (field == "longest" or not (value.integer or role in given))
+        for field in ("dimension", "max_length")
+        if getattr(value, field) is not None and (field == "max_length" or not (value.integer or role in given))
     ]
     start = dict(first)
     for role, field in unknown:

@@ -68,21 +68,21 @@ class SpeechTokens:
 
     @property
     def parts(self) -> dict[str, str]:
-        found = {}
+        tensors = {}
         if self.layout is not None:
             books = "shared by" if self.layout.codebooks == 1 else "for each of"
-            found["codes"] = (
+            tensors["codes"] = (
                 f"{QUANTISER}: {self.layout.codewords} codewords {books} {self.layout.groups} groups, 16 kHz"
             )
         if self.dictionary is not None:
-            found["ids"] = f"{DICTIONARY}: {len(self.dictionary.splitlines()):,} pairs"
+            tensors["ids"] = f"{DICTIONARY}: {len(self.dictionary.splitlines()):,} pairs"
         if self.weights:
             size = self.configuration
-            found["encoder"] = (
+            tensors["encoder"] = (
                 f"RoBERTa, {size['num_hidden_layers']} layers of {size['hidden_size']}, vocabulary "
                 f"{size['vocab_size']:,}, {size['max_position_embeddings'] - 2:,} tokens"
             )
-        return found
+        return tensors
 
     def __str__(self) -> str:
         lines = ["speech tokens of TAB fusion", *(f"{name:<11} {what}" for name, what in self.parts.items())]
@@ -96,25 +96,25 @@ def import_speech_tokens(path: Path | str) -> SpeechTokens:
     if not path.exists():
         raise InputError(str(path), ["there is no such file"], ADVICE)
     files = sorted(path.iterdir()) if path.is_dir() else [path]
-    found: dict[str, Any] = {}
+    parts: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for file in files:
         if file.name == DICTIONARY:
-            found.setdefault("dictionary", _dictionary(file.read_bytes(), str(file)))
+            parts.setdefault("dictionary", _dictionary(file.read_bytes(), str(file)))
         elif file.suffix == ".pt":
-            found |= _checkpoint(file, file, str(file))
+            parts |= _checkpoint(file, file, str(file))
         elif ".tar" in file.suffixes and tarfile.is_tarfile(file):
-            found |= _archive(file)
+            parts |= _archive(file)
         else:
             continue
         sources[file.name] = sha256_of_file(file)
     beside = path.parent / DICTIONARY
-    if path.is_file() and "weights" in found and "dictionary" not in found and beside.is_file():
-        found["dictionary"] = _dictionary(beside.read_bytes(), str(beside))
+    if path.is_file() and "weights" in parts and "dictionary" not in parts and beside.is_file():
+        parts["dictionary"] = _dictionary(beside.read_bytes(), str(beside))
         sources[DICTIONARY] = sha256_of_file(beside)
-    if not found:
+    if not parts:
         raise InputError(str(path), ["holds nothing of vq-wav2vec or of a speech-BERT"], ADVICE)
-    tokens = SpeechTokens(**found, sources=sources)
+    tokens = SpeechTokens(**parts, sources=sources)
     problems = mismatches(tokens)
     if problems:
         raise InputError(str(path), problems, "Take all three files from the same release.")
@@ -144,7 +144,7 @@ def mismatches(tokens: SpeechTokens) -> list[str]:
 
 def _archive(path: Path) -> dict[str, Any]:
     """bert_kmeans.tar: a checkpoint and its dict.txt, read in place; nothing is unpacked."""
-    found: dict[str, Any] = {}
+    arrays: dict[str, Any] = {}
     with tarfile.open(path) as archive:
         for member in archive:
             name = Path(member.name).name
@@ -153,10 +153,10 @@ def _archive(path: Path) -> dict[str, Any]:
                 continue
             where = f"{path}:{member.name}"
             if name == DICTIONARY:
-                found["dictionary"] = _dictionary(content.read(), where)
+                arrays["dictionary"] = _dictionary(content.read(), where)
             elif name.endswith(".pt"):
-                found |= _checkpoint(io.BytesIO(content.read()), None, where)
-    return found
+                arrays |= _checkpoint(io.BytesIO(content.read()), None, where)
+    return arrays
 
 
 def _checkpoint(source: Path | io.BytesIO, path: Path | None, where: str) -> dict[str, Any]:

@@ -49,6 +49,8 @@ class Card:
     citation: str = ""
     published: Mapping[str, int] = field(default_factory=dict)
     "utterances by split as published; empty where nothing was published"
+    synthetic: bool = False
+    "made by a program: figures of it say nothing about people"
 
 
 @dataclass(frozen=True)
@@ -129,14 +131,14 @@ class CorpusSettings(Settings):
     """The `corpus` entry of the parameters: which reader, and what it is told.
 
     `options` are checked against the reader's own settings as soon as the parameters are loaded. `split`, if given,
-    takes the place of the split that the corpus comes with (demeanor.corpora.splits.SplitSettings). `weaken_valid`,
-    stream -> share, is for features that have seen the labels (demeanor.corpora.weakening).
+    takes the place of the split that the corpus comes with (demeanor.corpora.splits.SplitSettings). `valid_swap_noise`,
+    stream -> share, is for features that have seen the labels (demeanor.corpora.swap_noise).
     """
 
     reader: str = Field(description="one of demeanor.corpora.READERS")
     options: dict[str, Any] = Field(default_factory=dict)
     split: dict[str, Any] | None = None
-    weaken_valid: dict[str, float] = Field(default_factory=dict)
+    valid_swap_noise: dict[str, float] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _options_fit_the_reader(self) -> CorpusSettings:
@@ -164,10 +166,10 @@ class CorpusSettings(Settings):
             corpus = without_links(corpus)
         if self.split is not None:
             corpus = self._split(corpus)
-        if self.weaken_valid:
-            from demeanor.corpora.weakening import weaken
+        if self.valid_swap_noise:
+            from demeanor.corpora.swap_noise import add_swap_noise
 
-            corpus = weaken(corpus, self.weaken_valid, output)
+            corpus = add_swap_noise(corpus, self.valid_swap_noise, output)
         return corpus
 
     def _split(self, corpus: Corpus) -> Corpus:

@@ -63,7 +63,7 @@ CARDS = {
     ),
     "demo": Card(
         "Demeanor's synthetic demo corpus", "Apache-2.0; synthetic speech and drawn faces, no person is recorded",
-        "made by demeanor.corpora.demo; no publication",
+        "made by demeanor.corpora.demo; no publication", synthetic=True,
     ),
 }  # fmt: skip
 
@@ -71,3 +71,8 @@ CARDS = {
 def card_for(name: str) -> Card:
     """The card of a known corpus, else one that says that the licence is the owner's to state."""
     return CARDS.get(name) or CARDS.get(name.removesuffix("-synthetic")) or Card(name)
+
+
+def is_synthetic(corpora: str) -> bool:
+    """Is one of these corpora (names, separated by commas, as in a bundle's protocol) known to be made by a program?"""
+    return any(card_for(name.strip()).synthetic for name in corpora.split(","))

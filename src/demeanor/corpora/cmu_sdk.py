@@ -112,15 +112,15 @@ def load_folds(folds: str | Path) -> dict[str, list[str]]:
     path = require_path(Path(folds), "file")
     try:
         content = parse_json(read_text(path).content, str(path))
-        found = {name: [str(video) for video in content[name]] for name in ("train", "valid", "test")}
+        loaded = {name: [str(video) for video in content[name]] for name in ("train", "valid", "test")}
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(str(path), [f"needs lists train, valid and test of video ids ({error})"]) from None
     shared = [
-        video for name in found for other in found if name < other for video in set(found[name]) & set(found[other])
+        video for name in loaded for other in loaded if name < other for video in set(loaded[name]) & set(loaded[other])
     ]
     if shared:
         raise InputError(str(path), [f"{len(shared)} videos stand in two folds, for example {min(shared)}"])
-    return found
+    return loaded
 
 
 def _chosen_files(settings: CmuSdkSettings) -> dict[str, Path]:
@@ -130,13 +130,13 @@ def _chosen_files(settings: CmuSdkSettings) -> dict[str, Path]:
     chosen: dict[str, Path] = {}
     wanted = {role: usual for role, (_, usual) in SEQUENCES.items()} | {"labels": LABELS, "words": WORDS}
     for role, usual in wanted.items():
-        told = getattr(settings, role)
-        found = next((name for name in ((told,) if told else usual) if name in names), None)
-        if found is not None:
-            chosen[role] = names[found]
-        elif told or role in ("text", "labels"):
-            expected = told or " or ".join(usual)
-            problems.append(f"there is no sequence '{expected}' for {role}.{nearest(told or usual[0], names)}")
+        configured = getattr(settings, role)
+        file_name = next((name for name in ((configured,) if configured else usual) if name in names), None)
+        if file_name is not None:
+            chosen[role] = names[file_name]
+        elif configured or role in ("text", "labels"):
+            expected = configured or " or ".join(usual)
+            problems.append(f"there is no sequence '{expected}' for {role}.{nearest(configured or usual[0], names)}")
     if problems:
         raise InputError(str(settings.path), problems, "Set the reader's options to the names that the files have.")
     return chosen

@@ -42,8 +42,8 @@ class CsdFile:
             self.videos = list(self._data)
         except HDF5_ERRORS as error:
             raise InputError(str(path), [f"damaged or no computational sequence ({error})"]) from None
-        told = self.metadata.get("root name")
-        self.name = told if isinstance(told, str) and told else str(root)
+        root_name = self.metadata.get("root name")
+        self.name = root_name if isinstance(root_name, str) and root_name else str(root)
         self._known = set(self.videos)
 
     @classmethod
@@ -71,17 +71,17 @@ class CsdFile:
 
     def _metadata(self, root: Any) -> dict[str, Any]:
         """JSON documents by key; what is no JSON stays a string."""
-        found: dict[str, Any] = {}
+        metadata: dict[str, Any] = {}
         group = _inside(root, "metadata") if "metadata" in root else {}
         for key in group:
             content = np.asarray(self._stored(group, key, "metadata")).reshape(-1)
             text = content[0] if content.size else ""
             text = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
             try:
-                found[key] = parse_json(text, str(self.path))
+                metadata[key] = parse_json(text, str(self.path))
             except JsonError:
-                found[key] = text
-        return found
+                metadata[key] = text
+        return metadata
 
     def __contains__(self, video: str) -> bool:
         return video in self._known
@@ -167,22 +167,22 @@ def rarer_widths(files: Mapping[str, CsdFile], lacking: set[str]) -> tuple[set[s
     InputError where no width is that of most videos: which of them is meant nobody can tell.
     """
     rare: set[str] = set()
-    told: list[str] = []
+    descriptions: list[str] = []
     problems: list[str] = []
     for file in files.values():
-        found = {video: width for video in file.videos if video not in lacking and (width := file.width(video))}
-        counts = Counter(found.values()).most_common()
+        widths = {video: width for video in file.videos if video not in lacking and (width := file.width(video))}
+        counts = Counter(widths.values()).most_common()
         if len(counts) > 1 and counts[0][1] == counts[1][1]:
             listed = ", ".join(f"{count} videos have {width} columns" for width, count in counts[:4])
             problems.append(f"{file.path.name}: {listed}: none of them is usual")
         elif len(counts) > 1:
             usual = counts[0][0]
-            rare |= {video for video, width in found.items() if width != usual}
+            rare |= {video for video, width in widths.items() if width != usual}
             others = ", ".join(f"{count} with {width}" for width, count in counts[1:])
-            told.append(f"{file.name}: {others} columns instead of {usual}")
+            descriptions.append(f"{file.name}: {others} columns instead of {usual}")
     if problems:
         raise InputError(str(next(iter(files.values())).path.parent), problems, "Take the files of one release.")
-    return rare, told
+    return rare, descriptions
 
 
 def write_sequence(path: Path, name: str, sequence: ComputationalSequence, metadata: Sequence[tuple[str, Any]] = ()):

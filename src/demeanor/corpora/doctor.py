@@ -13,7 +13,7 @@ import pandas as pd
 from pydantic import Field
 
 from demeanor.corpora.base import Card, Corpus, Finding
-from demeanor.corpora.examination import duplicates, media, streams, transcripts
+from demeanor.corpora.checks import duplicates, media, streams, transcripts
 from demeanor.data.errors import InputError
 from demeanor.data.media import MediaProbe
 from demeanor.data.settings import Settings

@@ -115,9 +115,9 @@ def _manifest(path: Path, language: str, findings: list[Finding]) -> tuple[pd.Da
         table.columns = [str(name).strip() for name in table.columns]
         strings = table.astype(object).where(table.notna(), "").map(str)
         return strings.astype(object), pd.Series(range(1, len(table) + 1), index=table.index), ","
-    found = read_table(path, KNOWN, language)
-    findings += found.findings
-    return found.rows, found.numbers, found.separator
+    parsed = read_table(path, KNOWN, language)
+    findings += parsed.findings
+    return parsed.rows, parsed.numbers, parsed.separator
 
 
 def _is_recording(path: Path) -> bool:
@@ -156,19 +156,19 @@ def _rows(
 def _clean(table: pd.DataFrame, separator: str) -> pd.DataFrame:
     """All known columns, as strings or numbers; empty where the manifest has none."""
     nothing = pd.Series("", index=table.index, dtype=object)
-    told = {name: table[name].astype(str).str.strip() if name in table else nothing for name in KNOWN}
-    clean = pd.DataFrame({name: told[name] for name in ("text", "speaker", "language")})
-    clean["id"] = told["id"].map(as_identifier)
-    dialogue = told["dialogue"].map(as_identifier)
+    stripped = {name: table[name].astype(str).str.strip() if name in table else nothing for name in KNOWN}
+    clean = pd.DataFrame({name: stripped[name] for name in ("text", "speaker", "language")})
+    clean["id"] = stripped["id"].map(as_identifier)
+    dialogue = stripped["dialogue"].map(as_identifier)
     clean["dialogue"] = dialogue.where(dialogue != "", clean["id"])
-    media, sound, video = (told[name].map(with_slashes) for name in ("media", "audio", "video"))
+    media, sound, video = (stripped[name].map(with_slashes) for name in ("media", "audio", "video"))
     picture = media.where(video == "", video)
     # Sound beside a picture takes the place of the picture's own; sound alone is the recording.
     clean["media"] = picture.where(picture != "", sound)
     clean["audio"] = sound.where((picture != "") & (sound != picture), "")
     for name in ("start", "end", "turn"):
-        clean[name] = numbers(told[name], separator)
-        clean[f"{name} as written"] = told[name]
+        clean[name] = numbers(stripped[name], separator)
+        clean[f"{name} as written"] = stripped[name]
     return clean
 
 
@@ -232,10 +232,10 @@ def _splits(
 ) -> list[str]:  # fmt: skip
     """The manifest's own split, or one by speaker or dialogue, or all test where there is nothing to learn from."""
     if "split" in table and table["split"].astype(str).str.strip().ne("").any():
-        told = table["split"].astype(str).str.strip().str.lower()
-        unknown = sorted(set(told) - set(SPLIT_NAMES))
+        given = table["split"].astype(str).str.strip().str.lower()
+        unknown = sorted(set(given) - set(SPLIT_NAMES))
         problems += [f"split '{name}' is none.{nearest(name, SPLIT_NAMES)}" for name in unknown]
-        return [SPLIT_NAMES.get(name, "test") for name in told]
+        return [SPLIT_NAMES.get(name, "test") for name in given]
     if not labels or not any(pd.notna(row[name]) for row in rows for name in labels):
         findings.append(
             Finding("no_labels", "warning", "there is no label: nothing can be learnt, only predicted", len(rows),

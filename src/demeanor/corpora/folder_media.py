@@ -25,7 +25,7 @@ def scan(
     Files of one name are one utterance. What is odd goes to `findings`.
     """
     finder = MediaFolder(root)
-    found: dict[str, Recording] = {}
+    recordings: dict[str, Recording] = {}
     rows: list[dict[str, str]] = []
     transcripts = _Transcripts(root, language, follow_links)
     below = () if alone else root.rglob("*")
@@ -38,11 +38,11 @@ def scan(
                 continue
             if alone and alone.name not in (Path(file).name for file in (one.media, one.sound) if file):
                 continue
-            found[name] = one
+            recordings[name] = one
             texts = finder.beside(place, stem, TRANSCRIPT)
             text = transcripts.read([folder / file for file in texts])
             rows.append({"id": name, "media": one.media, "audio": one.sound or "", "text": text})
-    findings += [*recording_findings(found, {}), *transcripts.findings()]
+    findings += [*recording_findings(recordings, {}), *transcripts.findings()]
     rows.sort(key=lambda row: row["media"])
     return pd.DataFrame(rows, columns=["id", "media", "audio", "text"], dtype=object)
 
@@ -109,16 +109,16 @@ def find_recordings(
     finder = MediaFolder(root)
     unclear: dict[str, str] = {}
     for column in ("media", "audio"):
-        found: dict[str, Recording] = {}
+        recordings: dict[str, Recording] = {}
         for row in rows:
             path = row.get(column)
             if path and why_unsafe(path) is None:
-                found[row["utterance_id"]] = one = finder.file(path)
+                recordings[row["utterance_id"]] = one = finder.file(path)
                 row[column] = one.media or path
-        unclear |= unsettled(found)
+        unclear |= unsettled(recordings)
     apart = {row["utterance_id"]: Recording(row["media"], row["audio"]) for row in rows if row.get("audio")}
     findings += recording_findings(apart if manifest else {}, unclear)
-    kept = [row for row in rows if row["utterance_id"] not in unclear]
-    if rows and not kept:
+    clear = [row for row in rows if row["utterance_id"] not in unclear]
+    if rows and not clear:
         raise InputError(where, [f"{name}: {reason}" for name, reason in unclear.items()], "Name each file in full.")
-    return kept, unclear
+    return clear, unclear

@@ -38,8 +38,8 @@ def settings_for(
 
 def guess_reader(path: Path) -> tuple[str, dict[str, Any]]:
     """The reader that recognises `path`, and the options with which it reads it."""
-    claims = {name: found for name in READERS if (found := find_reader(name).recognise(path)) is not None}
-    certain = {name: found for name, found in claims.items() if not find_reader(name).takes_what_is_left} or claims
+    claims = {name: claim for name in READERS if (claim := find_reader(name).recognise(path)) is not None}
+    certain = {name: claim for name, claim in claims.items() if not find_reader(name).takes_what_is_left} or claims
     if len(certain) == 1:
         return next(iter(certain.items()))
     problem = f"could be {' or '.join(certain)}" if certain else "is the format of no reader"
@@ -79,8 +79,8 @@ def the_pickle(path: Path) -> Path | None:
     """`path` if it is named like a pickle, else the only such file in the folder."""
     if path.is_file():
         return path if path.suffix.lower() in PICKLE_SUFFIXES else None
-    found = [file for file in sorted(path.iterdir()) if file.suffix.lower() in PICKLE_SUFFIXES]
-    return found[0] if len(found) == 1 else None
+    pickles = [file for file in sorted(path.iterdir()) if file.suffix.lower() in PICKLE_SUFFIXES]
+    return pickles[0] if len(pickles) == 1 else None
 
 
 def holds_a_tuple(path: Path) -> bool:

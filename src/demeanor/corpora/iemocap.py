@@ -176,12 +176,12 @@ def all_folds(protocol: Literal["session", "speaker"]) -> list[dict[str, Any]]:
 def _findings(table: pd.DataFrame, root: Path) -> list[Finding]:
     """The expected counts of the four-class setting, checked and reported."""
     absent = [f"Session{n}" for n in SESSIONS if not (root / f"Session{n}").is_dir()]
-    found = []
+    findings = []
     if absent:
-        found.append(Finding("missing_sessions", "warning", f"{', '.join(absent)} not there", len(absent)))
-    kept = table[table["emotion"].isin(CLASSES["four"])]
-    by_session = {n: int((kept["session"] == f"Session{n}").sum()) for n in SESSIONS}
-    by_emotion = {name: int((kept["emotion"] == name).sum()) for name in EXPECTED}
+        findings.append(Finding("missing_sessions", "warning", f"{', '.join(absent)} not there", len(absent)))
+    used = table[table["emotion"].isin(CLASSES["four"])]
+    by_session = {n: int((used["session"] == f"Session{n}").sum()) for n in SESSIONS}
+    by_emotion = {name: int((used["emotion"] == name).sum()) for name in EXPECTED}
     sessions = {f"Session{n}": (by_session[n], count) for n, count in EXPECTED_BY_SESSION.items()}
     emotions = {name: (by_emotion[name], count) for name, count in EXPECTED.items()}
     different = [
@@ -189,5 +189,5 @@ def _findings(table: pd.DataFrame, root: Path) -> list[Finding]:
     ]
     if different:
         advice = "The full release has 5531 turns of the four classes; look for missing or changed files."
-        found.append(Finding("expected_counts", "warning", "; ".join(different), len(different), advice=advice))
-    return found
+        findings.append(Finding("expected_counts", "warning", "; ".join(different), len(different), advice=advice))
+    return findings

@@ -54,10 +54,10 @@ def parse_evaluation(text: str) -> list[Turn]:
             turns.append(Turn(name, float(start), float(end), emotion, *numbers, tuple(votes)))
 
     for line in text.splitlines():
-        found = HEADER.match(line)
-        if found:
+        match = HEADER.match(line)
+        if match:
             finish()
-            header, votes = found, []
+            header, votes = match, []
         elif header is not None and re.match(r"^C-\w+:", line):
             told = line.split("\t")[1] if "\t" in line else line.split(":", 1)[1]
             names = (part.strip().lower() for part in told.split(";"))
@@ -68,12 +68,12 @@ def parse_evaluation(text: str) -> list[Turn]:
 
 def parse_transcription(text: str) -> dict[str, str]:
     """Turn -> what is said; lines that are no turn of the corpus (breathing, remarks) are left out."""
-    found = {}
+    sentences = {}
     for line in text.splitlines():
         match = TURN.match(line.strip())
         if match:
-            found[match.group(1)] = match.group(5).strip()
-    return found
+            sentences[match.group(1)] = match.group(5).strip()
+    return sentences
 
 
 def read_text(path: Path, root: Path, follow_links: bool = False) -> str:

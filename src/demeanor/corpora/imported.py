@@ -98,14 +98,14 @@ def as_strings(value: Any, what: str) -> list[str]:
         value = value.reshape(-1).tolist()
     if not isinstance(value, (list, tuple)):
         raise InputError(what, [f"is a {type(value).__name__} instead of a list of strings"])
-    found = []
+    strings = []
     for item in value:
         while isinstance(item, (list, tuple, np.ndarray)) and len(item) == 1:
             item = item[0]  # noqa: PLW2901 - some producers wrap each string in a list
         if isinstance(item, (bytes, memoryview)):
-            found.append(bytes(item).decode("utf-8", "replace"))
+            strings.append(bytes(item).decode("utf-8", "replace"))
         elif isinstance(item, (str, int, float, np.generic)):
-            found.append(str(item))
+            strings.append(str(item))
         else:
             raise InputError(what, [f"holds a {type(item).__name__} instead of a string"])
-    return found
+    return strings

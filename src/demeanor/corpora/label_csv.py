@@ -206,23 +206,23 @@ def _corpus(
         dialogue=clips["video_id"].map(as_identifier),
     )
     where = str(root / settings.table)
-    clips, found, told, unclear = with_media(clips, root, settings.media, where)
-    findings += told
+    clips, recordings, media_findings, unclear = with_media(clips, root, settings.media, where)
+    findings += media_findings
     set_aside = set_aside | unclear
     sidecar = read_sidecar(require_inside(root / settings.sidecar, root, settings.follow_links), clips, settings.name)
     clips["order"] = clips["clip_id"].map(clip_order)
     clips = clips.sort_values(["dialogue", "order"], kind="stable")
     turn = clips.groupby("dialogue").cumcount()
-    apart = any(one.sound for one in found.values())
+    apart = any(one.sound for one in recordings.values())
     rows = []
     for n, clip in enumerate(clips.to_dict("records")):
         row = {
             "utterance_id": clip["utterance_id"], "corpus": settings.name,
             "split": SPLIT_NAMES[clip["mode"].lower()], "dialogue": clip["dialogue"], "turn": int(turn.iloc[n]),
             "speaker": None, "start": 0.0, "end": np.nan, "text": spoken(clip["text"]),
-            "language": settings.language, "media": found[clip["utterance_id"]].media,
+            "language": settings.language, "media": recordings[clip["utterance_id"]].media,
         }  # fmt: skip
-        row |= {"audio": found[clip["utterance_id"]].sound} if apart else {}
+        row |= {"audio": recordings[clip["utterance_id"]].sound} if apart else {}
         row |= {LABELS[name]: clip[name] for name in LABELS if name in clip}
         row |= {name: clip[name] for name in EXTRA if clip.get(name)}
         rows.append(row | sidecar.columns(clip["utterance_id"]))
@@ -255,5 +255,5 @@ def clip_order(clip: str) -> tuple[int, float, str]:
     """
     if re.fullmatch(r"\d+([._]\d+)?", clip):
         return 0, float(clip.replace("_", ".")), clip
-    found = re.search(r"(\d+)\D*$", clip)
-    return 1, float(found.group(1)) if found else 0.0, clip
+    match = re.search(r"(\d+)\D*$", clip)
+    return 1, float(match.group(1)) if match else 0.0, clip

@@ -23,16 +23,16 @@ def with_media(
     `clips` has utterance_id, video_id and clip_id; `where` is the table, for errors.
     """
     ids = clips["utterance_id"]
-    found = dict(zip(ids, find_media(root, folder, clips["video_id"], clips["clip_id"]), strict=True))
-    if not any(one.media or one.ambiguous for one in found.values()):
+    recordings = dict(zip(ids, find_media(root, folder, clips["video_id"], clips["clip_id"]), strict=True))
+    if not any(one.media or one.ambiguous for one in recordings.values()):
         message = "there are no recordings beside the table: text alone can be used"
-        return clips, found, [Finding("no_media", "note", message, len(clips))], {}
+        return clips, recordings, [Finding("no_media", "note", message, len(clips))], {}
     pairs = zip(ids, clips["video_id"], clips["clip_id"], strict=True)
-    unclear = unsettled(found, {name: (f"{v}/{c}", f"{v}_{c}", f"{v}$_${c}") for name, v, c in pairs})
-    kept = clips[~ids.isin(list(unclear))].copy()
-    if kept.empty:
+    unclear = unsettled(recordings, {name: (f"{v}/{c}", f"{v}_{c}", f"{v}$_${c}") for name, v, c in pairs})
+    clear = clips[~ids.isin(list(unclear))].copy()
+    if clear.empty:
         raise InputError(where, [f"{name}: {reason}" for name, reason in unclear.items()], "Give every clip one file.")
-    return kept, found, recording_findings(found, unclear), unclear
+    return clear, recordings, recording_findings(recordings, unclear), unclear
 
 
 def find_media(root: Path, folder: str | None, videos: Iterable[str], clips: Iterable[str]) -> list[Recording]:
@@ -48,12 +48,12 @@ def find_media(root: Path, folder: str | None, videos: Iterable[str], clips: Ite
         if folder:
             raise InputError(str(root), [f"there is no folder '{folder}' for the recordings"])
         return [Recording() for _ in videos]
-    found: list[Recording] = []
+    recordings: list[Recording] = []
     for video, clip in zip(videos, clips, strict=True):
         one = finder.find(f"{present}/{video}", [clip])
         if not one.media and not one.ambiguous:
             one = finder.find(present, [f"{video}_{clip}", f"{video}$_${clip}"])
         if not one.media and not one.ambiguous:
             one = Recording(media=f"{present}/{video}/{clip}.mp4")
-        found.append(one)
-    return found
+        recordings.append(one)
+    return recordings

@@ -93,15 +93,15 @@ def _settled(
     rows: list[dict[str, Any]], notes: list[Finding]
 ) -> tuple[list[dict[str, Any]], list[Finding], dict[str, str]]:
     """The rows with their recordings as paths, findings, and utterance -> why its recording cannot be told."""
-    found: dict[str, Recording] = {row["utterance_id"]: row["media"] for row in rows}
-    unclear = unsettled(found)
-    apart = any(one.sound for one in found.values())
-    kept = [
+    recordings: dict[str, Recording] = {row["utterance_id"]: row["media"] for row in rows}
+    unclear = unsettled(recordings)
+    apart = any(one.sound for one in recordings.values())
+    clear = [
         row | {"media": row["media"].media} | ({"audio": row["media"].sound} if apart else {})
         for row in rows
         if row["utterance_id"] not in unclear
     ]
-    return kept, [*notes, *recording_findings(found, unclear)], unclear
+    return clear, [*notes, *recording_findings(recordings, unclear)], unclear
 
 
 def _rows(
@@ -132,7 +132,7 @@ def _rows(
     order = turn.groupby(dialogue).rank(method="first").astype(int) - 1
     finder = MediaFolder(root)
     folder = next((place for place in MEDIA[split] if settings.media and (root / place).is_dir()), None)
-    found = []
+    table_rows = []
     for n in rows.index:
         key = f"dia{int(dialogue[n])}_utt{int(turn[n])}"
         recording = Recording()
@@ -140,13 +140,13 @@ def _rows(
             recording = finder.find(folder, [key])
             if not recording.media and not recording.ambiguous:
                 recording = Recording(media=f"{folder}/{key}.mp4")
-        found.append({
+        table_rows.append({
             "utterance_id": f"{split}_{key}", "corpus": settings.name, "split": split,
             "dialogue": f"{split}_dia{int(dialogue[n])}", "turn": int(order[n]),
             "speaker": repair_text(rows["Speaker"][n].strip()) or None, "start": 0.0, "text": spoken(text[n]),
             "language": settings.language, "media": recording, "emotion": emotion[n], "polarity": sentiment[n],
         })  # fmt: skip
-    return found, changed
+    return table_rows, changed
 
 
 def repair_text(text: str) -> str:

@@ -67,11 +67,11 @@ def read_columns(content: Any, where: str, low: float, high: float) -> tuple[Col
         problems.append(f"the splits hold different features: { {key: sorted(value) for key, value in shown.items()} }")
     widths: dict[str, int] = {}
     for key in MODALITIES:
-        found = {split: part.arrays[key].shape[-1] for split, part in parts.items() if key in part.arrays}
-        if found and key != "text_bert" and len(set(found.values())) > 1:
-            problems.append(f"'{key}' has a different number of columns by split: {found}")
-        if found:
-            widths[key] = next(iter(found.values()))
+        width_of_split = {split: part.arrays[key].shape[-1] for split, part in parts.items() if key in part.arrays}
+        if width_of_split and key != "text_bert" and len(set(width_of_split.values())) > 1:
+            problems.append(f"'{key}' has a different number of columns by split: {width_of_split}")
+        if width_of_split:
+            widths[key] = next(iter(width_of_split.values()))
     if not widths and not problems:
         problems.append("there is no feature: none of text, text_bert, audio, vision")
     counted = Counter(name for part in parts.values() for name in part.names)

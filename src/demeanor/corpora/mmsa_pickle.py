@@ -209,8 +209,8 @@ def _hash_findings(settings: MmsaPickleSettings, columns: Columns) -> list[Findi
     if published is None or not settings.check_hash:
         return []
     with open(settings.path, "rb") as handle:
-        found = hashlib.file_digest(handle, "sha1").hexdigest()
-    if found == published:
+        digest = hashlib.file_digest(handle, "sha1").hexdigest()
+    if digest == published:
         return []
     facts = []
     for key, width in zip(("audio", "vision"), WIDTHS[corpus], strict=True):
@@ -222,6 +222,6 @@ def _hash_findings(settings: MmsaPickleSettings, columns: Columns) -> list[Findi
     differs = "; ".join(facts) or "its shapes are those of the published file, so that values or their storage differ"
     return [
         Finding("other_file", "warning",
-                f"SHA-1 {found} is not that of the published {kind} {corpus} file ({published}): {differs}",
+                f"SHA-1 {digest} is not that of the published {kind} {corpus} file ({published}): {differs}",
                 advice="Scores on it need not compare with published ones; say which file was used.")
     ]  # fmt: skip

@@ -132,12 +132,12 @@ def _checked(content: Any, where: str) -> list[Any]:
 
 
 def _widths(parts: list[Any], splits: dict[str, str]) -> list[str]:
-    found = []
+    by_split = []
     for number in STREAMS:
         widths = {parts[number][video].shape[1] for video in splits if parts[number][video].ndim == 2}
         if len(widths) > 1:
-            found.append(f"{PARTS[number]} has videos of different width: {sorted(widths)}")
-    return found
+            by_split.append(f"{PARTS[number]} has videos of different width: {sorted(widths)}")
+    return by_split
 
 
 def _dialogue(

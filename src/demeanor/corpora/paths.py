@@ -85,16 +85,16 @@ class MediaFolder:
 
     def find(self, folder: str, stems: Sequence[str]) -> Recording:
         """The recording in `folder` of the first of `stems` that has one."""
-        places = self.folder(folder)
-        if len(places) > 1:
-            return Recording(ambiguous=tuple(places))
-        for stem in stems if places else ():
-            index, files = self._recordings(places[0])
-            found = index.matching(stem)
-            if len(found) > 1:
-                return Recording(ambiguous=tuple(_joined(places[0], files[name][0]) for name in found))
-            if found:
-                return self._chosen(places[0], files[found[0]])
+        folders = self.folder(folder)
+        if len(folders) > 1:
+            return Recording(ambiguous=tuple(folders))
+        for stem in stems if folders else ():
+            index, files = self._recordings(folders[0])
+            matches = index.matching(stem)
+            if len(matches) > 1:
+                return Recording(ambiguous=tuple(_joined(folders[0], files[name][0]) for name in matches))
+            if matches:
+                return self._chosen(folders[0], files[matches[0]])
         return Recording()
 
     def all(self, folder: str) -> dict[str, Recording]:
@@ -115,24 +115,24 @@ class MediaFolder:
         if (self.root / path).is_file():
             return Recording(media=path)
         parent, _, name = path.rpartition("/")
-        places = self.folder(parent)
-        if len(places) != 1:
-            return Recording(ambiguous=tuple(places))
+        folders = self.folder(parent)
+        if len(folders) != 1:
+            return Recording(ambiguous=tuple(folders))
         if PurePosixPath(name).suffix.lower() not in MEDIA_SUFFIXES:
             return self.find(parent, [name])
-        found = Index(self._names(places[0])[0]).matching(name)
-        if len(found) > 1:
-            return Recording(ambiguous=tuple(_joined(places[0], one) for one in found))
-        return Recording(media=_joined(places[0], found[0])) if found else Recording()
+        matches = Index(self._names(folders[0])[0]).matching(name)
+        if len(matches) > 1:
+            return Recording(ambiguous=tuple(_joined(folders[0], one) for one in matches))
+        return Recording(media=_joined(folders[0], matches[0])) if matches else Recording()
 
     def folder(self, folder: str) -> list[str]:
         """Folders that `folder` means, each part by its normal form; usually one."""
-        found = [""]
+        folders = [""]
         for part in PurePosixPath(folder).parts:
-            found = [
-                _joined(place, name) for place in found for name in self._subfolders(place).matching(part)
+            folders = [
+                _joined(place, name) for place in folders for name in self._subfolders(place).matching(part)
             ]  # fmt: skip
-        return found
+        return folders
 
     def hint(self, path: str, taken: Set[str] = frozenset()) -> str:
         """What lies where `path` was looked for: ' (1.foo lies there and is not looked at)', or nothing.
@@ -141,10 +141,10 @@ class MediaFolder:
         """
         self._hints += 1
         parent, _, name = path.rpartition("/")
-        places = self.folder(parent)
-        if len(places) != 1 or self._hints > 200:  # the nearest name costs time, and nobody reads the thousandth
-            return "" if places else f" (there is no folder {parent})"
-        files = [name for name in self._names(places[0])[0] if _joined(places[0], name) not in taken]
+        folders = self.folder(parent)
+        if len(folders) != 1 or self._hints > 200:  # the nearest name costs time, and nobody reads the thousandth
+            return "" if folders else f" (there is no folder {parent})"
+        files = [name for name in self._names(folders[0])[0] if _joined(folders[0], name) not in taken]
         stem = normal_form(PurePosixPath(name).stem)
         same = [file for file in files if normal_form(PurePosixPath(file).stem) == stem]
         if same:

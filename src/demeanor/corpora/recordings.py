@@ -14,7 +14,9 @@ from demeanor.data.errors import InputError
 MEDIA_COLUMNS = ("media", "audio")
 
 
-def unsettled(found: Mapping[str, Recording], names: Mapping[str, tuple[str, ...]] | None = None) -> dict[str, str]:
+def unsettled(
+    recordings: Mapping[str, Recording], names: Mapping[str, tuple[str, ...]] | None = None
+) -> dict[str, str]:
     """Utterance -> why nobody can tell which recording is meant.
 
     A file that two utterances mean belongs to the one whose name it bears (`names`, utterance -> ends of a path without
@@ -23,13 +25,13 @@ def unsettled(found: Mapping[str, Recording], names: Mapping[str, tuple[str, ...
     """
     reasons = {
         name: f"several recordings could be meant ({', '.join(one.ambiguous[:3])})"
-        for name, one in found.items()
+        for name, one in recordings.items()
         if one.ambiguous
     }
     if names is None:
         return reasons
-    claimed = Counter(one.media for one in found.values() if one.media)
-    for name, one in found.items():
+    claimed = Counter(one.media for one in recordings.values() if one.media)
+    for name, one in recordings.items():
         if one.media and claimed[one.media] > 1 and not _bears(one.media, names[name]):
             reasons[name] = f"its recording is another utterance's as well ({one.media})"
     return reasons
@@ -40,11 +42,11 @@ def _bears(path: str, names: tuple[str, ...]) -> bool:
     return any(bare.endswith(f"/{name}") for name in names)
 
 
-def recording_findings(found: Mapping[str, Recording], reasons: Mapping[str, str]) -> list[Finding]:
+def recording_findings(recordings: Mapping[str, Recording], reasons: Mapping[str, str]) -> list[Finding]:
     """Findings about what `unsettled` tells, and about utterances of several files."""
     findings = []
-    pairs = [name for name, one in found.items() if one.sound]
-    others = [one.unused[0] for one in found.values() if one.unused]
+    pairs = [name for name, one in recordings.items() if one.sound]
+    others = [one.unused[0] for one in recordings.values() if one.unused]
     if reasons:
         findings.append(
             Finding("ambiguous_media", "error", "which recording is meant cannot be told", len(reasons),
@@ -95,7 +97,7 @@ def without_links(corpus: Corpus) -> Corpus:
         "link_out", "error", reason, len(names), tuple(names)[:3],
         "It is not read. Set the reader's `follow_links: true` if you made the links yourself.",
     )  # fmt: skip
-    kept = table[~table["utterance_id"].isin(list(names))].reset_index(drop=True)
+    remaining = table[~table["utterance_id"].isin(list(names))].reset_index(drop=True)
     return replace(
-        corpus, utterances=kept, findings=(*corpus.findings, finding), set_aside={**corpus.set_aside, **names}
+        corpus, utterances=remaining, findings=(*corpus.findings, finding), set_aside={**corpus.set_aside, **names}
     )

@@ -86,9 +86,9 @@ def align(
             entry = f"{video}[{number}]"
             aligned[reference][entry] = Entry(interval[None], features[None])
             for name, timeline in others.items():
-                found = timeline.within(float(interval[0]), float(interval[1]))
-                if len(found.intervals):
-                    aligned[name][entry] = _collapsed(found, collapse) if collapse else found
+                piece = timeline.within(float(interval[0]), float(interval[1]))
+                if len(piece.intervals):
+                    aligned[name][entry] = _collapsed(piece, collapse) if collapse else piece
     return aligned
 
 
@@ -108,8 +108,8 @@ class Timeline:
         first = int(np.searchsorted(self._latest, start - EPSILON, side="right"))
         last = int(np.searchsorted(self._starts, end + EPSILON, side="left"))
         clipped = np.clip(self.intervals[first:last], start, end)
-        kept = clipped[:, 1] - clipped[:, 0] > EPSILON
-        return first + np.flatnonzero(kept), clipped[kept]
+        inside = clipped[:, 1] - clipped[:, 0] > EPSILON
+        return first + np.flatnonzero(inside), clipped[inside]
 
     def within(self, start: float, end: float) -> Entry:
         rows, clipped = self.rows_within(start, end)
@@ -172,7 +172,7 @@ def get_tensors(
     """
     unified = hard_unify(dataset)
     member = {video: fold for fold, videos in folds.items() for video in videos}
-    found: dict[str, dict[str, list[np.ndarray]]] = {fold: {name: [] for name in unified} for fold in folds}
+    sequences: dict[str, dict[str, list[np.ndarray]]] = {fold: {name: [] for name in unified} for fold in folds}
     for entry in next(iter(unified.values())):
         fold = member.get(video_of(entry))
         if fold is None:
@@ -181,8 +181,8 @@ def get_tensors(
             features = sequence[entry].features
             if name not in non_sequences:
                 features = np.concatenate([np.zeros((length, features.shape[1])), features])[-length:]
-            found[fold][name].append(features)
+            sequences[fold][name].append(features)
     return {
         fold: {name: np.stack(values) if values else np.zeros((0, length, 0)) for name, values in parts.items()}
-        for fold, parts in found.items()
+        for fold, parts in sequences.items()
     }

@@ -50,11 +50,11 @@ def _transcript(spoken: Timeline | None, start: float, end: float) -> str | None
     if spoken is None:
         return None
     rows, _ = spoken.rows_within(start, end)
-    found = []
+    words = []
     for value in spoken.features[rows].reshape(len(rows), -1)[:, 0] if len(rows) else ():
         word = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-        found += [word] if word.strip().lower() not in PAUSE else []
-    return " ".join(found) or None
+        words += [word] if word.strip().lower() not in PAUSE else []
+    return " ".join(words) or None
 
 
 def _averaged(entries: Mapping[str, Entry], repair: bool):

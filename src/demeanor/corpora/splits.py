@@ -82,14 +82,14 @@ class Split:
                 raise ValueError(f"its format is not {FORMAT}")
             parts = {part: tuple(map(str, content["parts"].get(part, ()))) for part in SPLITS}
             split = cls(str(content["name"]), parts, content.get("made_by", {}))
-            told = content["sha256"]
+            recorded = content["sha256"]
         except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             raise InputError(str(path), [f"not a file with a split ({error})"]) from None
         ids = [name for part in parts.values() for name in part]
         problems = []
         if len(set(ids)) < len(ids):
             problems.append(f"{len(ids) - len(set(ids))} utterances stand in it twice")
-        if told != split.sha256:
+        if recorded != split.sha256:
             problems.append("its ids do not fit its hash: it was changed after it was made")
         if problems:
             raise InputError(str(path), problems, "Restore the file, or make a new split under another name.")
@@ -137,12 +137,12 @@ class SplitSettings(Settings):
         if self.scheme == "hold_out":
             return hold_out(table, self.by, self.shares[1], self.seed)
         if self.scheme == "k_fold":
-            found = k_fold(table, self.by, self.folds, self.seed, self.shares[1])
+            assignment = k_fold(table, self.by, self.folds, self.seed, self.shares[1])
         else:
-            found = leave_one_out(table, self.by, self.seed, self.shares[1])
-        if self.fold >= len(found):
-            raise InputError("split", [f"there are {len(found)} folds, numbered from 0; fold {self.fold} is none"])
-        return found[self.fold]
+            assignment = leave_one_out(table, self.by, self.seed, self.shares[1])
+        if self.fold >= len(assignment):
+            raise InputError("split", [f"there are {len(assignment)} folds, numbered from 0; fold {self.fold} is none"])
+        return assignment[self.fold]
 
 
 def random_split(table: pd.DataFrame, by: str, shares: Sequence[float], seed: int) -> Split:

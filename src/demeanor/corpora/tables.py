@@ -35,15 +35,15 @@ def read_table(path: Path, known: Iterable[str] = (), language: str = "en") -> T
     `language` of the texts tells which encoding is likely where they are not Unicode. Raises InputError for a file that
     is missing, empty, too large, not text, or whose rows have more cells than its header.
     """
-    found = read_delimited(require_path(path, "file"), known, language)
-    rows = pd.DataFrame(found.records, columns=found.names, dtype=object)
-    findings = encoding_findings(path.name, found.text)
-    if found.unnamed:
+    table = read_delimited(require_path(path, "file"), known, language)
+    rows = pd.DataFrame(table.records, columns=table.names, dtype=object)
+    findings = encoding_findings(path.name, table.text)
+    if table.unnamed:
         findings.append(
-            Finding("unnamed_columns", "note", f"columns of {path.name} that have no name", found.unnamed,
+            Finding("unnamed_columns", "note", f"columns of {path.name} that have no name", table.unnamed,
                     advice="They are not read; give them a name if they should be.")
         )  # fmt: skip
-    return Table(rows, pd.Series(found.numbers, index=rows.index, dtype="int64"), found.separator, tuple(findings))
+    return Table(rows, pd.Series(table.numbers, index=rows.index, dtype="int64"), table.separator, tuple(findings))
 
 
 def encoding_findings(name: str, text: Text) -> list[Finding]:
@@ -77,8 +77,8 @@ def numbers(column: pd.Series, separator: str = ",") -> pd.Series:
 
 def listed(numbers: Iterable[int], shown: int = 5) -> str:
     """ "rows 3, 7 and 12", at most `shown` of them."""
-    found = list(numbers)
-    if len(found) == 1:
-        return f"row {found[0]}"
-    head = ", ".join(str(number) for number in found[:shown])
-    return f"rows {head}" + (f" and {len(found) - shown} more" if len(found) > shown else "")
+    ordered = list(numbers)
+    if len(ordered) == 1:
+        return f"row {ordered[0]}"
+    head = ", ".join(str(number) for number in ordered[:shown])
+    return f"rows {head}" + (f" and {len(ordered) - shown} more" if len(ordered) > shown else "")

@@ -125,13 +125,13 @@ def to_dialogues(batch: Batch, values: Tensor) -> tuple[Tensor, Bool[Tensor, "di
     """Lay utterance rows [B, ...] out as dialogues [dialogues, turns, ...] with their mask."""
     dialogues = int(batch.dialogue.max()) + 1
     turns = int(batch.turn.max()) + 1
-    laid = values.new_zeros((dialogues, turns, *values.shape[1:]))
-    laid[batch.dialogue, batch.turn] = values
+    grid = values.new_zeros((dialogues, turns, *values.shape[1:]))
+    grid[batch.dialogue, batch.turn] = values
     mask = torch.zeros((dialogues, turns), dtype=torch.bool, device=values.device)
     mask[batch.dialogue, batch.turn] = True
-    return laid, mask
+    return grid, mask
 
 
-def from_dialogues(batch: Batch, laid: Tensor) -> Tensor:
+def from_dialogues(batch: Batch, grid: Tensor) -> Tensor:
     """The inverse of `to_dialogues`: [dialogues, turns, ...] back to utterance rows [B, ...]."""
-    return laid[batch.dialogue, batch.turn]
+    return grid[batch.dialogue, batch.turn]

@@ -34,7 +34,7 @@ class InputSpecification(Settings):
     stream: str = Field(description="name of the stream, for example audio.frames")
     dimension: int
     integer: bool = Field(default=False, description="token ids or codes instead of features")
-    longest: int | None = Field(default=None, description="steps after which a sequence is cut")
+    max_length: int | None = Field(default=None, description="steps after which a sequence is cut")
     provenance: Provenance
 
     @property
@@ -87,11 +87,11 @@ class BundleCard(Settings):
     @property
     def raw_inputs(self) -> dict[str, InputSpecification]:
         """Stream -> what has to be extracted from a recording: inputs, and what representations among them read."""
-        found: dict[str, InputSpecification] = {}
+        raw: dict[str, InputSpecification] = {}
         for value in self.inputs.values():
             inner = self.representations.get(value.stream)
-            found |= {value.stream: value} if inner is None else inner.raw_inputs
-        return found
+            raw |= {value.stream: value} if inner is None else inner.raw_inputs
+        return raw
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -214,16 +214,16 @@ def differences(card: BundleCard, shapes: Mapping[str, tuple[int, ...]], prefix:
     """
     problems = []
     for role, value in card.inputs.items():
-        told = f"{prefix}input '{role[:40]}'"
+        label = f"{prefix}input '{role[:40]}'"
         if not 1 <= value.dimension <= LARGEST_SIDE:
-            problems.append(f"{told}: a dimension of {value.dimension}; it is 1 to {LARGEST_SIDE}")
-        if value.longest is not None and not 1 <= value.longest <= LARGEST_SIDE:
-            problems.append(f"{told}: {value.longest} steps at most; that is 1 to {LARGEST_SIDE}")
+            problems.append(f"{label}: a dimension of {value.dimension}; it is 1 to {LARGEST_SIDE}")
+        if value.max_length is not None and not 1 <= value.max_length <= LARGEST_SIDE:
+            problems.append(f"{label}: {value.max_length} steps at most; that is 1 to {LARGEST_SIDE}")
         for statistic in ("mean", "scale"):
             sides = shapes.get(f"{prefix}normaliser.{role}.{statistic}")
             if sides is not None and sides != (value.dimension,):
                 held = " x ".join(map(str, sides))
-                problems.append(f"{told}: the card says {value.dimension} values per step, the weights hold {held}")
+                problems.append(f"{label}: the card says {value.dimension} values per step, the weights hold {held}")
     if card.task.outputs > LARGEST_SIDE:
         problems.append(f"{prefix}task: {card.task.outputs} classes; there are at most {LARGEST_SIDE}")
     problems += [

@@ -69,9 +69,9 @@ def read_delimited(
         raise InputError(str(path), [f"{len(names)} columns, more than the {MOST_COLUMNS} that are read"])
     counted = sorted(Counter(names).items())
     problems = [f"column '{name}' appears twice" for name, count in counted if name and count > 1]
-    kept = [place for place, name in enumerate(names) if name and (only is None or name in only)]
+    columns = [place for place, name in enumerate(names) if name and (only is None or name in only)]
     nameless = [place for place, name in enumerate(names) if not name]
-    records, numbers, unnamed, wide = _records(rows, len(names), kept, nameless, str(path))
+    records, numbers, unnamed, wide = _records(rows, len(names), columns, nameless, str(path))
     if wide:
         problems.append(
             f"{len(wide)} rows have more cells than the header, the first is row {wide[0]}: "
@@ -79,7 +79,7 @@ def read_delimited(
         )
     if problems:
         raise InputError(str(path), problems)
-    return Delimited([names[place] for place in kept], records, numbers, separator, text, unnamed)
+    return Delimited([names[place] for place in columns], records, numbers, separator, text, unnamed)
 
 
 def header_of(text: str, known: Iterable[str] = ()) -> list[str]:
@@ -92,11 +92,11 @@ def header_of(text: str, known: Iterable[str] = ()) -> list[str]:
 
 def _declared(text: str) -> tuple[str | None, int]:
     """The separator that a first line `sep=;` declares, and where what follows it begins."""
-    found = re.match(r'\n*[ ]*"?sep=(\\t|[^\n"])"?[,;\t| ]*(?:\n|$)', text, re.IGNORECASE)
-    if found is None:
+    match = re.match(r'\n*[ ]*"?sep=(\\t|[^\n"])"?[,;\t| ]*(?:\n|$)', text, re.IGNORECASE)
+    if match is None:
         return None, 0
-    told = found.group(1)
-    return "\t" if told == "\\t" else told, found.end()
+    separator = match.group(1)
+    return "\t" if separator == "\\t" else separator, match.end()
 
 
 def _lines(text: str, start: int) -> Iterator[str]:
@@ -150,7 +150,7 @@ def _rows(lines: Iterable[str], separator: str, where: str) -> Iterator[tuple[in
 
 
 def _records(
-    rows: Iterator[tuple[int, list[str]]], width: int, kept: list[int], nameless: list[int], where: str
+    rows: Iterator[tuple[int, list[str]]], width: int, columns: list[int], nameless: list[int], where: str
 ) -> tuple[list[list[str]], list[int], int, list[int]]:
     """The `kept` cells of each row, the rows' numbers, how many `nameless` columns hold something, and the numbers of
     rows that are wider than the header."""
@@ -159,12 +159,12 @@ def _records(
     wide: list[int] = []
     filled: set[int] = set()
     for number, row in rows:
-        if (len(records) + 1) * max(len(kept), 1) > MOST_CELLS:
+        if (len(records) + 1) * max(len(columns), 1) > MOST_CELLS:
             raise InputError(where, [f"more than {MOST_CELLS} cells, which is the most that are read"])
         if any(cell and not cell.isspace() for cell in row[width:]):
             wide.append(number)
         padded = row + [""] * (width - len(row)) if len(row) < width else row
         filled.update(place for place in nameless if padded[place].strip())
-        records.append([padded[place] for place in kept])
+        records.append([padded[place] for place in columns])
         numbers.append(number)
     return records, numbers, len(filled), wide

@@ -72,16 +72,16 @@ def disk_errors_told(path: Path | str) -> Iterator[None]:
         raise
     except Exception as error:
         # Inside a folder that is on its way, the reader wants the name of the folder: whoever writes that one tells.
-        told = None if _on_its_way(str(path)) else disk_error(error, path)
-        if told is None:
+        refusal = None if _on_its_way(str(path)) else disk_error(error, path)
+        if refusal is None:
             raise
-        raise told from error
+        raise refusal from error
 
 
 def is_full(error: BaseException) -> bool:
     """Is there no room left on a disk? Then what was being worked on is not to blame."""
-    found = _refusal(error)
-    return found is not None and found[0] in _FULL
+    refusal = _refusal(error)
+    return refusal is not None and refusal[0] in _FULL
 
 
 def disk_error(error: BaseException, path: Path | str | None = None) -> InputError | None:
@@ -89,10 +89,10 @@ def disk_error(error: BaseException, path: Path | str | None = None) -> InputErr
 
     path  what was being written; None where the error itself has to tell
     """
-    found = _refusal(error)
-    if found is None:
+    refusal = _refusal(error)
+    if refusal is None:
         return None
-    number, named = found
+    number, named = refusal
     where = str(named or path or "the disk")
     place = Path(named or path or os.environ.get("TMPDIR") or ".")
     if number in _FULL:
@@ -111,7 +111,7 @@ def _refusal(error: BaseException | None) -> tuple[int, str | None] | None:
         if number is None:
             text = str(error)
             match = _NUMBER.search(text)
-            known = (code for told, code in _SQLITE.items() if told in text.lower())
+            known = (code for phrase, code in _SQLITE.items() if phrase in text.lower())
             number = int(next(filter(None, match.groups()))) if match else next(known, None)
         if number in _FULL or number in _REFUSED:
             named = error.filename if isinstance(error, OSError) else None

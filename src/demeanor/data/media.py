@@ -16,7 +16,7 @@ class MediaProbe:
     face      True if a face was found in the frames looked at; None where that was not looked at
     error     why the recording cannot be used, in one line; None for a sound file
     broken    modality -> why it cannot be decoded, in one line, where the rest of the recording is sound
-    remarks   what a reader should know of how it was read; keys of examination.REMARKS
+    remarks   what a reader should know of how it was read; keys of checks.REMARKS
     tracks    names of further tracks, which are not read
     """
 

@@ -108,7 +108,7 @@ class Progress:
                 self._bar.refresh()
 
 
-def told(items: Sequence[Item], name: str, unit: str) -> Iterator[Item]:
+def with_progress(items: Sequence[Item], name: str, unit: str) -> Iterator[Item]:
     """The items one after the other, telling how many have been dealt with."""
     with Progress(name, len(items), unit) as progress:
         for item in items:

@@ -141,17 +141,17 @@ class Ragged:
         return Ragged(self.values, self.offsets, ids, rows)
 
     def gather(
-        self, positions: Sequence[int] | np.ndarray, longest: int | None = None
+        self, positions: Sequence[int] | np.ndarray, max_length: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Right-padded copies of some sequences: values [B, T, D] and mask [B, T] (True on real steps).
 
-        T is the longest of them (at least 1, so that shapes stay ordinary when all are absent), cut at `longest`.
+        T is the longest of them (at least 1, so that shapes stay ordinary when all are absent), cut at `max_length`.
         """
         rows = self._rows[np.asarray(positions, dtype=np.int64)]
         starts = self.offsets[rows]
         lengths = self.offsets[rows + 1] - starts
-        if longest is not None:
-            lengths = np.minimum(lengths, longest)
+        if max_length is not None:
+            lengths = np.minimum(lengths, max_length)
         width = max(int(lengths.max(initial=0)), 1)
         values = np.zeros((len(rows), width, self.dimension), dtype=self.dtype)
         for n, (start, length) in enumerate(zip(starts, lengths, strict=True)):
@@ -283,8 +283,8 @@ def read_header(path: Path | str) -> tuple[dict, int]:
 
 def _why_odd(entry: Any, room: int) -> str:
     """Why a tensor of a header cannot lie in the `room` bytes that follow it; empty if it can."""
-    told: list[Any] = [entry.get(key) if isinstance(entry, dict) else None for key in _ENTRY]
-    dtype, shape, place = told
+    entries: list[Any] = [entry.get(key) if isinstance(entry, dict) else None for key in _ENTRY]
+    dtype, shape, place = entries
     if not isinstance(dtype, str) or not _whole(shape) or not _whole(place) or len(place) != 2:
         return "needs a type, a shape and where it begins and ends"
     if dtype not in WIDTHS:

@@ -77,10 +77,10 @@ def decode(content: bytes, where: str, language: str = "en") -> Text:
     """
     for mark, encoding in MARKS:
         if content.startswith(mark):
-            found = _decoded(content, encoding)
-            if found is None:
+            result = _decoded(content, encoding)
+            if result is None:
                 raise InputError(where, [f"begins with the mark of {encoding}, but is damaged"], "Save it as UTF-8.")
-            return Text(found, encoding)
+            return Text(result, encoding)
     if b"\0" in content:
         unmarked = _unmarked_utf_16(content)
         if unmarked is None:

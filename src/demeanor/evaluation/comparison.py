@@ -48,14 +48,14 @@ def compare(
     metrics = metrics_of(task, threshold)
     rows = [_row(chosen, branch, metrics) for branch in branches]
     if predictions is not None:
-        found = stacks(task, predictions, branches)
-        first = found[branches[0]]
-        _check_seeds(task, chosen, found)
+        stacked = stacks(task, predictions, branches)
+        first = stacked[branches[0]]
+        _check_seeds(task, chosen, stacked)
         if train_target is not None:
             rows.append(
                 {**rows[0], "branch": baseline_name(task), "system": "constant", "kind": "baseline", "seeds": 1}
             )
-        drawn = _drawn(task, metrics, found, first, train_target, resamples, seed, by)
+        drawn = _drawn(task, metrics, stacked, first, train_target, resamples, seed, by)
         _check_agreement(task, rows, drawn)
         for row, draws in zip(rows, drawn, strict=True):
             for name, draw in draws.items():

@@ -1,6 +1,6 @@
 """The field's metrics by their exact definitions; docs/metrics.md says the same in prose.
 
-Every metric is written as a value of sums over utterances: `statistics` gives K numbers per utterance, `value` makes
+Every metric is written as a value of sums over utterances: `statistics` gives K numbers per utterance, `finalize` makes
 the metric of their K sums. One definition thus serves the plain score and the bootstrap, where a resample is nothing
 but other weights in those sums (demeanor.evaluation.resampling).
 
@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from demeanor.data.errors import InputError, nearest
 from demeanor.data.task import IGNORED, Better, Task, direction_of
-from demeanor.evaluation import sums
+from demeanor.evaluation import sufficient_statistics as stats
 
 Array = NDArray[Any]
 
@@ -34,13 +34,13 @@ class Metric:
     """A named metric.
 
     statistics  (prediction [N, outputs] float32, target as Task.targets) -> [K, N]
-    value       sums of the statistics over utterances [K, ...] float64 -> [...], NaN where undefined
+    finalize    sums of the statistics over utterances [K, ...] float64 -> [...], NaN where undefined
     """
 
     name: str
     definition: str
     statistics: Callable[[Array, Array], Array]
-    value: Callable[[Array], Array]
+    finalize: Callable[[Array], Array]
 
     @property
     def better(self) -> Better:
@@ -49,7 +49,7 @@ class Metric:
     def __call__(self, prediction: Array, target: Array) -> float:
         """The metric of all rows; `prepare` makes the arguments."""
         # Each row is summed in its own type: counts stay exact, and the float32 error is summed as numpy's mean does.
-        return float(self.value(self.statistics(prediction, target).sum(axis=-1).astype(np.float64)))
+        return float(self.finalize(self.statistics(prediction, target).sum(axis=-1).astype(np.float64)))
 
 
 def score(
@@ -79,12 +79,12 @@ def score(
 def metrics_of(task: Task, threshold: float = 0.0) -> dict[str, Metric]:
     """Name -> metric, in the order in which tables show them."""
     if task.kind == "classification":
-        found = _classification(len(task.classes))
+        metrics = _classification(len(task.classes))
     elif task.kind == "multilabel":
-        found = _multilabel(task.classes, threshold)
+        metrics = _multilabel(task.classes, threshold)
     else:
-        found = _mosi() if task.convention == "mosi" else _sims()
-    return {metric.name: metric for metric in found}
+        metrics = _mosi() if task.convention == "mosi" else _sims()
+    return {metric.name: metric for metric in metrics}
 
 
 def metric_of(task: Task, name: str, threshold: float = 0.0) -> Metric:
@@ -166,26 +166,26 @@ def _warn_of_undefined(task: Task, scores: dict[str, float], prediction: Array, 
 @cache
 def _mosi() -> list[Metric]:
     """MOSI and MOSEI (docs/metrics.md)."""
-    has0, non0 = partial(sums.sign_margins, zero=True), partial(sums.sign_margins, zero=False)
+    has0, non0 = partial(stats.sign_counts, zero=True), partial(stats.sign_counts, zero=False)
     return [
-        Metric("MAE", "mean |p - t|, unclipped", sums.absolute_error, sums.mean_of_float32),
-        Metric("Corr", "Pearson's r, unclipped; undefined for a constant", sums.moments, sums.pearson),
+        Metric("MAE", "mean |p - t|, unclipped", stats.absolute_error, stats.mean_of_float32),
+        Metric("Corr", "Pearson's r, unclipped; undefined for a constant", stats.moments, stats.pearson),
         Metric(
             "Mult_acc_7",
             "both clipped to [-3, 3], rounded half to even, equal",
-            partial(sums.rounded_hit, limit=3.0),
-            sums.share,
+            partial(stats.rounded_hit, limit=3.0),
+            stats.ratio,
         ),
         Metric(
             "Mult_acc_5",
             "both clipped to [-2, 2], rounded half to even, equal",
-            partial(sums.rounded_hit, limit=2.0),
-            sums.share,
+            partial(stats.rounded_hit, limit=2.0),
+            stats.ratio,
         ),
-        Metric("Has0_acc_2", "(p >= 0) == (t >= 0), zero is non-negative, all utterances", has0, sums.accuracy),
-        Metric("Has0_F1_score", "support-weighted F1 of those two classes", has0, sums.weighted_f1),
-        Metric("Non0_acc_2", "(p > 0) == (t > 0), labels of zero left out, p = 0 is negative", non0, sums.accuracy),
-        Metric("Non0_F1_score", "support-weighted F1 of those two classes", non0, sums.weighted_f1),
+        Metric("Has0_acc_2", "(p >= 0) == (t >= 0), zero is non-negative, all utterances", has0, stats.accuracy),
+        Metric("Has0_F1_score", "support-weighted F1 of those two classes", has0, stats.weighted_f1),
+        Metric("Non0_acc_2", "(p > 0) == (t > 0), labels of zero left out, p = 0 is negative", non0, stats.accuracy),
+        Metric("Non0_F1_score", "support-weighted F1 of those two classes", non0, stats.weighted_f1),
     ]
 
 
@@ -196,33 +196,33 @@ def _sims() -> list[Metric]:
         Metric(
             "MAE",
             "mean |p - t| of clipped values",
-            partial(sums.absolute_error, limit=1.0),
-            sums.mean_of_float32,
+            partial(stats.absolute_error, limit=1.0),
+            stats.mean_of_float32,
         ),
-        Metric("Corr", "Pearson's r of clipped values", partial(sums.moments, limit=1.0), sums.pearson),
+        Metric("Corr", "Pearson's r of clipped values", partial(stats.moments, limit=1.0), stats.pearson),
         Metric(
             "Mult_acc_2",
             "classes (-1, 0], (0, 1]: zero is on the negative side",
-            partial(sums.sims_margins, classes=2),
-            sums.accuracy,
+            partial(stats.sims_counts, classes=2),
+            stats.accuracy,
         ),
         Metric(
             "F1_score",
             "support-weighted F1 of those two classes",
-            partial(sums.sims_margins, classes=2),
-            sums.weighted_f1,
+            partial(stats.sims_counts, classes=2),
+            stats.weighted_f1,
         ),
         Metric(
             "Mult_acc_3",
             "classes with right-closed edges -0.1, 0.1",
-            partial(sums.sims_margins, classes=3),
-            sums.accuracy,
+            partial(stats.sims_counts, classes=3),
+            stats.accuracy,
         ),
         Metric(
             "Mult_acc_5",
             "classes with right-closed edges -0.7, -0.1, 0.1, 0.7",
-            partial(sums.sims_margins, classes=5),
-            sums.accuracy,
+            partial(stats.sims_counts, classes=5),
+            stats.accuracy,
         ),
     ]
 
@@ -230,48 +230,48 @@ def _sims() -> list[Metric]:
 @cache
 def _classification(classes: int) -> list[Metric]:
     """One of several classes: the one of the largest output, of equal ones the first."""
-    margins = partial(sums.argmax_margins, classes=classes)
+    counts = partial(stats.argmax_counts, classes=classes)
     return [
-        Metric("accuracy", "WA: share of utterances that are right", margins, sums.accuracy),
-        Metric("UAR", "UA: mean recall of the classes in the truth", margins, sums.mean_recall),
-        Metric("weighted_F1", "F1 of each class weighted by its support", margins, sums.weighted_f1),
-        Metric("macro_F1", "mean F1 of the classes in the truth or predicted", margins, sums.macro_f1),
+        Metric("accuracy", "WA: share of utterances that are right", counts, stats.accuracy),
+        Metric("UAR", "UA: mean recall of the classes in the truth", counts, stats.mean_recall),
+        Metric("weighted_F1", "F1 of each class weighted by its support", counts, stats.weighted_f1),
+        Metric("macro_F1", "mean F1 of the classes in the truth or predicted", counts, stats.macro_f1),
     ]
 
 
 @cache
 def _multilabel(classes: tuple[str, ...], threshold: float) -> list[Metric]:
     """Any of several classes: each over the utterances in which its label is known."""
-    every = partial(sums.all_label_margins, threshold=threshold)
-    found = [
+    every = partial(stats.all_label_counts, threshold=threshold)
+    metrics = [
         Metric(
             "macro_F1",
             "mean over classes of the F1 of having the class",
             every,
-            partial(sums.over_labels, sums.positive_f1, labels=len(classes)),
+            partial(stats.over_labels, stats.positive_f1, labels=len(classes)),
         ),
         Metric(
             "mean_weighted_accuracy",
             "mean over classes of <class>_weighted_accuracy",
             every,
-            partial(sums.over_labels, sums.balanced_accuracy, labels=len(classes)),
+            partial(stats.over_labels, stats.balanced_accuracy, labels=len(classes)),
         ),
         Metric(
             "mean_weighted_F1",
             "mean over classes of <class>_weighted_F1",
             every,
-            partial(sums.over_labels, sums.weighted_f1, labels=len(classes)),
+            partial(stats.over_labels, stats.weighted_f1, labels=len(classes)),
         ),
     ]
     for column, name in enumerate(classes):
-        one = partial(sums.label_margins, column=column, threshold=threshold)
-        found += [
+        one = partial(stats.label_counts, column=column, threshold=threshold)
+        metrics += [
             Metric(
                 f"{name}_weighted_accuracy",
                 "mean of the recalls of with and without",
                 one,
-                sums.balanced_accuracy,
+                stats.balanced_accuracy,
             ),
-            Metric(f"{name}_weighted_F1", "support-weighted F1 of with and without", one, sums.weighted_f1),
+            Metric(f"{name}_weighted_F1", "support-weighted F1 of with and without", one, stats.weighted_f1),
         ]
-    return found
+    return metrics

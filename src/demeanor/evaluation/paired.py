@@ -111,15 +111,15 @@ def differences(
     comparisons, verdict ("better", "worse" or "no evidence", by p_holm below 0.05).
     """
     chosen = metric_of(task, metric or primary_metrics(task)[0], threshold)
-    found = stacks(task, predictions)
-    if against not in found:
-        raise InputError("differences", [f"branch '{against}' has no predictions; there is: {', '.join(found)}"])
-    first = found[against]
-    others = [branch for branch in found if branch != against]
+    stacked = stacks(task, predictions)
+    if against not in stacked:
+        raise InputError("differences", [f"branch '{against}' has no predictions; there is: {', '.join(stacked)}"])
+    first = stacked[against]
+    others = [branch for branch in stacked if branch != against]
     target = prepare(task, first.prediction, first.target)[1]
     groups = first.dialogues[labelled(task, first.target)] if by == "dialogue" else None
     resampler = Resampler.over(len(target), groups, resamples, seed)
-    values = [prepare(task, found[branch].prediction, first.target)[0] for branch in [against, *others]]
+    values = [prepare(task, stacked[branch].prediction, first.target)[0] for branch in [against, *others]]
     base, *rest = bootstrap({chosen.name: chosen}, values, target, resampler)
     made = [_difference(chosen, draws[chosen.name], base[chosen.name], resampler) for draws in rest]
     adjusted = holm([difference.p for difference in made])

@@ -79,7 +79,7 @@ def stacks(task: Task, table: pd.DataFrame, branches: Sequence[str] | None = Non
     names = list(dict.fromkeys(table["branch"])) if branches is None else list(branches)
     problems: list[str] = []
     reference: pd.DataFrame | None = None
-    found: dict[str, Stack] = {}
+    stacked: dict[str, Stack] = {}
     parts_of: dict[Any, pd.DataFrame] = dict(list(table.groupby(["branch", "seed"], sort=True)))
     for branch in names:
         seeds = sorted(seed for name, seed in parts_of if name == branch)
@@ -97,7 +97,7 @@ def stacks(task: Task, table: pd.DataFrame, branches: Sequence[str] | None = Non
                 predictions.append(part[prediction_columns(task)].to_numpy(dtype=np.float32))
         if predictions and reference is not None:
             target = reference[target_columns(task)].to_numpy()
-            found[branch] = Stack(
+            stacked[branch] = Stack(
                 np.stack(predictions),
                 target if task.kind == "multilabel" else target[:, 0],
                 reference["utterance_id"].to_numpy(),
@@ -106,16 +106,16 @@ def stacks(task: Task, table: pd.DataFrame, branches: Sequence[str] | None = Non
             )
     if problems:
         raise InputError(f"predictions for task '{task.name}'", problems, "Score all branches on the same utterances.")
-    return found
+    return stacked
 
 
 def _mismatch(task: Task, reference: pd.DataFrame, part: pd.DataFrame) -> str:
     """Why the rows of `part` cannot be paired with those of `reference`, or nothing."""
     if part["utterance_id"].duplicated().any():
         return f"utterance '{part['utterance_id'][part['utterance_id'].duplicated()].iloc[0]}' occurs twice"
-    expected, found = set(reference["utterance_id"]), set(part["utterance_id"])
-    if expected != found:
-        return f"{len(expected - found)} utterances are missing and {len(found - expected)} are not known elsewhere"
+    expected, given = set(reference["utterance_id"]), set(part["utterance_id"])
+    if expected != given:
+        return f"{len(expected - given)} utterances are missing and {len(given - expected)} are not known elsewhere"
     columns = target_columns(task)
     if not np.array_equal(
         reference[columns].to_numpy(dtype=np.float64), part[columns].to_numpy(dtype=np.float64), equal_nan=True

@@ -30,7 +30,7 @@ from demeanor.data.errors import InputError
 from demeanor.data.examples import Examples
 from demeanor.data.stream import Stream
 from demeanor.data.task import IGNORED, Task
-from demeanor.evaluation import sums
+from demeanor.evaluation import sufficient_statistics as stats
 from demeanor.evaluation.metrics import metric_of, prepare
 
 #: The reference searched logspace(-10, 2, 20); below 1e-4 nothing but the prior is left.
@@ -39,7 +39,7 @@ FOLDS = 5
 RESAMPLES = 1000
 REGRESSION_SCORES = ("MAE", "Corr")
 CLASS_SCORES = {
-    "accuracy": sums.accuracy, "UAR": sums.mean_recall, "macro_F1": sums.macro_f1, "weighted_F1": sums.weighted_f1,
+    "accuracy": stats.accuracy, "UAR": stats.mean_recall, "macro_F1": stats.macro_f1, "weighted_F1": stats.weighted_f1,
 }  # fmt: skip
 
 
@@ -92,8 +92,8 @@ def confusion(truth: Int[np.ndarray, " rows"], predicted: Int[np.ndarray, " rows
 
 def class_scores(counts: Int[np.ndarray, "classes classes"]) -> dict[str, float]:
     """accuracy, UAR, macro_F1 and weighted_F1 as `metrics` defines them."""
-    margins = np.concatenate([np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)])
-    return {name: float(value(margins)) for name, value in CLASS_SCORES.items()}
+    totals = np.concatenate([np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)])
+    return {name: float(finalize(totals)) for name, finalize in CLASS_SCORES.items()}
 
 
 def regression_scores(
@@ -112,7 +112,7 @@ def bootstrap_classes(
     a resample is one over the rows, each counted as often as it was drawn."""
     rows = len(truth)
     times = np.stack([np.bincount(chosen, minlength=rows) for chosen in _resamples(rows, seed, resamples)])
-    totals = sums.margins(predicted, truth, classes).astype(np.int64) @ times.T
+    totals = stats.confusion_counts(predicted, truth, classes).astype(np.int64) @ times.T
     return _intervals({name: np.asarray(value(totals)) for name, value in CLASS_SCORES.items()})
 
 
@@ -130,7 +130,7 @@ def bootstrap_regression(
         metric = metric_of(task, name)
         totals = metric.statistics(values, target).astype(np.float64) @ times.T
         with np.errstate(invalid="ignore", over="ignore"):
-            drawn[name] = np.asarray(metric.value(totals))
+            drawn[name] = np.asarray(metric.finalize(totals))
     return _intervals(drawn)
 
 
@@ -140,12 +140,12 @@ def _resamples(rows: int, seed: int, resamples: int) -> Iterator[np.ndarray]:
 
 
 def _intervals(drawn: Mapping[str, np.ndarray]) -> dict[str, float]:
-    found: dict[str, float] = {}
+    intervals: dict[str, float] = {}
     for name, values in drawn.items():
         defined = values[~np.isnan(values)]
         low, high = np.quantile(defined, (0.025, 0.975)) if len(defined) else (np.nan, np.nan)
-        found |= {f"{name}.low": float(low), f"{name}.high": float(high)}
-    return found
+        intervals |= {f"{name}.low": float(low), f"{name}.high": float(high)}
+    return intervals
 
 
 def choose_c(scores: Sequence[float], grid: Sequence[float]) -> float:
@@ -216,14 +216,14 @@ def fit_chosen(
     pairs = [(rows.fit, rows.choose)] if rows.choose is not None else list(_folds(rows.fit, groups))
     # A fold without a second class has nothing to fit; a regression has always many values.
     pairs = [(a, b) for a, b in pairs if len(b) and len(np.unique(y[a])) > 1]
-    found = np.zeros((len(pairs), len(grid)))
+    losses = np.zeros((len(pairs), len(grid)))
     # The models are small: checking what they are given takes longer than fitting them.
     with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
         for n, (a, b) in enumerate(pairs):
             scaler = scaling().fit(x[a])
             x_fit, x_choose = scaler.transform(x[a]), scaler.transform(x[b])
-            found[n] = [quality(y[b], fitted(model(c), x_fit, y[a]).predict(x_choose)) for c in grid]
-    c = choose_c(list(found.mean(axis=0)), grid) if pairs else 1.0
+            losses[n] = [quality(y[b], fitted(model(c), x_fit, y[a]).predict(x_choose)) for c in grid]
+    c = choose_c(list(losses.mean(axis=0)), grid) if pairs else 1.0
     return fitted(make_pipeline(*scaling(), model(c)), x[rows.final], y[rows.final]), c
 
 
@@ -241,9 +241,11 @@ def _classify(x: np.ndarray, y: np.ndarray, rows: Rows, groups: np.ndarray, clas
     else:
         predicted, c = majority, float("nan")
 
-    found = class_scores(confusion(truth, predicted, classes)) | bootstrap_classes(truth, predicted, classes) | {"C": c}
-    found |= {f"majority.{k}": v for k, v in class_scores(confusion(truth, majority, classes)).items()}
-    return {f"{prefix}{name}": value for name, value in found.items()}
+    scores = (
+        class_scores(confusion(truth, predicted, classes)) | bootstrap_classes(truth, predicted, classes) | {"C": c}
+    )
+    scores |= {f"majority.{k}": v for k, v in class_scores(confusion(truth, majority, classes)).items()}
+    return {f"{prefix}{name}": value for name, value in scores.items()}
 
 
 def _regress(task: Task, x: np.ndarray, y: np.ndarray, rows: Rows, groups: np.ndarray) -> dict[str, float]:
@@ -266,28 +268,28 @@ def probe(embeddings: Stream, examples: Examples, task: Task) -> dict[str, float
     groups = table["dialogue"].to_numpy()
     y, labelled = task.targets(table), task.labelled(table)
     rows = protocol(examples, labelled)
-    found: dict[str, float] = {"utterances": float(len(rows.report)), "dimension": float(x.shape[1])}
+    row: dict[str, float] = {"utterances": float(len(rows.report)), "dimension": float(x.shape[1])}
     if task.kind == "regression":
-        found |= _regress(task, x, y.astype(np.float64), rows, groups)
-        for name, binary, kept in (
+        row |= _regress(task, x, y.astype(np.float64), rows, groups)
+        for name, binary, part_rows in (
             ("non_negative", y >= 0, labelled),
             ("positive", y > 0, labelled & (y != 0)),
         ):
-            part = protocol(examples, kept)
-            found |= _classify(x, binary.astype(np.int64), part, groups, 2, f"{name}.")
-        return found
+            part = protocol(examples, part_rows)
+            row |= _classify(x, binary.astype(np.int64), part, groups, 2, f"{name}.")
+        return row
     if task.kind == "classification":
-        found |= _classify(x, y, rows, groups, len(task.classes), "")
+        row |= _classify(x, y, rows, groups, len(task.classes), "")
         names = list(enumerate(task.classes)) if len(task.classes) > 2 else []
         for n, name in names:
-            found |= _classify(x, np.where(y == IGNORED, 0, y == n).astype(np.int64), rows, groups, 2, f"{name}.")
-        return found
+            row |= _classify(x, np.where(y == IGNORED, 0, y == n).astype(np.int64), rows, groups, 2, f"{name}.")
+        return row
     for n, name in enumerate(task.classes):
-        found |= _classify(x, np.nan_to_num(y[:, n]).astype(np.int64), rows, groups, 2, f"{name}.")
+        row |= _classify(x, np.nan_to_num(y[:, n]).astype(np.int64), rows, groups, 2, f"{name}.")
     for metric in ("accuracy", "UAR", "macro_F1", "weighted_F1"):
         for start in ("", "majority."):
-            found[f"{start}{metric}"] = float(np.mean([found[f"{name}.{start}{metric}"] for name in task.classes]))
-    return found
+            row[f"{start}{metric}"] = float(np.mean([row[f"{name}.{start}{metric}"] for name in task.classes]))
+    return row
 
 
 def probe_reporting(
@@ -302,15 +304,15 @@ def compare(candidates: Mapping[str, Stream], examples: Examples, task: Task) ->
     return compared({name: probe(stream, examples, task) for name, stream in candidates.items()})
 
 
-def compared(found: Mapping[str, dict[str, float]]) -> pd.DataFrame:
+def compared(probes: Mapping[str, dict[str, float]]) -> pd.DataFrame:
     """One row per embedding (index: its name) and a first row `majority`; columns as `probe`, intervals included."""
-    if not found:
+    if not probes:
         raise InputError("probe", ["no embedding to compare"])
-    first = next(iter(found.values()))
+    first = next(iter(probes.values()))
     baseline = {name.replace("majority.", "", 1): value for name, value in first.items() if "majority." in name} | {
         "utterances": first["utterances"]
     }
     rows = {"majority": baseline} | {
-        name: {k: v for k, v in values.items() if "majority." not in k} for name, values in found.items()
+        name: {k: v for k, v in values.items() if "majority." not in k} for name, values in probes.items()
     }
     return pd.DataFrame.from_dict(rows, orient="index")

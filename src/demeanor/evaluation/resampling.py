@@ -58,7 +58,7 @@ class Resampler:
         size = self.units
         grouped = np.add.reduceat(statistics[..., self.order].astype(np.float64), self.starts, axis=-1)
         rows = grouped.reshape(-1, size)
-        found = np.empty((len(rows), self.resamples))
+        totals = np.empty((len(rows), self.resamples))
         generator = np.random.default_rng(self.seed)
         step = max(1, LARGEST // size)
         for start in range(0, self.resamples, step):
@@ -66,8 +66,8 @@ class Resampler:
             drawn = generator.integers(0, size, (count, size), dtype=np.int32)
             drawn += (np.arange(count, dtype=np.int32) * size)[:, None]
             times = np.bincount(drawn.ravel(), minlength=count * size).reshape(count, size)
-            found[:, start : start + count] = rows @ times.T.astype(np.float64)
-        return found.reshape(*grouped.shape[:-1], self.resamples)
+            totals[:, start : start + count] = rows @ times.T.astype(np.float64)
+        return totals.reshape(*grouped.shape[:-1], self.resamples)
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def bootstrap(
 
     Without a resampler, `resampled` is empty.
     """
-    found: list[dict[str, Draws]] = []
+    draws: list[dict[str, Draws]] = []
     with np.errstate(invalid="ignore", over="ignore"):
         for prediction in predictions:
             parts = {
@@ -106,19 +106,19 @@ def bootstrap(
                 for name, metric in metrics.items()
             }
             if resampler is None or resampler.units == 0:
-                found.append({name: Draws(value, np.empty(0)) for name, value in values.items()})
+                draws.append({name: Draws(value, np.empty(0)) for name, value in values.items()})
                 continue
             # One product for all metrics of a system: the counts are made once.
             lengths = [len(part) for part in parts.values()]
             sums = resampler.sums(np.concatenate(list(parts.values())))
             pieces = np.split(sums, np.cumsum(lengths)[:-1])
-            found.append(
+            draws.append(
                 {
-                    name: Draws(values[name], metric.value(piece).mean(axis=0))
+                    name: Draws(values[name], metric.finalize(piece).mean(axis=0))
                     for (name, metric), piece in zip(metrics.items(), pieces, strict=True)
                 }
             )
-    return found
+    return draws
 
 
 def interval(resampled: Array, level: float = 0.95) -> tuple[float, float]:

@@ -54,8 +54,8 @@ def modality_ablation(
     for answered in predict(chosen):
         values = np.asarray(answered, dtype=np.float32)
         values = values[:, None] if values.ndim == 1 else values
-        kept, known = prepare(task, values if values.ndim == 3 else values[None], truth)
-        predictions.append(kept)
+        whole, known = prepare(task, values if values.ndim == 3 else values[None], truth)
+        predictions.append(whole)
     units = None if groups is None else np.asarray(groups)[labelled(task, truth)]
     drawn = bootstrap(metrics, predictions, known, Resampler.over(len(known), units, resamples, seed))
     rows = []

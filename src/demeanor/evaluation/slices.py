@@ -76,11 +76,11 @@ def slice_table(
     parts = {"all": np.full(len(truth), "all", dtype=object), **groups_of(table, has)}
     rows: list[dict[str, Any]] = []
     for column, labels in parts.items():
-        found = [name for name in sorted(set(labels.tolist())) if name]
-        if column != "all" and len(found) < 2:
+        groups = [name for name in sorted(set(labels.tolist())) if name]
+        if column != "all" and len(groups) < 2:
             continue
         scored = []
-        for name in found:
+        for name in groups:
             inside = labels == name
             row: dict[str, Any] = {"slice": column, "group": name, "n": int(inside.sum()), "worst": False}
             if inside.sum() >= LEAST or column == "all":

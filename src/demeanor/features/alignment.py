@@ -141,8 +141,8 @@ class ForcedWordTimes(Extractor):
 
     def _letter(self, character: str) -> int | None:
         forms = (character, character.upper(), character.lower())
-        found = next((self.vocabulary[form] for form in forms if form in self.vocabulary), None)
-        return None if found == self._blank else found
+        index = next((self.vocabulary[form] for form in forms if form in self.vocabulary), None)
+        return None if index == self._blank else index
 
     def extract(self, clips: Sequence[Clip]) -> list[np.ndarray]:
         return [self._times(clip.without_cache()) for clip in clips]

@@ -51,14 +51,14 @@ def both_levels(feature_set: str) -> Callable[[np.ndarray], dict[str, np.ndarray
     def run(waveform: np.ndarray) -> dict[str, np.ndarray]:
         rows: dict[str, list[np.ndarray]] = {"lld": [], "func": []}
         engine = smile._smile(options=options)
-        for level, found in rows.items():
-            engine.external_sink_set_callback_ex(f"extsink{level}", smile._sink_callback(found, [], []))
+        for level, made in rows.items():
+            engine.external_sink_set_callback_ex(f"extsink{level}", smile._sink_callback(made, [], []))
         samples = (waveform * np.float32(32768)).astype(np.int16)
         engine.external_audio_source_write_data(config.EXTERNAL_SOURCE_COMPONENT, samples.tobytes())
         engine.external_audio_source_set_eoi(config.EXTERNAL_SOURCE_COMPONENT)
         engine.run()
         engine.free()
-        return {level: np.vstack(found or [np.zeros(0)]).astype(np.float32) for level, found in rows.items()}
+        return {level: np.vstack(made or [np.zeros(0)]).astype(np.float32) for level, made in rows.items()}
 
     return run
 
@@ -156,8 +156,8 @@ class _OpenSmile(Extractor):
         if waveform is None or len(waveform) < SHORTEST * SAMPLE_RATE:
             return self.absent, other.absent
         with _SMILING:
-            found = self._both(waveform)
-        tables = {"LowLevelDescriptors": found["lld"], "Functionals": found["func"]}
+            levels = self._both(waveform)
+        tables = {"LowLevelDescriptors": levels["lld"], "Functionals": levels["func"]}
         values = tables[self.level], tables[cast(_OpenSmile, other).level]
         return _finite(values[0], self.absent), _finite(values[1], other.absent)
 

@@ -44,17 +44,17 @@ class ByteLevelPieces:
         """GPT-2's own ids; not what RoBERTa reads."""
         return self._pieces.encode(text).ids
 
-    def ids(self, text: str, longest: int | None = None) -> list[int]:
+    def ids(self, text: str, max_length: int | None = None) -> list[int]:
         """<s>, RoBERTa ids, </s>; cut so that </s> stays last. No space is put before the first word."""
         middle = [self._numbers.get(piece, UNKNOWN) for piece in self.raw(text)]
-        return [START, *(middle if longest is None else middle[: longest - 2]), END]
+        return [START, *(middle if max_length is None else middle[: max_length - 2]), END]
 
 
 class PieceSettings(Settings):
     """`folder` of encoder.json, vocab.bpe and dict.txt; the published system lower-cases its text and cuts at 512."""
 
     folder: str
-    longest: int = Field(default=512, ge=3)
+    max_length: int = Field(default=512, ge=3)
     lower_case: bool = False
 
 
@@ -90,7 +90,7 @@ class BytePairIds(Extractor):
         if clip.text is None or clip.spoken is None:
             return self.absent
         text = clip.text.lower() if self.settings.lower_case else clip.text
-        return np.asarray(self.pieces.ids(text, self.settings.longest), dtype=np.int32)[:, None]
+        return np.asarray(self.pieces.ids(text, self.settings.max_length), dtype=np.int32)[:, None]
 
     def extract(self, clips: Any) -> list[np.ndarray]:
         return [self.extract_clip(clip) for clip in clips]

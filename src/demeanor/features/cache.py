@@ -209,12 +209,12 @@ class ShardCache:
 
 def _sizes(folder: Path) -> list[tuple[str, int]]:
     """Names and bytes of the shards in a folder, in order."""
-    found = []
+    sizes = []
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.endswith(SUFFIX) and not entry.name.startswith("."):
                 try:
-                    found.append((entry.name, entry.stat().st_size))
+                    sizes.append((entry.name, entry.stat().st_size))
                 except FileNotFoundError:
                     continue  # gone since the folder was listed
-    return sorted(found)
+    return sorted(sizes)

@@ -44,10 +44,10 @@ class _Dialogue:
 
 def _turns(rows: list[dict[Any, Any]]) -> dict[str, dict[int, str | None]]:
     """dialogue -> turn -> transcript, in the order of turns."""
-    found: dict[str, dict[int, str | None]] = {}
+    turns: dict[str, dict[int, str | None]] = {}
     for row in sorted(rows, key=lambda row: row["turn"]):
-        found.setdefault(row["dialogue"], {})[row["turn"]] = None if pd.isna(row["text"]) else row["text"]
-    return found
+        turns.setdefault(row["dialogue"], {})[row["turn"]] = None if pd.isna(row["text"]) else row["text"]
+    return turns
 
 
 def _clip(row: dict[Any, Any], root: Path, waveform: Stream | None, times: Stream | None, dialogue: _Dialogue) -> Clip:

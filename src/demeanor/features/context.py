@@ -29,8 +29,8 @@ Keep = Literal["newest", "oldest"]
 
 def window_slots(turns: int, turn: int, before: int, after: int) -> Int[np.ndarray, " slots"]:
     """Turns of a dialogue of `turns` that fill the slots around `turn`; -1 where there is none."""
-    places = np.arange(turn - before, turn + after + 1)
-    return np.where((places >= 0) & (places < turns), places, -1)
+    slot_turns = np.arange(turn - before, turn + after + 1)
+    return np.where((slot_turns >= 0) & (slot_turns < turns), slot_turns, -1)
 
 
 class ContextSettings(SentenceSettings):
@@ -78,8 +78,8 @@ class ContextWindow(SentenceState):
 
     def _vectors(self, texts: set[str]) -> dict[str, np.ndarray]:
         """Sentence vectors; each text is encoded once although it stands in the windows of all its neighbours, and
-        alone, so that what is remembered does not depend on the company in which it was first met."""
-        found = {}
+        alone, so that what is remembered does not depend on the batch in which it was first met."""
+        vectors = {}
         for text in sorted(texts):
             with self._lock:
                 vector = self._known.get(text)
@@ -89,8 +89,8 @@ class ContextWindow(SentenceState):
                     self._known[text] = vector
                     if len(self._known) > REMEMBERED:
                         self._known.popitem(last=False)
-            found[text] = vector
-        return found
+            vectors[text] = vector
+        return vectors
 
     def _window(self, clip: Clip) -> list[str | None]:
         """The transcripts in the slots; empty where the clip has none itself."""
@@ -115,7 +115,7 @@ def join_tokens(parts: Sequence[Int[np.ndarray, " _"]], limit: int, keep: Keep) 
 class ContextTokenSettings(TokenSettings):
     """`model` and `lower_case` must be those of the stream `text.tokens` beside it: one encoder reads both."""
 
-    longest: int = Field(default=96, ge=2, description="ids that are kept, special ones included")
+    max_length: int = Field(default=96, ge=2, description="ids that are kept, special ones included")
     before: int = Field(default=2, ge=1, le=64, description="turns")
     keep: Keep = Field(default="newest", description="which end of an overlong past; the published program: oldest")
     marked: bool = Field(default=False, description="no past is `<s></s>`, as published, instead of an absence")
@@ -134,7 +134,7 @@ class ContextTokens(Tokens):
 
     def extract_clip(self, clip: Clip) -> np.ndarray:
         past = clip.dialogue[max(clip.turn - self.settings.before, 0) : clip.turn]
-        joined = join_tokens([self._ids(text) for text in past], self.settings.longest, self.settings.keep)
+        joined = join_tokens([self._ids(text) for text in past], self.settings.max_length, self.settings.keep)
         if len(joined) == 0 and self.settings.marked:
             joined = self._ids("a")[[0, -1]]
         return joined.astype(np.int32)[:, None] if len(joined) else self.absent

@@ -58,7 +58,7 @@ def read_variables(path: Path) -> dict[str, np.ndarray]:
     if version < 5 or specification != "WhisperSpec":
         raise InputError(str(path), ["is no Whisper of CTranslate2 (model.bin of WhisperSpec, version 5 or later)"])
     reader.number("I")
-    found: dict[str, np.ndarray] = {}
+    variables: dict[str, np.ndarray] = {}
     for _ in range(reader.number("I")):
         name = reader.name()
         sides = tuple(reader.number("I") for _ in range(reader.number("B")))
@@ -66,8 +66,8 @@ def read_variables(path: Path) -> dict[str, np.ndarray]:
         values = reader.take(size)
         if kind not in TYPES or size != np.dtype(TYPES[kind]).itemsize * int(np.prod(sides, dtype=np.int64)):
             raise InputError(str(path), [f"variable {name[:80]} is of a type or size that is not read here"])
-        found[name] = np.frombuffer(values, TYPES[kind]).reshape(sides)
-    return found
+        variables[name] = np.frombuffer(values, TYPES[kind]).reshape(sides)
+    return variables
 
 
 def whisper_tensors(variables: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

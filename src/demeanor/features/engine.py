@@ -95,11 +95,6 @@ def share_a_pass(first: Extractor, other: Extractor, stream: str) -> bool:
     )  # fmt: skip
 
 
-def extract_one(clip: Clip, extractor: Extractor) -> Any:
-    """[T, D] of one clip: what serving calls; the same code as training. Raises where the clip cannot be read."""
-    return extractor.extract_clip(clip)
-
-
 def _build(streams: Mapping[str, StreamRequest]) -> dict[str, Extractor]:
     """All extractors, or one error that lists what is wrong with each."""
     makers, problems = {}, []
@@ -184,7 +179,7 @@ def _plan(
 ) -> Iterator[Task]:
     """What has to be done.
 
-    Encoders batch clips of like length, and the last bits of their values depend on the company; their groups
+    Encoders batch clips of like length, and the last bits of their values depend on batch composition; their groups
     are therefore drawn from all clips, and a group of which anything is missing is made as a whole. So a run that
     was stopped ends with the very bytes of one that was not.
     """

@@ -69,13 +69,13 @@ def centre_box(grey: UInt8[np.ndarray, "height width"]) -> Box:
     return width / 2, height / 2, 0.8 * min(height, width)
 
 
-def complete_track(found: list[Box | None], before: Box | None = None) -> tuple[list[Box | None], list[bool]]:
+def complete_track(detections: list[Box | None], before: Box | None = None) -> tuple[list[Box | None], list[bool]]:
     """Boxes for every frame: where the face was missed, the last one seen (`before` at the start), else the next.
 
     Jitter of the detector is taken out by the median over five frames. Second: was the face seen in this frame?
     """
-    seen = [box is not None for box in found]
-    held = list(found)
+    seen = [box is not None for box in detections]
+    held = list(detections)
     last = before
     for n, box in enumerate(held):
         last = box if box is not None else last

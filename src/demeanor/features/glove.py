@@ -159,9 +159,9 @@ class WordVectorStream(Extractor):
         words = clip.spoken.split()
         values = np.zeros((len(words), self.dimension), dtype=np.float32)
         for row, word in enumerate(words):
-            found = self.find(word)
-            if found is not None:
-                values[row] = found
+            vector = self.find(word)
+            if vector is not None:
+                values[row] = vector
         return values
 
     def extract(self, clips: Any) -> list[np.ndarray]:

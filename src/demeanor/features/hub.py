@@ -173,20 +173,20 @@ def load_tokenizer(model: str) -> Tokenizer:
 def load_model(model: str, kind: str = "AutoModel") -> Any:
     """The encoder in evaluation mode on the best device, its weights checked first."""
     from demeanor.data.device import choose_device
-    from demeanor.kernels.linear import quicken
+    from demeanor.kernels.linear import use_onednn_linear
 
     resolve(model)
     if model == MINILM and kind == "AutoModel":
         from demeanor.features.small_bert import SmallBert
 
         small = SmallBert.load(bundled_minilm())
-        quicken(small)
+        use_onednn_linear(small)
         return small.eval().to(choose_device())
     import transformers
 
     transformers.logging.disable_progress_bar()
     encoder = _loading(getattr(transformers, kind), model)
-    quicken(encoder)
+    use_onednn_linear(encoder)
     return encoder.eval().to(choose_device())
 
 

@@ -174,13 +174,13 @@ def _chosen(container: Any, kind: str, company: Any = None) -> Any | None:
 
 
 def _usable(container: Any, kind: str) -> list[Any]:
-    found = []
+    tracks = []
     for stream in getattr(container.streams, kind):
         disposition = stream.disposition
         still = disposition & (disposition.attached_pic | disposition.timed_thumbnails)
         if stream.codec_context is not None and not still:
-            found.append(stream)
-    return found
+            tracks.append(stream)
+    return tracks
 
 
 def _passed_over(container: Any, *taken: Any) -> tuple[str, ...]:

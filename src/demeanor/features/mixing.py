@@ -93,8 +93,8 @@ class Mixer:
 def _weights(layout: str, count: int) -> Float32[np.ndarray, " channels"] | None:
     """FFmpeg's, found by mixing one sample of each channel; None where the layout has no places for them."""
     try:
-        places = av.AudioLayout(layout)
-        if places.nb_channels != count or any(channel.name in ("NONE", "UNK") for channel in places.channels):
+        channels = av.AudioLayout(layout)
+        if channels.nb_channels != count or any(channel.name in ("NONE", "UNK") for channel in channels.channels):
             return None
         one_each = av.AudioFrame.from_ndarray(np.eye(count, dtype=np.float32).reshape(1, -1), "flt", layout)
         one_each.sample_rate = 48_000

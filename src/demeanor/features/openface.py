@@ -105,10 +105,10 @@ class OpenFaceTables(Extractor):
         if not folder.is_dir():
             return None
         index, files = _tables_in(folder, folder.stat().st_mtime_ns)
-        found = index.matching(clip.media.stem)
-        if len(found) > 1:
-            raise ExtractionError(f"{folder}: several tables could be meant: {', '.join(found[:3])}")
-        return folder / files[found[0]] if found else None
+        matches = index.matching(clip.media.stem)
+        if len(matches) > 1:
+            raise ExtractionError(f"{folder}: several tables could be meant: {', '.join(matches[:3])}")
+        return folder / files[matches[0]] if matches else None
 
     def companion(self, clip: Clip) -> str:
         try:
@@ -144,8 +144,8 @@ class OpenFaceTables(Extractor):
             listed = ", ".join(missing[:5])
             raise ExtractionError(f"{path}: {len(missing)} columns of OpenFace 2 are missing, for example {listed}")
         times = table["timestamp"].to_numpy(float)
-        kept = (times >= clip.start - 1e-6) & (times < (np.inf if clip.end is None else clip.end))
-        table = table[kept]
+        inside = (times >= clip.start - 1e-6) & (times < (np.inf if clip.end is None else clip.end))
+        table = table[inside]
         least = self.settings.least_confidence
         table = table.assign(sure=(table["success"] > 0) & (table["confidence"] >= least))
         table, faces = one_face(table, self.settings.face)
@@ -199,11 +199,11 @@ def _numbers(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        found = read_delimited(path, READ, most_bytes=MOST_TABLE_BYTES, only=READ)
+        table = read_delimited(path, READ, most_bytes=MOST_TABLE_BYTES, only=READ)
     except (InputError, OSError) as error:
         raise ExtractionError(f"{path}: not a readable table ({error})") from None
-    rows = pd.DataFrame(found.records, columns=found.names, dtype=object)
-    decimal = found.separator != ","
+    rows = pd.DataFrame(table.records, columns=table.names, dtype=object)
+    decimal = table.separator != ","
     return pd.DataFrame({name: _column(rows[name], decimal) for name in rows})
 
 

@@ -14,10 +14,10 @@ from pydantic import Field
 from torch import Tensor
 
 from demeanor.data.settings import Settings
-from demeanor.features.ahead import ahead
 from demeanor.features.base import Clip, Extractor
 from demeanor.features.faces import Box, centre_box, complete_track, crop, find_face
 from demeanor.features.hub import load_model, picture_normalisation, resolve
+from demeanor.features.prefetch import prefetch
 from demeanor.features.vision import BLOCK
 
 #: Pictures per forward pass.
@@ -51,8 +51,8 @@ class _PictureEncoder(Extractor):
 
     @cached_property
     def config(self) -> Any:
-        found = resolve(self.settings.model).config
-        return getattr(found, "vision_config", found)
+        config = resolve(self.settings.model).config
+        return getattr(config, "vision_config", config)
 
     @property
     def dimension(self) -> int:
@@ -130,7 +130,7 @@ class ImageStates(_PictureEncoder):
 
     def _values(self, clip: Clip) -> np.ndarray:
         rows, held = [], []
-        for square in ahead(self.crops(clip), 2 * TOGETHER):
+        for square in prefetch(self.crops(clip), 2 * TOGETHER):
             held.append(square)
             if len(held) == TOGETHER:
                 rows.append(self._states(held))
@@ -161,7 +161,7 @@ class VideoStates(_PictureEncoder):
 
     def _values(self, clip: Clip) -> np.ndarray:
         rows, held = [], []
-        for square in ahead(self.crops(clip), 2 * TOGETHER):
+        for square in prefetch(self.crops(clip), 2 * TOGETHER):
             held.append(square)
             if len(held) == self._window:
                 rows.append(self._state(held))

@@ -85,8 +85,8 @@ class _Embeddings(nn.Module):
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, ids: Int[Tensor, "batch steps"]) -> Float[Tensor, "batch steps width"]:
-        places = torch.arange(ids.shape[1], device=ids.device)
-        summed = self.word_embeddings(ids) + self.token_type_embeddings.weight[0] + self.position_embeddings(places)
+        positions = torch.arange(ids.shape[1], device=ids.device)
+        summed = self.word_embeddings(ids) + self.token_type_embeddings.weight[0] + self.position_embeddings(positions)
         return self.LayerNorm(summed)
 
 
@@ -151,12 +151,12 @@ class PlainTokenizer:
     def __init__(self, folder: Path | str):
         from tokenizers import Tokenizer
 
-        told = json.loads((Path(folder) / "tokenizer_config.json").read_text(encoding="utf-8"))
+        config = json.loads((Path(folder) / "tokenizer_config.json").read_text(encoding="utf-8"))
         self._inner = Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))
         self._inner.no_truncation()
         self._inner.no_padding()
-        self.model_max_length = int(told["model_max_length"])
-        self.pad_token_id = self._inner.token_to_id(told["pad_token"])
+        self.model_max_length = int(config["model_max_length"])
+        self.pad_token_id = self._inner.token_to_id(config["pad_token"])
 
     def get_vocab(self) -> dict[str, int]:
         """Token -> id."""
@@ -179,7 +179,7 @@ class PlainTokenizer:
             made = self._inner.encode_batch(texts, add_special_tokens=add_special_tokens)
         finally:
             self._inner.no_truncation()
-        found: dict[str, Any] = {"input_ids": [one.ids for one in made]}
+        encoding: dict[str, Any] = {"input_ids": [one.ids for one in made]}
         if return_offsets_mapping:
-            found["offset_mapping"] = [one.offsets for one in made]
-        return {name: values[0] for name, values in found.items()} if isinstance(text, str) else found
+            encoding["offset_mapping"] = [one.offsets for one in made]
+        return {name: values[0] for name, values in encoding.items()} if isinstance(text, str) else encoding

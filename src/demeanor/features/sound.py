@@ -124,14 +124,14 @@ class _Track:
                     # What overlaps by more than one frame is cut off to its end, not to within the tolerance.
                     behind = skip >= frame.samples
                 for samples in self.mixer(frame):
-                    kept = samples[skip:]
+                    block = samples[skip:]
                     skip = max(skip - len(samples), 0)
-                    begin, stop = max(self.first - position, 0), len(kept)
+                    begin, stop = max(self.first - position, 0), len(block)
                     if self.last is not None:
                         stop = min(stop, self.last - position)
-                    position += len(kept)
+                    position += len(block)
                     if begin < stop:
-                        yield self.rate, kept[begin:stop]
+                        yield self.rate, block[begin:stop]
                 if self.last is not None and position >= self.last:
                     return
 

@@ -129,13 +129,13 @@ def pitch(waveform: Float32[np.ndarray, " samples"]) -> np.ndarray:
     import librosa
 
     padded = np.pad(waveform, (0, max(PITCH_WINDOW - len(waveform), 0)))
-    found = librosa.yin(
+    hertz = librosa.yin(
         padded, fmin=LOWEST, fmax=HIGHEST, sr=SAMPLE_RATE, frame_length=PITCH_WINDOW, hop_length=HOP,
         pad_mode="constant",
     )  # fmt: skip
     centred = np.pad(padded, PITCH_WINDOW // 2)
-    frames = np.lib.stride_tricks.sliding_window_view(centred, PITCH_WINDOW)[::HOP][: len(found)].astype(np.float64)
-    lags = np.clip(np.rint(SAMPLE_RATE / found).astype(int), 1, PITCH_WINDOW - 1)
+    frames = np.lib.stride_tricks.sliding_window_view(centred, PITCH_WINDOW)[::HOP][: len(hertz)].astype(np.float64)
+    lags = np.clip(np.rint(SAMPLE_RATE / hertz).astype(int), 1, PITCH_WINDOW - 1)
     energy = (frames**2).sum(axis=1)
     columns = np.arange(PITCH_WINDOW)[None, :] + lags[:, None]
     inside = columns < PITCH_WINDOW
@@ -144,7 +144,7 @@ def pitch(waveform: Float32[np.ndarray, " samples"]) -> np.ndarray:
     tail = (shifted**2).sum(axis=1)
     correlation = (frames * shifted).sum(axis=1) / np.sqrt(np.maximum(head * tail, 1e-12))
     voiced = (correlation >= 0.5) & (energy > energy.max(initial=0.0) * 1e-4)
-    return np.stack([np.where(voiced, found, 0.0), voiced.astype(np.float64)])
+    return np.stack([np.where(voiced, hertz, 0.0), voiced.astype(np.float64)])
 
 
 class LibrosaFunctionals(LibrosaFrames):

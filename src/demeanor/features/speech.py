@@ -108,10 +108,10 @@ class SpeechStates(Extractor):
 
     @cached_property
     def processor(self) -> Any:
-        found = load_processor(self.settings.model)
-        if found.sampling_rate != SAMPLE_RATE:
-            raise EncoderError(f"encoder '{self.settings.model}' wants {found.sampling_rate} Hz, not {SAMPLE_RATE}")
-        return found
+        processor = load_processor(self.settings.model)
+        if processor.sampling_rate != SAMPLE_RATE:
+            raise EncoderError(f"encoder '{self.settings.model}' wants {processor.sampling_rate} Hz, not {SAMPLE_RATE}")
+        return processor
 
     def extract(self, clips: Sequence[Clip]) -> list[np.ndarray]:
         return self._states([clip.without_cache().audible for clip in clips])

@@ -124,14 +124,14 @@ class PairDictionary:
             raise InputError(str(path), [f"{len(pairs) - len(set(pairs))} pairs are listed twice"])
         self._table[numbers[:, 0], numbers[:, 1]] = np.arange(FIRST, self.size)
 
-    def ids(self, codes: Int[np.ndarray, "frames 2"], longest: int | None = None) -> Int[np.ndarray, " ids"]:
+    def ids(self, codes: Int[np.ndarray, "frames 2"], max_length: int | None = None) -> Int[np.ndarray, " ids"]:
         """<s>, one id per frame (<unk> for pairs not listed), </s>; cut so that </s> stays last
         (docs/systems/tab_fusion.md#lengths)."""
         inside = np.all((codes >= 0) & (codes < self._table.shape), axis=1)
         clipped = np.minimum(np.maximum(codes, 0), np.array(self._table.shape) - 1)
         middle = np.where(inside, self._table[clipped[:, 0], clipped[:, 1]], UNKNOWN)
-        if longest is not None:
-            middle = middle[: longest - 2]
+        if max_length is not None:
+            middle = middle[: max_length - 2]
         return np.concatenate([[START], middle, [END]])
 
 
@@ -142,10 +142,10 @@ class CodeSettings(Settings):
 
 
 class DictionarySettings(CodeSettings):
-    """`dictionary`: path of the speech-BERT's dict.txt; `longest`: ids after which an utterance is cut."""
+    """`dictionary`: path of the speech-BERT's dict.txt; `max_length`: ids after which an utterance is cut."""
 
     dictionary: str
-    longest: int = Field(default=2048, ge=3)
+    max_length: int = Field(default=2048, ge=3)
 
 
 class SpeechCodes(Extractor):
@@ -227,7 +227,7 @@ class SpeechCodeIds(SpeechCodes):
         codes = self._codes(clip)
         if codes is None:
             return self.absent
-        return self.dictionary.ids(codes, self.settings.longest).astype(np.int32)[:, None]
+        return self.dictionary.ids(codes, self.settings.max_length).astype(np.int32)[:, None]
 
 
 @loaded_once(maxsize=1)

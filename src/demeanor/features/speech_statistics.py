@@ -47,13 +47,13 @@ class SpeechStatistics(SpeechStates):
 
     def extract(self, clips: Sequence[Clip]) -> list[np.ndarray]:
         waveforms = [clip.without_cache().audible for clip in clips]
-        found = []
+        statistics = []
         for waveform, states in zip(waveforms, self._states(waveforms), strict=True):
             if waveform is None or not len(states):
-                found.append(self.absent)
+                statistics.append(self.absent)
                 continue
-            found.append(self._statistics(states[self._voiced(waveform, len(states))]))
-        return found
+            statistics.append(self._statistics(states[self._voiced(waveform, len(states))]))
+        return statistics
 
     def _statistics(self, states: np.ndarray) -> np.ndarray:
         """[layers, 2 D] of [T, D] or [T, layers, D]."""

@@ -74,12 +74,12 @@ def why_refused(source: Path | str | bytes) -> str | None:
 
 def _why_track(file: io.BufferedIOBase, start: int, stop: int) -> str | None:
     handler, frames, outside, single = b"", 0, False, False
-    places = [(start, stop)]
-    while places:
-        begin, end = places.pop()
+    ranges = [(start, stop)]
+    while ranges:
+        begin, end = ranges.pop()
         for kind, inner, outer in _boxes(file, begin, end):
             if kind in _INSIDE:
-                places.append((inner, min(outer, end)))
+                ranges.append((inner, min(outer, end)))
             elif kind in (b"hdlr", b"stsz", b"stz2", b"dref", b"stts"):
                 file.seek(inner)
                 content = file.read(min(outer - inner, 64))

@@ -22,7 +22,7 @@ class TokenSettings(Settings):
     """`model`: "minilm" (bundled), a local folder, or an id on the Hugging Face hub."""
 
     model: str = MINILM
-    longest: int = Field(default=512, ge=2, description="ids after which a text is cut; the closing one is kept")
+    max_length: int = Field(default=512, ge=2, description="ids after which a text is cut; the closing one is kept")
     lower_case: bool = False
 
 
@@ -63,8 +63,8 @@ class Tokens(Extractor):
         if text is None:
             return self.absent
         text = text.lower() if self.settings.lower_case else text
-        longest = min(self.settings.longest, int(self.tokenizer.model_max_length))
-        ids = self.tokenizer(text, truncation=True, max_length=longest)["input_ids"]
+        max_length = min(self.settings.max_length, int(self.tokenizer.model_max_length))
+        ids = self.tokenizer(text, truncation=True, max_length=max_length)["input_ids"]
         return np.asarray(ids, dtype=np.int32)[:, None]
 
 

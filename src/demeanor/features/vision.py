@@ -121,12 +121,12 @@ class _Describer:
 
     def describe(self, frames: list[np.ndarray]) -> tuple[Float32[np.ndarray, "frames columns"], int]:
         """Descriptors of some successive grey frames, and in how many of them the face was found."""
-        found: list[Box | None] = []
+        boxes: list[Box | None] = []
         last = self.box
         for frame in frames:
-            found.append(find_face(frame, last))
-            last = found[-1] or last
-        track, seen = complete_track(found, self.box)
+            boxes.append(find_face(frame, last))
+            last = boxes[-1] or last
+        track, seen = complete_track(boxes, self.box)
         self.box = track[-1]
         rows = []
         for frame, box, there in zip(frames, track, seen, strict=True):

@@ -29,7 +29,7 @@ class Batches:
         task: Task | None = None,
         normaliser: Normaliser | None = None,
         batching: str = "utterance",
-        bucket: Sequence[str] = (),
+        length_bucket: Sequence[str] = (),
     ):
         self.examples = examples
         self.inputs = dict(inputs)
@@ -44,7 +44,9 @@ class Batches:
         self._labels: dict[str, np.ndarray] = {}
         if task is not None:
             self._labels = {"target": task.targets(table), **task.unimodal_targets(table)}
-        lengths = [ragged.lengths for role, ragged in self._ragged.items() if not bucket or role in bucket]
+        lengths = [
+            ragged.lengths for role, ragged in self._ragged.items() if not length_bucket or role in length_bucket
+        ]
         self.lengths = np.max(lengths, axis=0) if lengths else np.ones(len(table), dtype=np.int64)
 
     def __len__(self) -> int:
@@ -68,13 +70,13 @@ class Batches:
         )
 
     def _padded(self, role: str, rows: np.ndarray) -> Padded:
-        values, mask = self._ragged[role].gather(rows, self.inputs[role].longest)
+        values, mask = self._ragged[role].gather(rows, self.inputs[role].max_length)
         values = self.normaliser.apply(role, values, mask)
         wanted = np.int64 if self.inputs[role].integer else np.float32
         return Padded(torch.from_numpy(values.astype(wanted, copy=False)), torch.from_numpy(mask))
 
     def plan(
-        self, batch_size: int, step_budget: int | None = None, shuffle: np.random.Generator | None = None
+        self, batch_size: int, max_tokens_per_batch: int | None = None, shuffle: np.random.Generator | None = None
     ) -> list[np.ndarray]:
         """Rows of each batch. Without `shuffle` they are in order of length, which wastes the least padding.
 
@@ -90,7 +92,7 @@ class Batches:
         for start in range(0, len(order), max(window, 1)):
             bucket = order[start : start + window]
             bucket = bucket[np.argsort(sizes[bucket], kind="stable")]
-            planned += fill(bucket, sizes, batch_size, step_budget)
+            planned += fill(bucket, sizes, batch_size, max_tokens_per_batch)
         if shuffle is not None:
             planned = [planned[n] for n in shuffle.permutation(len(planned))]
         return [np.concatenate([groups[n] for n in batch]) for batch in planned]
@@ -130,8 +132,8 @@ class _Planned(torch.utils.data.Dataset):
         return self.batches[self.plan[index]]
 
 
-def fill(order: np.ndarray, sizes: np.ndarray, batch_size: int, step_budget: int | None) -> list[list[int]]:
-    """Cut a sorted order into batches of at most `batch_size` groups and, padded, `step_budget` steps.
+def fill(order: np.ndarray, sizes: np.ndarray, batch_size: int, max_tokens_per_batch: int | None) -> list[list[int]]:
+    """Cut a sorted order into batches of at most `batch_size` groups and, padded, `max_tokens_per_batch` steps.
 
     order [groups] of group numbers, sizes [all groups] in steps.
     """
@@ -140,7 +142,9 @@ def fill(order: np.ndarray, sizes: np.ndarray, batch_size: int, step_budget: int
     for n in order:
         longest = max(int(sizes[n]), 1)  # the order is sorted, so the newcomer is the longest
         full = len(current) == batch_size
-        if current and (full or (step_budget is not None and longest * (len(current) + 1) > step_budget)):
+        if current and (
+            full or (max_tokens_per_batch is not None and longest * (len(current) + 1) > max_tokens_per_batch)
+        ):
             batches.append(current)
             current = []
         current.append(int(n))
@@ -172,13 +176,13 @@ def drop_roles(batch: Batch, chance: float, generator: torch.Generator) -> Batch
     if chance == 0.0 or len(roles) == 1:
         return batch
     present = torch.stack([batch[role].present for role in roles], dim=1)
-    kept = present & (torch.rand(present.shape, generator=generator) >= chance)
+    retained = present & (torch.rand(present.shape, generator=generator) >= chance)
     order = torch.rand(present.shape, generator=generator).masked_fill(~present, -1.0)
     saved = torch.zeros_like(present).scatter_(1, order.argmax(dim=1, keepdim=True), True) & present
-    kept = torch.where(kept.any(dim=1, keepdim=True), kept, saved)
+    retained = torch.where(retained.any(dim=1, keepdim=True), retained, saved)
     inputs = {}
     for column, role in enumerate(roles):
-        mask = batch[role].mask & kept[:, column : column + 1]
+        mask = batch[role].mask & retained[:, column : column + 1]
         values = batch[role].values
         inputs[role] = Padded(values * mask.unsqueeze(-1).to(values.dtype), mask)
     return replace(batch, inputs=inputs)

@@ -67,12 +67,12 @@ def describe(
     below = None if card.calibration is None else card.calibration.below
     answered = np.ones(len(sure), dtype=bool) if below is None else sure >= below
     spoken = [None] * len(sure) if languages is None else languages
-    told = [notes_of(card, *of_row) for of_row in zip(names, spoken, answered.tolist(), sure.tolist(), strict=True)]
+    notes = [notes_of(card, *of_row) for of_row in zip(names, spoken, answered.tolist(), sure.tolist(), strict=True)]
     return answers.assign(
         confidence=sure,
         answered=answered,
         modalities=_texts("+".join(sorted(given)) for given in modalities),
-        notes=_texts("; ".join(lines) for lines in told),
+        notes=_texts("; ".join(lines) for lines in notes),
     )
 
 

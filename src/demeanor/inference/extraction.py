@@ -60,10 +60,11 @@ class Extracted:
             # There is no answer to a row with a problem, hence none that is given.
             result["answered"] = [value is True or value is np.True_ for value in result["answered"]]
         result["problem"] = [self.problems.get(name) or self.broken.get(name, "") for name in result.index]
-        found = [self.heard.get(name, Transcript()) for name in result.index]
-        result["transcript"] = [one.text or "" for one in found]
+        transcripts = [self.heard.get(name, Transcript()) for name in result.index]
+        result["transcript"] = [one.text or "" for one in transcripts]
         result["transcript_source"] = [
-            one.source or ("given" if name in self.given else "") for name, one in zip(result.index, found, strict=True)
+            one.source or ("given" if name in self.given else "")
+            for name, one in zip(result.index, transcripts, strict=True)
         ]
         return result.reset_index(drop=True)
 
@@ -72,8 +73,8 @@ class Extracted:
         used = {name: tuple(one for one in given if one in modalities) for name, given in self.used.items()}
         problem = f"nothing in it that this model reads ({', '.join(sorted(modalities))})"
         problems = {name: problem for name, given in used.items() if not given} | dict(self.problems)
-        kept = self.examples.select([name for name in self.examples.ids if used[name]])
-        return replace(self, examples=kept, used=used, problems=problems)
+        selected = self.examples.select([name for name in self.examples.ids if used[name]])
+        return replace(self, examples=selected, used=used, problems=problems)
 
 
 class Extraction:
@@ -121,17 +122,17 @@ class Extraction:
         clips: dict[str, Clip] = {}
         problems: dict[str, str] = {}
         broken: dict[str, dict[str, str]] = {}
-        company = conversations(utterances)
+        dialogues = conversations(utterances)
         for utterance, row in zip(utterances.itertuples(), raw, strict=True):
             name = str(utterance.utterance_id)
             try:
                 if row.problem:
                     raise CellError(row.problem)
                 try:
-                    clips[name] = clip_of(utterance, row, *company[name])
+                    clips[name] = clip_of(utterance, row, *dialogues[name])
                 except MediaError as error:
                     broken.setdefault(name, {})["audio"] = self._why(error, row, "its sound")
-                    clips[name] = clip_of(utterance, row, *company[name], deaf=True)
+                    clips[name] = clip_of(utterance, row, *dialogues[name], deaf=True)
             except Exception as error:
                 problems[name] = self._why(error, row, "its recording")
         given = frozenset(name for name, clip in clips.items() if clip.spoken is not None)
@@ -143,8 +144,8 @@ class Extraction:
         heard = self.transcriber(clips, languages)
         if any(one.text is not None for one in heard.values()):
             utterances = with_text(utterances, heard)
-            company = conversations(utterances)
-            clips = {name: with_transcript(clip, heard.get(name), *company[name]) for name, clip in clips.items()}
+            dialogues = conversations(utterances)
+            clips = {name: with_transcript(clip, heard.get(name), *dialogues[name]) for name, clip in clips.items()}
         streams = self._streams(clips, problems, broken, dict(zip(utterances["utterance_id"], raw, strict=True)))
         usable = utterances[~utterances["utterance_id"].isin(list(problems))]
         used = self.modalities(Examples.of(usable, streams))
@@ -154,20 +155,20 @@ class Extraction:
                 reasons = "; ".join(dict.fromkeys(broken.get(name, {}).values()))
                 problems[name] = reasons or f"nothing in it that this model reads ({needed})"
         examples = Examples.of(usable[~usable["utterance_id"].isin(list(problems))], streams)
-        told = {name: _without(reasons) for name, reasons in broken.items()}
+        reasons_given = {name: _without(reasons) for name, reasons in broken.items()}
         for name, one in heard.items():
             if one.note:
-                told[name] = "; ".join(filter(None, (told.get(name), one.note)))
-        return Extracted(list(utterances["utterance_id"]), examples, used, problems, told, heard, given)
+                reasons_given[name] = "; ".join(filter(None, (reasons_given.get(name), one.note)))
+        return Extracted(list(utterances["utterance_id"]), examples, used, problems, reasons_given, heard, given)
 
     def modalities(self, examples: Examples) -> dict[str, tuple[str, ...]]:
         """Utterance -> modalities of which the model is given at least one step."""
-        found: dict[str, set[str]] = {name: set() for name in examples.ids}
+        available: dict[str, set[str]] = {name: set() for name in examples.ids}
         for stream, specification in self.inputs.items():
             for name, length in zip(examples.ids, examples.stream(stream).ragged.lengths, strict=True):
                 if length:
-                    found[name].add(specification.modality)
-        return {name: tuple(sorted(modalities)) for name, modalities in found.items()}
+                    available[name].add(specification.modality)
+        return {name: tuple(sorted(modalities)) for name, modalities in available.items()}
 
     def _why(self, error: Exception, row: RawRow, what: str) -> str:
         """Why a row has no answer, in one line. An error that nobody foresaw is logged, without the row's content."""

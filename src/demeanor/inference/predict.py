@@ -14,7 +14,7 @@ from demeanor.data.construction import construct, fill
 from demeanor.data.examples import Examples
 from demeanor.inference.batches import Batches
 from demeanor.inference.normaliser import Normaliser
-from demeanor.kernels.linear import quicken
+from demeanor.kernels.linear import use_onednn_linear
 from demeanor.models import find_system
 from demeanor.models.base import System
 
@@ -28,7 +28,7 @@ def build(bundle: Bundle) -> System:
         lambda: system_class(system_class.Settings(**card.settings), card.inputs, card.task), weights, where
     )
     fill(system, weights, where, lambda name: is_training_buffer(system, name))
-    quicken(system)
+    use_onednn_linear(system)
     return system.eval()
 
 

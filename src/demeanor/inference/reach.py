@@ -26,8 +26,8 @@ class Reach:
     @classmethod
     def of_server(cls) -> Reach:
         """What the rows of strangers may name: nothing outside the folder DEMEANOR_MEDIA_ROOT."""
-        told = os.environ.get(VARIABLE, "").strip()
-        return cls(root=Path(told).expanduser().resolve()) if told else cls()
+        value = os.environ.get(VARIABLE, "").strip()
+        return cls(root=Path(value).expanduser().resolve()) if value else cls()
 
     def file(self, text: str, column: str) -> Path:
         """The file that a row names; CellError where there is none or where it is out of reach."""
@@ -41,12 +41,12 @@ class Reach:
         try:
             path = (self.root / text).resolve()
             inside = path.is_relative_to(self.root)
-            found = inside and path.is_file()
+            exists = inside and path.is_file()
         except (OSError, RuntimeError, ValueError):
-            inside, found = True, False
+            inside, exists = True, False
         if not inside:
             raise CellError(f"`{column}` names a file outside the folder of recordings")
-        if not found:
+        if not exists:
             raise CellError(f"`{column}` names no file in the folder of recordings")
         return path
 

@@ -76,24 +76,24 @@ def read_rows(rows: Rows, reach: Reach = EVERYWHERE) -> list[RawRow]:
 
 
 def _read_row(values: Mapping[str, Any], reach: Reach) -> RawRow:
-    found: dict[str, Any] = {}
+    row_values: dict[str, Any] = {}
     problems: list[str] = []
     for column, value in values.items():
         if cells.missing(value) or (column in RECORDINGS and not cells.missing(values[f"{column}_bytes"])):
             continue
         try:
             if column in RECORDINGS:
-                found[column] = _recording(value, column, reach)
+                row_values[column] = _recording(value, column, reach)
             elif column in READERS:
-                found[column] = READERS[column](value, column)
+                row_values[column] = READERS[column](value, column)
             else:
-                found[column] = cells.as_text(value, column, cells.LONGEST_NAME)
+                row_values[column] = cells.as_text(value, column, cells.LONGEST_NAME)
         except CellError as error:
             problems.append(str(error))
-    if found.get("end") is not None and found["end"] <= found.get("start", 0.0):
+    if row_values.get("end") is not None and row_values["end"] <= row_values.get("start", 0.0):
         problems.append("`end` is not after `start`")
-        del found["end"]
-    return RawRow(found, "; ".join(problems))
+        del row_values["end"]
+    return RawRow(row_values, "; ".join(problems))
 
 
 def _recording(value: Any, column: str, reach: Reach) -> Path | bytes:
@@ -177,11 +177,11 @@ def _turns(dialogues: Sequence[str], given: Sequence[int | None]) -> list[int]:
 
 def conversations(utterances: pd.DataFrame) -> dict[str, tuple[tuple[str | None, ...], int]]:
     """Utterance -> transcripts of all turns of its dialogue in order, and which of them is its own."""
-    found: dict[str, tuple[tuple[str | None, ...], int]] = {}
+    dialogues: dict[str, tuple[tuple[str | None, ...], int]] = {}
     for _, turns in utterances.sort_values("turn", kind="stable").groupby("dialogue", sort=False):
         texts = tuple(text if isinstance(text, str) else None for text in turns["text"])
-        found |= {name: (texts, position) for position, name in enumerate(turns["utterance_id"])}
-    return found
+        dialogues |= {name: (texts, position) for position, name in enumerate(turns["utterance_id"])}
+    return dialogues
 
 
 def clip_of(

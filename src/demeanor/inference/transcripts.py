@@ -86,7 +86,7 @@ class Transcriber:
         from demeanor.features.recognition import RecognitionSettings, maker_of, recognise_all
 
         usual = next(iter(self.languages), "en")
-        found: dict[str, Transcript] = {}
+        transcripts: dict[str, Transcript] = {}
         for language in sorted({given.get(name, "") for name in clips}):
             names = [name for name in clips if given.get(name, "") == language]
             settings = RecognitionSettings(model=model, language=language or None)
@@ -95,14 +95,14 @@ class Transcriber:
                 names, recognise_all(sounds, settings, [language or usual] * len(names)), strict=True
             ):
                 if answer.text is None:
-                    found[name] = Transcript()
+                    transcripts[name] = Transcript()
                     continue
                 foreign = bool(self.languages) and answer.language not in self.languages
                 note = f"the words are in '{answer.language}', the model was trained on {', '.join(self.languages)}"
                 source = f"{maker_of(model)} ({answer.language})"
                 words = answer.words
-                found[name] = Transcript(answer.text, words, answer.language, source, note if foreign else "")
-        return found
+                transcripts[name] = Transcript(answer.text, words, answer.language, source, note if foreign else "")
+        return transcripts
 
 
 def _audible(clip: Clip) -> bool:

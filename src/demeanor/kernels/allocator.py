@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
-KEPT = 1 << 30
+RETAINED = 1 << 30
 #: Where glibc's own limits end up in a process that has freed a large block; once set, it no longer moves them itself.
 USUAL = {MMAP_THRESHOLD: 32 << 20, TRIM_THRESHOLD: 64 << 20}
 #: Free memory is given back when the process is larger than after its first step by this factor.
@@ -25,26 +25,26 @@ def _library() -> ctypes.CDLL | None:
     return library if hasattr(library, "gnu_get_libc_version") and hasattr(library, "mallopt") else None
 
 
-class Kept:
-    """What `kept_memory` lends: call `settle` after every step."""
+class MallocRetention:
+    """What `retain_freed_memory` yields: call `maybe_trim` after every step."""
 
     def __init__(self, library: ctypes.CDLL | None):
         self.library = library
         self.limit = 0.0
         self.given_back = False
 
-    def settle(self) -> None:
+    def maybe_trim(self) -> None:
         """Give free memory back once the process has grown by a third since it last did.
 
         Steps over different words need blocks of different sizes, between which holes stay that fit none of the next
         ones: a long training would take several times what its largest step needs. Doing this after each step would
-        cost what keeping the memory saves.
+        cost what retaining the memory saves.
         """
         if self.library is None:
             return
         resident = _resident()
         if not self.limit or self.given_back:
-            # After the first step, and again after a step that began with nothing kept: what a step truly needs.
+            # After the first step, and again after a step that began with nothing retained: what a step truly needs.
             self.limit = max(self.limit, resident * GROWTH)
             self.given_back = False
         elif resident > self.limit:
@@ -59,7 +59,7 @@ def _resident() -> float:
 
 
 @contextmanager
-def kept_memory() -> Iterator[Kept]:
+def retain_freed_memory() -> Iterator[MallocRetention]:
     """Within the block freed memory stays with the process; afterwards it goes back to the system.
 
     glibc maps each large tensor anew and gives it back when it is freed, and the system zeroes every page of it on
@@ -67,12 +67,12 @@ def kept_memory() -> Iterator[Kept]:
     """
     library = _library()
     if library is None:
-        yield Kept(None)
+        yield MallocRetention(None)
         return
-    library.mallopt(MMAP_THRESHOLD, KEPT)
-    library.mallopt(TRIM_THRESHOLD, KEPT)
+    library.mallopt(MMAP_THRESHOLD, RETAINED)
+    library.mallopt(TRIM_THRESHOLD, RETAINED)
     try:
-        yield Kept(library)
+        yield MallocRetention(library)
     finally:
         for limit, size in USUAL.items():
             library.mallopt(limit, size)

@@ -18,7 +18,7 @@ from demeanor.kernels.conv import put_rows, take_rows
 def normalise(
     norm: nn.BatchNorm2d,
     values: Float[Tensor, "batch channels height width"],
-    places: Int[Tensor, " observed"] | None,
+    positions: Int[Tensor, " observed"] | None,
 ) -> Float[Tensor, "batch channels height width"]:
     """Batch norm, then GELU. With `places`, flat numbers of [B * H * W], the rest becomes zero and enters no statistic.
 
@@ -29,15 +29,15 @@ def normalise(
         assert norm.num_batches_tracked is not None
         norm.num_batches_tracked.add_(1)
         return _NormGelu.apply(
-            values, norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.momentum, norm.eps, places
+            values, norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.momentum, norm.eps, positions
         )
-    if places is None:
+    if positions is None:
         return functional.gelu(norm(values))
     batch, channels, height, width = values.shape
-    rows = take_rows(_as_rows(values), places)
+    rows = take_rows(_as_rows(values), positions)
     rows = functional.gelu(norm(rows[:, :, None, None])[:, :, 0, 0])
-    laid = put_rows(rows, places, batch * height * width).view(batch, height, width, channels)
-    return laid.permute(0, 3, 1, 2)
+    grid = put_rows(rows, positions, batch * height * width).view(batch, height, width, channels)
+    return grid.permute(0, 3, 1, 2)
 
 
 def _thrifty(norm: nn.BatchNorm2d, values: Tensor) -> bool:
@@ -58,34 +58,34 @@ def _as_rows(values: Tensor) -> Float[Tensor, "positions channels"]:
 
 class _NormGelu(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, values, weight, bias, running_mean, running_var, momentum, epsilon, places):
+    def forward(ctx, values, weight, bias, running_mean, running_var, momentum, epsilon, positions):
         ctx.shape, ctx.epsilon = values.shape, epsilon
-        kept = values if places is None else _as_rows(values).index_select(0, places)[:, :, None, None]
+        saved = values if positions is None else _as_rows(values).index_select(0, positions)[:, :, None, None]
         normed, mean, inverse = torch.native_batch_norm(
-            kept, weight, bias, running_mean, running_var, True, momentum, epsilon
+            saved, weight, bias, running_mean, running_var, True, momentum, epsilon
         )
-        ctx.save_for_backward(kept, weight, bias, mean, inverse, places)
+        ctx.save_for_backward(saved, weight, bias, mean, inverse, positions)
         active = functional.gelu(normed)
-        return active if places is None else _laid(active, places, values.shape)
+        return active if positions is None else _laid(active, positions, values.shape)
 
     @staticmethod
     def backward(ctx, gradient):
-        kept, weight, bias, mean, inverse, places = ctx.saved_tensors
-        if places is not None:
-            gradient = _as_rows(gradient).index_select(0, places)[:, :, None, None]
+        saved, weight, bias, mean, inverse, positions = ctx.saved_tensors
+        if positions is not None:
+            gradient = _as_rows(gradient).index_select(0, positions)[:, :, None, None]
         factor = (weight * inverse)[:, None, None]
-        normed = torch.addcmul(bias[:, None, None] - mean[:, None, None] * factor, kept, factor)
+        normed = torch.addcmul(bias[:, None, None] - mean[:, None, None] * factor, saved, factor)
         # Into the memory of `normed`: both are read and written element by element.
         torch.ops.aten.gelu_backward.grad_input(gradient, normed, grad_input=normed)
-        found = torch.ops.aten.native_batch_norm_backward(
-            normed, kept, weight, None, None, mean, inverse, True, ctx.epsilon, [True, True, True]
+        gradients = torch.ops.aten.native_batch_norm_backward(
+            normed, saved, weight, None, None, mean, inverse, True, ctx.epsilon, [True, True, True]
         )
-        back = found[0] if places is None else _laid(found[0], places, ctx.shape)
-        return back, found[1], found[2], None, None, None, None, None
+        back = gradients[0] if positions is None else _laid(gradients[0], positions, ctx.shape)
+        return back, gradients[1], gradients[2], None, None, None, None, None
 
 
-def _laid(rows: Tensor, places: Tensor, shape: torch.Size) -> Tensor:
+def _laid(rows: Tensor, positions: Tensor, shape: torch.Size) -> Tensor:
     """[observed, C, 1, 1] -> [B, C, H, W] in the channels-last layout, zeros elsewhere."""
     batch, channels, height, width = shape
-    laid = rows.new_zeros(batch * height * width, channels).index_copy_(0, places, rows[:, :, 0, 0])
-    return laid.view(batch, height, width, channels).permute(0, 3, 1, 2)
+    grid = rows.new_zeros(batch * height * width, channels).index_copy_(0, positions, rows[:, :, 0, 0])
+    return grid.view(batch, height, width, channels).permute(0, 3, 1, 2)

@@ -89,9 +89,9 @@ class _Unpool(torch.autograd.Function):
     def backward(ctx, gradient: Tensor):
         (switches,) = ctx.saved_tensors
         batch, channels, rows, columns = switches.shape
-        places = switches.permute(0, 2, 3, 1) * channels + torch.arange(channels, device=switches.device)
+        positions = switches.permute(0, 2, 3, 1) * channels + torch.arange(channels, device=switches.device)
         flat = channels_last(gradient).permute(0, 2, 3, 1).reshape(batch, -1)
-        found = flat.gather(1, places.reshape(batch, -1)).view(batch, rows, columns, channels)
+        found = flat.gather(1, positions.reshape(batch, -1)).view(batch, rows, columns, channels)
         return found.permute(0, 3, 1, 2), None, None, None
 
 

@@ -15,14 +15,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-#: Weights, and multiplications with them, below which the quicker library is not the quicker one.
+#: Weights, and multiplications with them, below which oneDNN is not quicker.
 LARGE, WORTHWHILE = 1 << 16, 1 << 24
 #: On one thread torch gives convolutions with a kernel of one to oneDNN only if there are as many pictures as this.
 MANY = 16
 
 
 @functools.cache
-def slow_products() -> bool:
+def mkl_is_slow() -> bool:
     """Does torch multiply float32 matrices with MKL on an x86 processor with AVX-512 that is not Intel's?"""
     if not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()):
         return False
@@ -43,22 +43,22 @@ def rounded(rows: int) -> int:
 def linear(
     values: Float[Tensor, "*batch inputs"], weight: Float[Tensor, "outputs inputs"], bias: Tensor | None = None
 ) -> Float[Tensor, "*batch outputs"]:
-    """torch.nn.functional.linear by the quicker of the two libraries. bias [outputs]."""
+    """torch.nn.functional.linear by the quicker of MKL and oneDNN. bias [outputs]."""
     worthwhile = weight.numel() >= LARGE and values.numel() * len(weight) >= WORTHWHILE
     ordinary = values.device.type == "cpu" and values.dtype == weight.dtype == torch.float32
-    if not worthwhile or not ordinary or torch.is_autocast_enabled("cpu") or not slow_products():
+    if not worthwhile or not ordinary or torch.is_autocast_enabled("cpu") or not mkl_is_slow():
         return nn.functional.linear(values, weight, bias)
     rows = values.reshape(-1, values.shape[-1])
     if len(rows) != rounded(len(rows)):
         rows = nn.functional.pad(rows, (0, 0, 0, rounded(len(rows)) - len(rows)))
-    lines = 1 if torch.get_num_threads() > 1 else MANY
-    # Lines of as many points as there are rows, their channels side by side in memory: nothing is moved.
-    points = rows.view(lines, 1, -1, rows.shape[1]).permute(0, 3, 1, 2)
-    found = nn.functional.conv2d(points, weight[:, :, None, None], bias).permute(0, 2, 3, 1)
-    return found.reshape(len(rows), -1)[: values.shape[:-1].numel()].view(*values.shape[:-1], -1)
+    images = 1 if torch.get_num_threads() > 1 else MANY
+    # As a 1x1 convolution: rows become points of an image in channels-last layout, a view without a copy.
+    points = rows.view(images, 1, -1, rows.shape[1]).permute(0, 3, 1, 2)
+    outputs = nn.functional.conv2d(points, weight[:, :, None, None], bias).permute(0, 2, 3, 1)
+    return outputs.reshape(len(rows), -1)[: values.shape[:-1].numel()].view(*values.shape[:-1], -1)
 
 
-class QuickLinear(nn.Linear):
+class OneDNNLinear(nn.Linear):
     """A linear layer that uses `linear`."""
 
     def forward(self, values: Tensor) -> Tensor:
@@ -66,14 +66,14 @@ class QuickLinear(nn.Linear):
         return linear(values, self.weight, self.bias)
 
 
-def quicken(module: nn.Module) -> None:
-    """Replace the module's linear layers by quick ones, which keep their weights and names, where they are quicker."""
-    if not slow_products():
+def use_onednn_linear(module: nn.Module) -> None:
+    """Let the module's linear layers compute by oneDNN where MKL is slow; weights and their names stay."""
+    if not mkl_is_slow():
         return
     for parent in list(module.modules()):
         for name, child in parent.named_children():
             if type(child) is nn.Linear:
-                quick = QuickLinear(child.in_features, child.out_features, child.bias is not None, device="meta")
-                quick.weight, quick.bias = child.weight, child.bias
-                quick.train(child.training)
-                setattr(parent, name, quick)
+                replacement = OneDNNLinear(child.in_features, child.out_features, child.bias is not None, device="meta")
+                replacement.weight, replacement.bias = child.weight, child.bias
+                replacement.train(child.training)
+                setattr(parent, name, replacement)

@@ -48,9 +48,9 @@ def followers(links: Int[Tensor, "cores rows"]) -> Int[Tensor, "cores rows"]:
     """
     cores, rows = links.shape
     base = torch.arange(cores, device=links.device)[:, None] * (rows + 1)
-    found = base.repeat(1, rows + 1)
-    found.view(-1)[links.reshape(-1)] = (base + torch.arange(1, rows + 1, device=links.device)).view(-1)
-    return found[:, 1:]
+    following = base.repeat(1, rows + 1)
+    following.view(-1)[links.reshape(-1)] = (base + torch.arange(1, rows + 1, device=links.device)).view(-1)
+    return following[:, 1:]
 
 
 def last_chunks_first(steps: Steps) -> Iterator[tuple[int, int, Steps]]:

@@ -61,11 +61,11 @@ class _LastState(torch.autograd.Function):
         blocks = [block.split(running) for block in gates.split(size, dim=1)]
         two = gates[:, : 2 * size].split(running)
         parts = zip(inputs[:total].split(running), gates.split(running), two, *blocks, strict=True)
-        places = zip(cells.split(running), squashed.split(running), states.split(running), strict=True)
+        steps = zip(cells.split(running), squashed.split(running), states.split(running), strict=True)
         cell = state = inputs.new_zeros((running[0], size))
         back = weight.t()
         for (given, here, put_forget, put, forget, new, out), (next_cell, flat, next_state) in zip(
-            parts, places, strict=True
+            parts, steps, strict=True
         ):
             count = len(here)
             torch.addmm(given, state[:count], back, out=here)

@@ -29,8 +29,8 @@ from demeanor.kernels.linked_gru import Steps, followers, gru_backward, gru_forw
 
 
 @dataclass(frozen=True)
-class Course:
-    """How C cores go through R rows.
+class PackedPlan:
+    """Plan of a packed sequence: how C recurrent cores (modalities times directions) go through its R rows.
 
     links       speaker's previous row, from `flat_links`
     previous    dialogue's previous row plus one, zero where there is none
@@ -74,7 +74,7 @@ class PartyRecurrence(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, course: Course, context_bias: Tensor, party_bias: Tensor, context_weight: Tensor,
+        ctx: Any, plan: PackedPlan, context_bias: Tensor, party_bias: Tensor, context_weight: Tensor,
         hidden_bias: Tensor, score: Tensor, summary_weight: Tensor, speaker_weight: Tensor, speaker_bias: Tensor,
         *per_core: Tensor,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
@@ -83,7 +83,7 @@ class PartyRecurrence(torch.autograd.Function):
         x, x_weights, u, u_weights = (per_core[n * cores : (n + 1) * cores] for n in range(4))
         context_gates, party_gates = project(x, x_weights, context_bias), project(u, u_weights, party_bias)
         rows, context_width, party_size = len(x[0]), 3 * size, party_bias.shape[1] // 3
-        links, real = course.links, course.real
+        links, real = plan.links, plan.real
         parties, contexts = score.new_zeros((cores, rows + 1, party_size)), score.new_zeros((cores, rows + 1, size))
         summaries, context_candidate = score.new_empty((2, cores, rows, size))
         party_candidate, shares = score.new_empty((cores, rows, party_size)), score.new_empty((cores, rows, 1))
@@ -92,10 +92,10 @@ class PartyRecurrence(torch.autograd.Function):
             weight.transpose(1, 2) for weight in (context_weight, summary_weight, speaker_weight)
         )
         score_column, hidden_row = score[:, :, None], hidden_bias[:, None]
-        first = course.steps[0][1]
+        first = plan.steps[0][1]
         state, summary = score.new_zeros((2, cores, first, size))
         total = score.new_full((cores, first, 1), -torch.inf)
-        for start, count in course.steps:
+        for start, count in plan.steps:
             here, after = slice(start, start + count), slice(start + 1, start + 1 + count)
             state, summary, total = state[:, :count], summary[:, :count], total[:, :count]
             speaker = linked(parties, links[:, here])
@@ -103,21 +103,21 @@ class PartyRecurrence(torch.autograd.Function):
             hidden = torch.baddbmm(hidden_row, state, by_context)
             gates = context_gates[:, here].add_(from_speaker[..., :context_width])
             state = gru_forward(gates, hidden, state, context_candidate[:, here])
-            if course.keep_context is not None:
-                state.mul_(course.keep_context[:, here])
+            if plan.keep_context is not None:
+                state.mul_(plan.keep_context[:, here])
             contexts[:, after], summaries[:, here] = state, summary
 
             gates = party_gates[:, here].baddbmm_(summary, by_summary)
             party = gru_forward(gates, from_speaker[..., context_width:], speaker, party_candidate[:, here])
-            if course.keep_party is not None:
-                party.mul_(course.keep_party[:, here])
+            if plan.keep_party is not None:
+                party.mul_(plan.keep_party[:, here])
             parties[:, after] = party if real is None else torch.where(real[here, None], party, speaker)
 
             value = torch.bmm(state, score_column)
             share = torch.sigmoid(value - total, out=shares[:, here])
             summary = torch.lerp(summary, state, share)
             total = torch.logaddexp(total, value)
-        ctx.course = course
+        ctx.plan = plan
         ctx.save_for_backward(
             context_weight, score, summary_weight, speaker_weight, parties, contexts, summaries,
             context_gates, party_gates, context_candidate, party_candidate, shares, *per_core,
@@ -134,17 +134,17 @@ class PartyRecurrence(torch.autograd.Function):
             context_weight, score, summary_weight, speaker_weight, parties, contexts, summaries,
             context_gates, party_gates, context_candidate, party_candidate, shares, *per_core,
         ) = ctx.saved_tensors  # fmt: skip
-        course: Course = ctx.course
+        plan: PackedPlan = ctx.plan
         cores, rows, party_size = gradient.shape
-        size, party_width, first = score.shape[1], 3 * party_size, course.steps[0][1]
+        size, party_width, first = score.shape[1], 3 * party_size, plan.steps[0][1]
         width, zeros = 3 * size, gradient.new_zeros
-        passed_on, following = zeros((cores, rows + 1, party_size)), followers(course.links)
+        passed_on, following = zeros((cores, rows + 1, party_size)), followers(plan.links)
         collected = Collected(ctx, (context_weight, score, summary_weight, speaker_weight), per_core)
         # Adjoints of g_t, c_{t+1} and L_t as later steps left them; dialogues that have ended stay at zero.
         late_state, late_summary, late_total = (zeros((cores, first, width)) for width in (size, size, 1))
-        for low, high, chunk in last_chunks_first(course.steps):
-            speakers = linked(parties, course.links[:, low:high])
-            before = contexts.index_select(1, course.previous[low:high])
+        for low, high, chunk in last_chunks_first(plan.steps):
+            speakers = linked(parties, plan.links[:, low:high])
+            before = contexts.index_select(1, plan.previous[low:high])
             for_speaker_gates = gradient.new_empty((cores, high - low, width + party_width))
             for_context, for_party_hidden = for_speaker_gates[..., :width], for_speaker_gates[..., width:]
             for_features = gradient.new_empty((cores, high - low, party_width))
@@ -155,11 +155,11 @@ class PartyRecurrence(torch.autograd.Function):
                 speaker, share = speakers[:, near], shares[:, here]
                 state = contexts[:, start + 1 : start + 1 + count]
                 coming, held = linked(passed_on, following[:, here]).add_(gradient[:, here]), None
-                if course.real is not None:
-                    held = coming.masked_fill(course.real[here, None], 0)
+                if plan.real is not None:
+                    held = coming.masked_fill(plan.real[here, None], 0)
                     coming = coming - held
-                if course.keep_party is not None:
-                    coming.mul_(course.keep_party[:, here])
+                if plan.keep_party is not None:
+                    coming.mul_(plan.keep_party[:, here])
                 for_speaker = gru_backward(
                     coming, speaker, party_gates[:, here], party_candidate[:, here],
                     for_features[:, near], for_party_hidden[:, near],
@@ -172,8 +172,8 @@ class PartyRecurrence(torch.autograd.Function):
                 for_state = torch.addcmul(late_state[:, :count], share, carried)
                 for_state.addcmul_(for_value, score[:, None])
                 carried.mul_(passed).baddbmm_(for_features[:, near], summary_weight)
-                if course.keep_context is not None:
-                    for_state.mul_(course.keep_context[:, here])
+                if plan.keep_context is not None:
+                    for_state.mul_(plan.keep_context[:, here])
                 direct = gru_backward(
                     for_state, before[:, near], context_gates[:, here], context_candidate[:, here],
                     for_context[:, near], for_context_hidden[:, near],

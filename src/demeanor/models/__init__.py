@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from demeanor.data.errors import InputError, nearest
 
 if TYPE_CHECKING:
-    from demeanor.models.base import System
+    from demeanor.models.base import Card, System
     from demeanor.models.published import Published
 
 #: name -> "module:class". A new system is one file in this folder and one line here.
@@ -40,12 +41,10 @@ SYSTEMS: dict[str, str] = {
     "contextual_lstm": "demeanor.models.contextual_lstm:ContextualLSTM",
     "multilogue_net": "demeanor.models.multilogue.system:MultilogueNet",
     "mmml": "demeanor.models.mmml.system:MMML",
-    "mmml_dialogue": "demeanor.models.mmml.system:MMMLDialogue",
     "mmml_audio_spectrogram": "demeanor.models.mmml.audio_only:SpectrogramAudio",
     "mmml_audio_descriptors": "demeanor.models.mmml.audio_only:DescriptorAudio",
     "mmml_audio_waveform": "demeanor.models.mmml.audio_only:RawAudio",
     "tab_fusion": "demeanor.models.tab_fusion.system:TabFusion",
-    "tab_fusion_dialogue": "demeanor.models.tab_fusion.system:TabFusionDialogue",
 }
 
 
@@ -57,10 +56,16 @@ def find_system(name: str) -> type[System]:
     return getattr(importlib.import_module(module), class_name)
 
 
+def card_of(name: str, settings: Mapping[str, Any]) -> Card:
+    """The card of a registered system under the settings of a bundle or a branch; InputError for an unknown name."""
+    system = find_system(name)
+    return system.card_of(system.Settings(**settings))
+
+
 def find_published(name: str) -> Published | None:
     """What was published of a registered system's settings: `PUBLISHED` in its module or its Settings', else None."""
     system = find_system(name)
-    found: dict[str, Published] = {}
+    published: dict[str, Published] = {}
     for place in (system.__module__, system.Settings.__module__):
-        found |= getattr(sys.modules[place], "PUBLISHED", {})
-    return found.get(name)
+        published |= getattr(sys.modules[place], "PUBLISHED", {})
+    return published.get(name)

@@ -14,8 +14,8 @@ from demeanor.data.bundle import InputSpecification
 from demeanor.data.task import Task
 from demeanor.models.base import Card, Output, task_loss
 from demeanor.models.blocks.crossmodal import Attention
-from demeanor.models.blocks.encoded import MODALITIES, ROLES, EncodedSettings, EncodedSystem
-from demeanor.models.blocks.layers import AbsentStep, clean
+from demeanor.models.blocks.encoded_text import MODALITIES, ROLES, EncodedSettings, EncodedSystem
+from demeanor.models.blocks.layers import AbsentStep, zero_padding
 from demeanor.models.published import mmsa
 
 
@@ -114,7 +114,7 @@ class ALMT(EncodedSystem):
         return ALMTSettings(dimension=8, heads=2, tokens=3, levels=2, fusion_levels=1)
 
     def forward(self, batch: Batch) -> Output:
-        streams = {"text": self.text_states(batch)} | {name: clean(batch[name]) for name in ("audio", "vision")}
+        streams = {"text": self.text_states(batch)} | {name: zero_padding(batch[name]) for name in ("audio", "vision")}
         condensed = {name: self.condense[name](value) for name, value in streams.items()}
         language = condensed["text"]
         hyper = self.hyper.expand(len(batch), -1, -1)

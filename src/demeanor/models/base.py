@@ -57,18 +57,19 @@ class System(nn.Module):
     A system is built from its settings, from what it will be fed with (role -> InputSpecification) and from the
     task; it reads `batch[role]` and returns an Output. Padding and the other rows of a batch never change a row's
     prediction (dialogue systems: the other dialogues). Buffers listed in `training_buffers` serve training alone:
-    checkpoints hold them, bundles do not. `bucket` names the roles whose length decides which utterances share a
+    checkpoints hold them, bundles do not. `length_bucket` names the roles whose length decides which utterances share a
     batch, where not all count alike: a fine-tuned text encoder costs so much that its padding alone matters.
     """
 
-    card: ClassVar[Card]
+    card: Card
     Settings: ClassVar[type[Settings]]
     training_buffers: tuple[str, ...] = ()
-    bucket: tuple[str, ...] = ()
+    length_bucket: tuple[str, ...] = ()
 
     def __init__(self, settings: Any, inputs: Mapping[str, InputSpecification], task: Task):
         super().__init__()
-        check_inputs(type(self), inputs, task)
+        self.card = self.card_of(settings)
+        check_inputs(self.card, inputs, task)
         self.settings = settings
         self.inputs = dict(inputs)
         self.task = task
@@ -96,20 +97,24 @@ class System(nn.Module):
         ]
 
     @classmethod
-    def limits(cls, settings: Any) -> dict[str, int]:
+    def card_of(cls, settings: Any) -> Card:
+        """The card under these settings, which may change the batching and the roles; by default the class' own."""
+        return cls.card
+
+    @classmethod
+    def max_lengths(cls, settings: Any) -> dict[str, int]:
         """Role -> steps beyond which the system reads nothing, so that batches need not hold them."""
         return {}
 
-    def training_started(self, batches: Callable[[], Iterable[Batch]], examples: int) -> None:
+    def on_train_start(self, batches: Callable[[], Iterable[Batch]], examples: int) -> None:
         """Called once before the first epoch; `batches()` iterates over the train split, `examples` is its size."""
 
-    def step_ended(self, output: Output, batch: Batch, epoch: int) -> None:
+    def on_step_end(self, output: Output, batch: Batch, epoch: int) -> None:
         """Called after the backward pass of each training batch; `epoch` counts from 1."""
 
 
-def check_inputs(system: type[System], inputs: Mapping[str, InputSpecification], task: Task) -> None:
-    """Refuse a task or streams that a system cannot use, all problems at once."""
-    card = system.card
+def check_inputs(card: Card, inputs: Mapping[str, InputSpecification], task: Task) -> None:
+    """Refuse a task or streams that the system of `card` cannot use: InputError with all problems at once."""
     problems = []
     if task.kind not in card.tasks:
         problems.append(f"it does {', '.join(card.tasks)}, not {task.kind}")

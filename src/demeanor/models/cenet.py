@@ -20,8 +20,8 @@ from demeanor.data.batch import Batch, Padded
 from demeanor.data.bundle import InputSpecification
 from demeanor.data.task import Task
 from demeanor.models.base import Card, Output, masked_mean
-from demeanor.models.blocks.encoded import ROLES, EncodedSettings, EncodedSystem
-from demeanor.models.blocks.layers import AbsentStep, clean
+from demeanor.models.blocks.encoded_text import ROLES, EncodedSettings, EncodedSystem
+from demeanor.models.blocks.layers import AbsentStep, zero_padding
 
 OTHERS = ("audio", "vision")
 
@@ -47,12 +47,12 @@ class CrossModalEnhancement(nn.Module):
     def forward(
         self, words: Float[Tensor, "batch time text"], frames: Mapping[str, Padded]
     ) -> Float[Tensor, "batch time text"]:
-        found = []
+        shifts = []
         for name in OTHERS:
             padded = self.absences[name](frames[name])
             keys, values = self.keys[name](padded.values), self.values[name](padded.values)
-            found.append(attend(self.questions[name](words), keys, values, padded.mask))
-        moved = self.second(self.dropout(functional.relu(self.first(torch.cat(found, dim=2)))))
+            shifts.append(attend(self.questions[name](words), keys, values, padded.mask))
+        moved = self.second(self.dropout(functional.relu(self.first(torch.cat(shifts, dim=2)))))
         return words + moved.to(words.dtype)
 
 
@@ -71,7 +71,7 @@ class CENET(EncodedSystem):
         self.head = nn.Linear(text, task.outputs)
 
     def forward(self, batch: Batch) -> Output:
-        words = clean(batch["text"])
+        words = zero_padding(batch["text"])
         if not self.encoder.tokens:
             words = self.absence(words)
         frames = {name: batch[name] for name in OTHERS}

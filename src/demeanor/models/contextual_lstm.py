@@ -22,7 +22,7 @@ from demeanor.data.settings import Settings
 from demeanor.data.task import Task
 from demeanor.kernels.lstm import LSTM
 from demeanor.models.base import Card, Output, Role, System, masked_mean, task_loss
-from demeanor.models.blocks.layers import Absence, clean
+from demeanor.models.blocks.layers import MissingModalityEmbedding, zero_padding
 
 MODALITIES = ("text", "audio", "vision")
 
@@ -47,10 +47,10 @@ class Recurrence(nn.Module):
         self.size = hidden * (1 + both_ways)
 
     def forward(
-        self, laid: Float[Tensor, "dialogues turns size"], mask: Bool[Tensor, "dialogues turns"]
+        self, grid: Float[Tensor, "dialogues turns size"], mask: Bool[Tensor, "dialogues turns"]
     ) -> Float[Tensor, "dialogues turns states"]:
-        packed = pack_padded_sequence(laid, mask.sum(dim=1).cpu(), batch_first=True, enforce_sorted=False)
-        states, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=laid.shape[1])
+        packed = pack_padded_sequence(grid, mask.sum(dim=1).cpu(), batch_first=True, enforce_sorted=False)
+        states, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=grid.shape[1])
         return states
 
 
@@ -76,7 +76,9 @@ class ContextualLSTM(System):
             raise InputError(self.card.title, ["it is given no stream"], "Give at least one of text, audio, vision.")
         hidden, both_ways = settings.hidden, not settings.causal
         sizes = [inputs[name].dimension for name in self.modalities]
-        self.absence = nn.ModuleDict({name: Absence(inputs[name].dimension) for name in self.modalities})
+        self.absence = nn.ModuleDict(
+            {name: MissingModalityEmbedding(inputs[name].dimension) for name in self.modalities}
+        )
         self.input_dropout, self.dropout = nn.Dropout(settings.input_dropout), nn.Dropout(settings.dropout)
         self.alone = nn.ModuleList()
         joined = sum(sizes)
@@ -93,16 +95,16 @@ class ContextualLSTM(System):
 
     def forward(self, batch: Batch) -> Output:
         vectors = [self.input_dropout(self._vector(name, batch)) for name in self.modalities]
-        laid, mask = to_dialogues(batch, torch.cat(vectors, dim=1))
+        grid, mask = to_dialogues(batch, torch.cat(vectors, dim=1))
         if self.alone:
-            parts = laid.split([vector.shape[1] for vector in vectors], dim=2)
+            parts = grid.split([vector.shape[1] for vector in vectors], dim=2)
             states = [recurrence(part, mask) for recurrence, part in zip(self.alone, parts, strict=True)]
-            laid = self.dropout(torch.cat(states, dim=2))
-        state = self.dropout(from_dialogues(batch, self.together(laid, mask)))
+            grid = self.dropout(torch.cat(states, dim=2))
+        state = self.dropout(from_dialogues(batch, self.together(grid, mask)))
         return Output(self.head(state), {}, representation=state)
 
     def _vector(self, name: str, batch: Batch) -> Float[Tensor, "batch dimension"]:
-        padded = clean(batch[name])
+        padded = zero_padding(batch[name])
         values = padded.values.to(self.head.weight.dtype)
         return self.absence[name](masked_mean(values, padded.mask), batch[name].present)
 

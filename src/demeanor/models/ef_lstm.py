@@ -44,7 +44,7 @@ class EFLSTM(AlignedSystem):
         width = sum(inputs[name].dimension for name in ROLES)
         self.norm: nn.Module
         if settings.reference:
-            self.norm = nn.BatchNorm1d(inputs["text"].longest or 50)
+            self.norm = nn.BatchNorm1d(inputs["text"].max_length or 50)
         else:
             self.norm = nn.LayerNorm(width)
         dropout = settings.dropout if settings.layers > 1 else 0.0

@@ -1,4 +1,4 @@
-"""Late fusion: one small encoder and one opinion per modality, weighed by gates that know what is absent."""
+"""Late fusion: one small encoder and one unimodal prediction per modality, weighed by masked gates."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class LateFusionSettings(Settings):
 class LateFusion(System):
     """prediction = sum over the present modalities of gate_m * y_m, plus what the gated fusion adds.
 
-    y_m is the opinion of modality m alone; gates are a softmax over the present modalities, scored from all
-    representations; absent modalities are learned vectors and have no opinion. The unimodal heads are trained on
+    y_m is the unimodal prediction of modality m; gates are a softmax over the present modalities, scored from all
+    representations; absent modalities are learned embeddings and weigh nothing. The unimodal heads are trained on
     their own labels where the corpus has them, else on the common one. Any one modality suffices.
     """
 
@@ -76,13 +76,13 @@ class LateFusion(System):
         scores = self.gate(together)
         scores = scores.masked_fill(~present, torch.finfo(scores.dtype).min)
         gates = scores.softmax(dim=1) * present
-        opinions = torch.stack([head(state) for head, state in zip(self.heads.values(), states, strict=True)], dim=1)
+        unimodal = torch.stack([head(state) for head, state in zip(self.heads.values(), states, strict=True)], dim=1)
         fused = torch.cat([state * gates[:, [n]] for n, state in enumerate(states)], dim=1)
-        # Where nothing is present the opinions vanish and the fusion of the absence vectors is the prior.
+        # Where nothing is present all gates are zero, and the fusion of the missing-modality embeddings is the prior.
         prior = torch.where(present.any(dim=1, keepdim=True), fused, together)
-        prediction = (gates.unsqueeze(-1) * opinions).sum(dim=1) + self.fusion(prior)
+        prediction = (gates.unsqueeze(-1) * unimodal).sum(dim=1) + self.fusion(prior)
         auxiliary: dict[str, Tensor] = {"gates": gates}
-        auxiliary |= {name: opinions[:, n] for n, name in enumerate(self.modalities)}
+        auxiliary |= {name: unimodal[:, n] for n, name in enumerate(self.modalities)}
         return Output(prediction, auxiliary, representation=fused)
 
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:

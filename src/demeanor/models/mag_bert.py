@@ -17,8 +17,8 @@ from demeanor.data.task import Task
 from demeanor.models.base import Card, Output
 from demeanor.models.blocks.aligned import Holder
 from demeanor.models.blocks.alignment import spread
-from demeanor.models.blocks.encoded import ROLES, EncodedSettings, EncodedSystem
-from demeanor.models.blocks.layers import AbsentStep, clean
+from demeanor.models.blocks.encoded_text import ROLES, EncodedSettings, EncodedSystem
+from demeanor.models.blocks.layers import AbsentStep, zero_padding
 from demeanor.models.published import mmsa
 
 
@@ -77,15 +77,15 @@ class MAGBERT(EncodedSystem):
         self.head = nn.Linear(text, task.outputs)
 
     def forward(self, batch: Batch) -> Output:
-        words = clean(batch["text"])
+        words = zero_padding(batch["text"])
         if not self.encoder.tokens:
             words = self.absence(words)
         count = words.lengths.clamp(min=1)
         frames = {}
         for name in ("audio", "vision"):
-            laid = spread(batch[name], count).values
-            laid = functional.pad(laid, (0, 0, 0, words.mask.shape[1] - laid.shape[1]))
-            frames[name] = self.absences[name](laid, batch[name].present)
+            aligned = spread(batch[name], count).values
+            aligned = functional.pad(aligned, (0, 0, 0, words.mask.shape[1] - aligned.shape[1]))
+            frames[name] = self.absences[name](aligned, batch[name].present)
         states, mask = self.encoder(words, lambda values: self.gate(values, frames["audio"], frames["vision"]))
         pooled = states[:, 0] if self.encoder.tokens else mean_of(states, mask)
         pooled = functional.dropout(self.pool(pooled).tanh(), self.settings.dropout, self.training)

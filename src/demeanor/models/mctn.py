@@ -119,10 +119,10 @@ class MCTN(AlignedSystem):
 
 
 def distance(
-    found: Float[Tensor, "batch steps width"],
+    decoded: Float[Tensor, "batch steps width"],
     wanted: Float[Tensor, "batch steps width"],
     mask: Bool[Tensor, "batch steps"],
 ) -> Float[Tensor, " batch"]:
     """Mean squared error over the real steps of each row."""
-    error = (found - wanted.to(found.dtype)).square().mean(dim=2) * mask
+    error = (decoded - wanted.to(decoded.dtype)).square().mean(dim=2) * mask
     return error.sum(dim=1) / mask.sum(dim=1).clamp(min=1)

@@ -15,8 +15,8 @@ from demeanor.data.batch import Batch, Padded
 from demeanor.data.bundle import InputSpecification
 from demeanor.data.task import Task
 from demeanor.models.base import Card, Output, masked_mean, task_loss
-from demeanor.models.blocks.encoded import MODALITIES, ROLES, TEXT_NAMES, EncodedSettings, EncodedSystem
-from demeanor.models.blocks.layers import Absence, TwoWayState, clean
+from demeanor.models.blocks.encoded_text import MODALITIES, ROLES, TEXT_NAMES, EncodedSettings, EncodedSystem
+from demeanor.models.blocks.layers import MissingModalityEmbedding, TwoWayState, zero_padding
 from demeanor.models.published import mmsa
 
 PAIRS = (("text", "audio"), ("text", "vision"), ("audio", "vision"))
@@ -38,7 +38,11 @@ class Projected(nn.Module):
 
     def __init__(self, width: int, hidden: int):
         super().__init__()
-        self.linear, self.norm, self.absence = nn.Linear(width, hidden), nn.LayerNorm(hidden), Absence(hidden)
+        self.linear, self.norm, self.absence = (
+            nn.Linear(width, hidden),
+            nn.LayerNorm(hidden),
+            MissingModalityEmbedding(hidden),
+        )
 
     def forward(self, values: Tensor, present: Tensor) -> Tensor:
         """values [batch, inputs], present [batch]; gives [batch, hidden]."""
@@ -78,15 +82,15 @@ class MISA(EncodedSystem):
 
     def originals(self, batch: Batch) -> dict[str, Tensor]:
         """The three utterance vectors before they are split in two. Each [batch, hidden]."""
-        text = clean(Padded(*self.encoder(batch["text"])))
-        found = {"text": self.projections["text"](masked_mean(text.values, text.mask), text.present)}
+        text = zero_padding(Padded(*self.encoder(batch["text"])))
+        projected = {"text": self.projections["text"](masked_mean(text.values, text.mask), text.present)}
         for name in ("audio", "vision"):
-            stream = clean(batch[name])
+            stream = zero_padding(batch[name])
             if self.settings.reference:
                 steps = torch.arange(stream.mask.shape[1], device=text.mask.device)
                 stream = Padded(stream.values, steps < text.lengths.unsqueeze(1))
-            found[name] = self.projections[name](self.sequences[name](stream), stream.present)
-        return found
+            projected[name] = self.projections[name](self.sequences[name](stream), stream.present)
+        return projected
 
     def forward(self, batch: Batch) -> Output:
         original = self.originals(batch)
@@ -144,9 +148,9 @@ class MISA(EncodedSystem):
         return super().parameter_groups(learning_rate, weight_decay)
 
 
-def squared(found: Tensor, wanted: Tensor) -> Tensor:
+def squared(values: Tensor, wanted: Tensor) -> Tensor:
     """Mean squared error; zero, with a gradient, of no rows at all. Of two of one shape [...], a scalar."""
-    return (found - wanted).square().sum() / max(found.numel(), 1)
+    return (values - wanted).square().sum() / max(values.numel(), 1)
 
 
 def orthogonality(first: Float[Tensor, "rows hidden"], second: Float[Tensor, "rows hidden"]) -> Tensor:
@@ -206,7 +210,7 @@ PUBLISHED_NAMES = {
 PUBLISHED = {
     "misa": mmsa(
         {"encoder_learning_rate": 0.0001, "hidden": 128, "transformer_dropout": 0.1},
-        training={"accumulate": 2, "learning_rate": 0.0001, "weight_decay": 0.0},
+        training={"gradient_accumulation": 2, "learning_rate": 0.0001, "weight_decay": 0.0},
         fine_tunes=True,
         names=PUBLISHED_NAMES,
         mosi={

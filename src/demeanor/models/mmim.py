@@ -16,8 +16,8 @@ from demeanor.data.batch import Batch
 from demeanor.data.bundle import InputSpecification
 from demeanor.data.task import Task
 from demeanor.models.base import Card, Output, masked_mean, task_loss
-from demeanor.models.blocks.encoded import MODALITIES, ROLES, EncodedSettings, EncodedSystem
-from demeanor.models.blocks.layers import Absence, LastState, clean
+from demeanor.models.blocks.encoded_text import MODALITIES, ROLES, EncodedSettings, EncodedSystem
+from demeanor.models.blocks.layers import LastState, MissingModalityEmbedding, zero_padding
 from demeanor.models.published import mmsa
 
 #: The text predicts each other modality (section 3.3).
@@ -77,7 +77,7 @@ class MMIM(EncodedSystem):
         super().__init__(settings, inputs, task)
         sizes = {"text": self.widths["text"], "audio": settings.audio_hidden, "vision": settings.vision_hidden}
         self.sequences = nn.ModuleDict({name: LastState(self.widths[name], sizes[name]) for name in PAIRS})
-        self.absences = nn.ModuleDict({name: Absence(size) for name, size in sizes.items()})
+        self.absences = nn.ModuleDict({name: MissingModalityEmbedding(size) for name, size in sizes.items()})
         hidden = settings.estimator_hidden
         self.estimators = nn.ModuleDict({name: Likelihood(sizes["text"], hidden, sizes[name]) for name in PAIRS})
         fused = settings.fusion_hidden
@@ -98,7 +98,7 @@ class MMIM(EncodedSystem):
         pooled = text.values[:, 0] if self.encoder.tokens else masked_mean(text.values, text.mask)
         states = {"text": self.absences["text"](pooled, text.present)}
         for name in PAIRS:
-            stream = clean(batch[name])
+            stream = zero_padding(batch[name])
             states[name] = self.absences[name](self.sequences[name](stream), stream.present)
         fused = self.fusion(torch.cat([states[name] for name in MODALITIES], dim=1))
         back = {f"back_{name}": self.backward_maps[name](fused) for name in MODALITIES}
@@ -109,14 +109,14 @@ class MMIM(EncodedSystem):
         return Output(self.head(fused), {**states, **back, **likely}, representation=fused)
 
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
-        found = {name: value.float() for name, value in output.auxiliary.items()}
+        parts = {name: value.float() for name, value in output.auxiliary.items()}
         present = {name: batch[name].present for name in MODALITIES}
-        contrast = torch.stack([contrastive(found[f"back_{n}"], found[n], present[n]) for n in MODALITIES]).sum()
+        contrast = torch.stack([contrastive(parts[f"back_{n}"], parts[n], present[n]) for n in MODALITIES]).sum()
         fits, bounds = [], []
         for name in PAIRS:
             both = present["text"] & present[name]
-            fits.append(-average(found[f"likelihood_{name}"], both))
-            bounds.append(self.bound(name, found["text"][both], found[name][both], batch.target[both]))
+            fits.append(-average(parts[f"likelihood_{name}"], both))
+            bounds.append(self.bound(name, parts["text"][both], parts[name][both], batch.target[both]))
         terms = {
             "task": task_loss(self.task, output.prediction, batch.target),
             "contrast": contrast,
@@ -164,8 +164,8 @@ PUBLISHED = {
             "dropout": 0.1, "contrast_weight": 0.1, "bound_weight": 0.1,
         },
         training={
-            "clip_norm": 1.0, "schedule": "plateau", "plateau_patience": 20, "batch_size": 32, "accumulate": 2,
-            "learning_rate": 0.001, "weight_decay": 0.0001,
+            "clip_norm": 1.0, "schedule": "plateau", "plateau_patience": 20, "batch_size": 32,
+            "gradient_accumulation": 2, "learning_rate": 0.001, "weight_decay": 0.0001,
         },
         fine_tunes=True,
         mosi={},

@@ -15,9 +15,9 @@ from demeanor.data.bundle import InputSpecification
 from demeanor.data.task import Task
 from demeanor.models.base import Card, Output
 from demeanor.models.blocks.crossmodal import ENCODER_NAMES, CrossmodalEncoder, Projection
-from demeanor.models.blocks.encoded import MODALITIES, ROLES, TEXT_NAMES, EncodedSettings, EncodedSystem
+from demeanor.models.blocks.encoded_text import MODALITIES, ROLES, TEXT_NAMES, EncodedSettings, EncodedSystem
 from demeanor.models.blocks.layers import AbsentStep, last_step
-from demeanor.models.blocks.subnets import read
+from demeanor.models.blocks.subnets import model_input
 from demeanor.models.published import mmsa
 
 OTHERS = {"text": ("audio", "vision"), "audio": ("text", "vision"), "vision": ("text", "audio")}
@@ -51,7 +51,7 @@ class MulT(EncodedSystem):
 
     def __init__(self, settings: MulTSettings, inputs: Mapping[str, InputSpecification], task: Task):
         super().__init__(settings, inputs, task)
-        self.bucket = ()  # attention between the frames costs more than the encoder
+        self.length_bucket = ()  # attention between the frames costs more than the encoder
         dimension, reference = settings.dimension, settings.reference
         self.projections = nn.ModuleDict(
             {
@@ -95,7 +95,7 @@ class MulT(EncodedSystem):
     def projected(self, batch: Batch) -> dict[str, Padded]:
         text = self.text_states(batch)
         text = Padded(functional.dropout(text.values, self.settings.text_dropout, self.training), text.mask)
-        streams = {"text": text, **{name: read(self, batch, name) for name in ("audio", "vision")}}
+        streams = {"text": text, **{name: model_input(self, batch, name) for name in ("audio", "vision")}}
         return {name: self.steps[name](self.projections[name](value)) for name, value in streams.items()}
 
     def forward(self, batch: Batch) -> Output:
@@ -155,7 +155,7 @@ PUBLISHED_NAMES = {
 PUBLISHED = {
     "mult": mmsa(
         {"text_kernel": 5, "causal": True, "vision_attention_dropout": 0.0, "relu_dropout": 0.0},
-        training={"schedule": "plateau", "accumulate": 8, "weight_decay": 0.0, "clip_value": 0.6},
+        training={"schedule": "plateau", "gradient_accumulation": 8, "weight_decay": 0.0, "clip_value": 0.6},
         names=PUBLISHED_NAMES,
         mosi={
             "model": {

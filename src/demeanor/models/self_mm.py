@@ -20,8 +20,8 @@ from demeanor.data.settings import Settings
 from demeanor.data.task import Task
 from demeanor.models.base import Card, Output, Role, masked_mean
 from demeanor.models.blocks.label_generation import FUSION, MODALITIES, MODES
-from demeanor.models.blocks.layers import Absence, LastState, clean
-from demeanor.models.blocks.self_supervised import SelfSupervised
+from demeanor.models.blocks.layers import LastState, MissingModalityEmbedding, zero_padding
+from demeanor.models.blocks.pseudo_labels import PseudoLabelMultitask
 from demeanor.models.blocks.text_encoder import TextEncoder
 from demeanor.models.published import mmsa
 
@@ -76,7 +76,7 @@ class SequenceEncoder(nn.Module):
         self.recurrent = LastState(width, hidden, layers)
         self.dropout = nn.Dropout(dropout)
         self.project = nn.Linear(hidden, output)
-        self.absence = Absence(output)
+        self.absence = MissingModalityEmbedding(output)
 
     def forward(self, padded) -> Float[Tensor, "batch output"]:
         return self.absence(self.project(self.dropout(self.recurrent(padded))), padded.present)
@@ -97,7 +97,7 @@ PUBLISHED_NAMES = {
 }
 
 
-class SelfMM(SelfSupervised):
+class SelfMM(PseudoLabelMultitask):
     card = Card(
         "Self-MM",
         "https://arxiv.org/abs/2102.04830",
@@ -114,9 +114,9 @@ class SelfMM(SelfSupervised):
         super().__init__(settings, inputs, task)
         self.text = TextEncoder(inputs["text"], settings.encoder, settings.finetune, settings.encoder_configuration)
         self.settings = settings.model_copy(update={"encoder_configuration": self.text.configuration})
-        self.bucket = ("text",) if self.text.tokens else ()
+        self.length_bucket = ("text",) if self.text.tokens else ()
         self.pooling = settings.pooling or ("first" if self.text.tokens and settings.finetune else "mean")
-        self.text_absence = Absence(self.text.dimension)
+        self.text_absence = MissingModalityEmbedding(self.text.dimension)
         self.audio, self.vision = (
             SequenceEncoder(
                 inputs[name].dimension,
@@ -146,7 +146,7 @@ class SelfMM(SelfSupervised):
         return self.output_of(states)
 
     def pooled_text(self, batch: Batch) -> Float[Tensor, "batch dimension"]:
-        states, mask = self.text(clean(batch["text"]), first=self.pooling == "first")
+        states, mask = self.text(zero_padding(batch["text"]), first=self.pooling == "first")
         return states[:, 0] if self.pooling == "first" else masked_mean(states, mask)
 
     def parameter_groups(self, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
@@ -180,7 +180,7 @@ PUBLISHED = {
             "vision_dimension": 32, "vision_dropout": 0.0, "text_learning_rate": 5e-05,
             "other_learning_rate": 0.001,
         },
-        training={"accumulate": 4, "drop_remainder": True, "learning_rate": 0.001},
+        training={"gradient_accumulation": 4, "drop_remainder": True, "learning_rate": 0.001},
         fine_tunes=True,
         names=PUBLISHED_NAMES,
         source="MMSA's config_regression.json, docs/systems/self_mm.md#settings (for SIMSv2 its H of 3 as well)",

@@ -20,11 +20,11 @@ from demeanor.data.task import Task
 from demeanor.kernels.lstm import LSTM
 from demeanor.models.base import Card, Output
 from demeanor.models.blocks.crossmodal import ENCODER_NAMES, CrossmodalEncoder, Projection
-from demeanor.models.blocks.encoded import MODALITIES, ROLES, TEXT_NAMES, EncodedSettings, EncodedSystem
+from demeanor.models.blocks.encoded_text import MODALITIES, ROLES, TEXT_NAMES, EncodedSettings, EncodedSystem
 from demeanor.models.blocks.label_generation import FUSION
-from demeanor.models.blocks.layers import AbsentStep, clean, last_step
-from demeanor.models.blocks.self_supervised import SelfSupervised
-from demeanor.models.blocks.subnets import head_names, read
+from demeanor.models.blocks.layers import AbsentStep, last_step, zero_padding
+from demeanor.models.blocks.pseudo_labels import PseudoLabelMultitask
+from demeanor.models.blocks.subnets import head_names, model_input
 from demeanor.models.published import mmsa
 
 
@@ -66,10 +66,10 @@ class Prepared(nn.Module):
         if self.rnn is not None:
             states, _ = self.rnn(padded.values)
             padded = Padded(states, padded.mask)
-        return self.absence(self.project(clean(padded)))
+        return self.absence(self.project(zero_padding(padded)))
 
 
-class TETFN(SelfSupervised, EncodedSystem):
+class TETFN(PseudoLabelMultitask, EncodedSystem):
     card = Card("TETFN", "https://doi.org/10.1016/j.patcog.2022.109259", ROLES, tasks=("regression",))
     Settings = TETFNSettings
 
@@ -115,7 +115,9 @@ class TETFN(SelfSupervised, EncodedSystem):
         )  # fmt: skip
 
     def forward(self, batch: Batch) -> Output:
-        streams = {"text": self.text_states(batch)} | {name: read(self, batch, name) for name in ("audio", "vision")}
+        streams = {"text": self.text_states(batch)} | {
+            name: model_input(self, batch, name) for name in ("audio", "vision")
+        }
         streams = {name: self.prepare[name](value) for name, value in streams.items()}
         pairs = {"text": ("audio", "vision"), "audio": ("text", "vision"), "vision": ("text", "audio")}
         last = []
@@ -131,8 +133,8 @@ class TETFN(SelfSupervised, EncodedSystem):
         crossing: Any = self.crossings[f"{name}_from_{other}"]
         if "text" in (name, other):
             return crossing(streams[name], streams[other], causal=True)
-        told = crossing["lower"](streams[other], streams["text"], causal=True)
-        return crossing["upper"](streams[name], told, causal=True)
+        attended = crossing["lower"](streams[other], streams["text"], causal=True)
+        return crossing["upper"](streams[name], attended, causal=True)
 
 
 def greatest(padded: Padded) -> Float[Tensor, "batch dimension"]:
@@ -173,7 +175,7 @@ PUBLISHED_NAMES = {
 PUBLISHED = {
     "tetfn": mmsa(
         {"encoder_learning_rate": 5e-05},
-        training={"batch_size": 16, "accumulate": 4, "learning_rate": 0.001, "weight_decay": 0.001},
+        training={"batch_size": 16, "gradient_accumulation": 4, "learning_rate": 0.001, "weight_decay": 0.001},
         fine_tunes=True,
         names=PUBLISHED_NAMES,
         source="not in MMSA 2.2.1: our own choice",

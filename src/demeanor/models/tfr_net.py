@@ -14,8 +14,8 @@ from demeanor.data.bundle import InputSpecification
 from demeanor.data.task import Task
 from demeanor.models.base import Card, Output, task_loss
 from demeanor.models.blocks.crossmodal import CrossmodalEncoder
-from demeanor.models.blocks.encoded import MODALITIES, ROLES, EncodedSettings, EncodedSystem
-from demeanor.models.blocks.layers import AbsentStep, clean
+from demeanor.models.blocks.encoded_text import MODALITIES, ROLES, EncodedSettings, EncodedSystem
+from demeanor.models.blocks.layers import AbsentStep, zero_padding
 from demeanor.models.published import mmsa
 from demeanor.models.tetfn import greatest
 
@@ -86,7 +86,7 @@ class TFRNet(EncodedSystem):
         return TFRNetSettings(dimension=6, heads=2, levels=1, missing=0.4)
 
     def forward(self, batch: Batch) -> Output:
-        streams = {"text": self.text_states(batch)} | {name: clean(batch[name]) for name in ("audio", "vision")}
+        streams = {"text": self.text_states(batch)} | {name: zero_padding(batch[name]) for name in ("audio", "vision")}
         steps, dropped = {}, {}
         for name, stream in streams.items():
             chance = self.settings.missing if self.training else 0.0
@@ -97,7 +97,7 @@ class TFRNet(EncodedSystem):
         auxiliary, pooled = {}, []
         for name in MODALITIES:
             seen = [self.attention[f"{name}_from_{other}"](steps[name], steps[other]).values for other in MODALITIES]
-            rebuilt = clean(Padded(self.merge[name](torch.cat(seen, dim=2)), steps[name].mask))
+            rebuilt = zero_padding(Padded(self.merge[name](torch.cat(seen, dim=2)), steps[name].mask))
             pooled.append(self.gates[name](rebuilt))
             auxiliary[f"reconstruction_{name}"] = self.reconstruction(
                 self.rebuild[name](rebuilt.values), streams[name].values, dropped[name]
@@ -125,7 +125,9 @@ class TFRNet(EncodedSystem):
 PUBLISHED = {
     "tfr_net": mmsa(
         {"dimension": 30, "heads": 6, "missing": 0.2, "dropout": 0.2},
-        training={"patience": 6, "schedule": "plateau", "accumulate": 4, "weight_decay": 0.001, "clip_value": 0.8},
+        training={
+            "patience": 6, "schedule": "plateau", "gradient_accumulation": 4, "weight_decay": 0.001, "clip_value": 0.8,
+        },
         fine_tunes=True,
         mosi={
             "model": {"encoder_learning_rate": 2e-06, "levels": 3},

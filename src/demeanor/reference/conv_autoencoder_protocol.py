@@ -76,13 +76,13 @@ def one_vs_rest(
 
     Per class: model, predicted [tests], accuracy, weighted_F1 (and UAR, macro_F1, which the reference leaves out).
     """
-    found = []
+    per_class = []
     for n in range(classes):
         model = fit_logistic(x_fit, (y_fit == n).astype(np.int64), 1.0)
         predicted = model.predict(x_test)
         scores = class_scores(confusion((y_test == n).astype(np.int64), predicted, 2))
-        found.append({"model": model, "predicted": predicted, **scores})
-    return found
+        per_class.append({"model": model, "predicted": predicted, **scores})
+    return per_class
 
 
 def binary_with_search(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from demeanor.evaluation import sums
+from demeanor.evaluation import sufficient_statistics as stats
 
 
 def score_three_classes(logits: ArrayLike, target: ArrayLike, *, reference: bool = False) -> dict[str, float]:
@@ -22,16 +22,16 @@ def score_three_classes(logits: ArrayLike, target: ArrayLike, *, reference: bool
     outputs, truth = np.asarray(logits, dtype=np.float32), np.asarray(target, dtype=np.int64)
     positive = (outputs[:, 2] > outputs[:, 0]).astype(np.int64)
     polar = truth != 1
-    three = sums.margins(outputs.argmax(axis=1), truth, 3)
-    has0 = sums.margins(positive, (truth > 1).astype(np.int64), 2)
+    three = stats.confusion_counts(outputs.argmax(axis=1), truth, 3)
+    has0 = stats.confusion_counts(positive, (truth > 1).astype(np.int64), 2)
     labels = truth if reference else truth // 2
-    non0 = sums.margins(positive, labels, 3, counted=polar)
+    non0 = stats.confusion_counts(positive, labels, 3, counted=polar)
     scores = {}
-    for margins, accuracy, f1 in (
+    for counts, accuracy, f1 in (
         (has0, "Has0_acc_2", "Has0_F1_score"),
         (non0, "Non0_acc_2", "Non0_F1_score"),
         (three, "Acc_3", "F1_score_3"),
     ):
-        totals = margins.sum(axis=1).astype(np.float64)
-        scores[accuracy], scores[f1] = float(sums.accuracy(totals)), float(sums.weighted_f1(totals))
+        totals = counts.sum(axis=1).astype(np.float64)
+        scores[accuracy], scores[f1] = float(stats.accuracy(totals)), float(stats.weighted_f1(totals))
     return scores

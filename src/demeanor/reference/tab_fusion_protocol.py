@@ -20,11 +20,11 @@ def session_slots(turns: int, turn: int, size: int, version: Literal["head", "v1
     head  the turns that there are come first and the gaps last, so the target need not be in the middle
     v1    centred, but the first turn of a session is never used, not even as its own target
     """
-    places = np.arange(turn - size, turn + size + 1)
+    slot_turns = np.arange(turn - size, turn + size + 1)
     if version == "v1":
-        return np.where((places > 0) & (places < turns), places, -1)
-    there = places[(places >= 0) & (places < turns)]
-    return np.concatenate([there, np.full(len(places) - len(there), -1)])
+        return np.where((slot_turns > 0) & (slot_turns < turns), slot_turns, -1)
+    there = slot_turns[(slot_turns >= 0) & (slot_turns < turns)]
+    return np.concatenate([there, np.full(len(slot_turns) - len(there), -1)])
 
 
 def past_slots(turns: int, turn: int) -> Int[np.ndarray, " 3"]:

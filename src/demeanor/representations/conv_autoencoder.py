@@ -60,7 +60,7 @@ def _block(convolution: nn.Module, channels: int) -> nn.Sequential:
     return nn.Sequential(convolution, nn.BatchNorm2d(channels))
 
 
-def run_block(block: nn.Sequential, values: Tensor, places: Int[Tensor, " observed"] | None) -> Tensor:
+def run_block(block: nn.Sequential, values: Tensor, positions: Int[Tensor, " observed"] | None) -> Tensor:
     """Convolution, batch norm, GELU. With `places` (see Places) the rest of the map is zero and enters no statistic.
 
     values [batch, inputs, height, width] to [batch, outputs, height, width].
@@ -68,7 +68,7 @@ def run_block(block: nn.Sequential, values: Tensor, places: Int[Tensor, " observ
     layer, norm = block[0], block[1]
     assert isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
     assert isinstance(norm, nn.BatchNorm2d)
-    return normalise(norm, convolve(layer, values), places)
+    return normalise(norm, convolve(layer, values), positions)
 
 
 class Encoder(nn.Module):
@@ -84,7 +84,7 @@ class Encoder(nn.Module):
         # No normalisation and no activation after the last convolution: the embedding is linear in its features.
         self.conv4 = nn.Conv2d(4 * c, r, KERNELS[3], padding=PADDING)
 
-    def forward(self, image: Tensor, places: Places) -> tuple[Tensor, list[Tensor | None], list[torch.Size]]:
+    def forward(self, image: Tensor, positions: Places) -> tuple[Tensor, list[Tensor | None], list[torch.Size]]:
         """The latent map [batch, channels, height, width] of an image [batch, 1, steps, features].
 
         Beside it, from the first pooling to the last, which entry of each pair was taken (None without switches), and
@@ -92,7 +92,7 @@ class Encoder(nn.Module):
         """
         switches: list[Tensor | None] = []
         shapes, values = [], image
-        for block, observed in zip((self.conv1, self.conv2, self.conv3), places.encoder, strict=True):
+        for block, observed in zip((self.conv1, self.conv2, self.conv3), positions.encoder, strict=True):
             values = run_block(block, values, observed)
             shapes.append(values.shape)
             values, switch = self.pooled(values)
@@ -120,13 +120,13 @@ class Decoder(nn.Module):
         self.unconv4 = nn.ConvTranspose2d(c, 1, KERNELS[0], padding=PADDING)
 
     def forward(
-        self, values: Tensor, switches: list[Tensor | None], shapes: list[torch.Size], places: Places
+        self, values: Tensor, switches: list[Tensor | None], shapes: list[torch.Size], positions: Places
     ) -> Tensor:
         """The image [batch, 1, steps, features] from the latent map [batch, channels, height, width], back through
         `shapes`."""
         for n, block in enumerate((self.unconv1, self.unconv2, self.unconv3)):
             values = unpooled(values, switches[3 - n], shapes[3 - n])
-            values = run_block(block, values, places.decoder[n])
+            values = run_block(block, values, positions.decoder[n])
         return self.unconv4(unpooled(values, switches[0], shapes[0]))
 
 
@@ -197,9 +197,9 @@ class ConvAutoencoder(RepresentationModel):
     ) -> tuple[Float[Tensor, "batch steps features"], Float[Tensor, "batch latent"]]:
         """Reconstruction and latent; `cells` None means that every cell was observed."""
         image = (matrix if cells is None else matrix * cells).unsqueeze(1)
-        places = Places(cells)
-        values, switches, shapes = self.encoder(image, places)
-        reconstruction = self.decoder(values, switches, shapes, places)
+        positions = Places(cells)
+        values, switches, shapes = self.encoder(image, positions)
+        reconstruction = self.decoder(values, switches, shapes, positions)
         return reconstruction.squeeze(1), values.flatten(1)
 
     def embed(self, matrix: Float[Tensor, "batch steps features"], mask: Bool[Tensor, "batch steps ..."]) -> Tensor:

@@ -17,7 +17,7 @@ from demeanor.data.examples import Examples
 from demeanor.data.ragged import Ragged
 from demeanor.data.stream import Stream
 from demeanor.representations.base import RepresentationModel, build_representation, expand_mask, layout_of
-from demeanor.representations.preparation import Preparation, output_provenance, specification, stored_normaliser
+from demeanor.representations.input_transform import InputTransform, output_provenance, specification, stored_normaliser
 
 
 def load_representation(bundle: Bundle) -> RepresentationModel:
@@ -40,7 +40,7 @@ class Embedding:
         """InputError where card and weights are not of one model."""
         self.bundle = bundle
         self.device = device
-        self.preparation = Preparation.of(bundle)
+        self.preparation = InputTransform.of(bundle)
         self.model = load_representation(bundle).to(device)
 
     @property
@@ -91,12 +91,12 @@ class Embedding:
     ) -> tuple[Float32[np.ndarray, "embedded dimension"], Bool[np.ndarray, " utterances"]]:
         """Vectors of the utterances of which anything was observed, and which these are."""
         some = mask.any(dim=2).any(dim=1)
-        found = [
+        vectors = [
             self.model.embed(matrix[rows].to(self.device), mask[rows].to(self.device)).float().cpu()
             for rows in some.nonzero()[:, 0].split(EVALUATION_BATCH)
             if len(rows)
         ]
-        values = torch.cat(found).numpy() if found else np.zeros((0, self.dimension), dtype=np.float32)
+        values = torch.cat(vectors).numpy() if vectors else np.zeros((0, self.dimension), dtype=np.float32)
         return values, some.numpy()
 
 
@@ -105,7 +105,7 @@ def pooled_features(bundle: Bundle, examples: Examples) -> Stream:
 
     What a representation has to beat: the very features that it reads, without any learning.
     """
-    preparation = Preparation.of(bundle)
+    preparation = InputTransform.of(bundle)
     matrix, mask = preparation(examples)
     cells = expand_mask(preparation.layout, tuple(matrix.shape), mask)
     means = (matrix * cells).sum(dim=1) / cells.sum(dim=1).clamp(min=1)
@@ -123,7 +123,7 @@ def adapt(bundle: Bundle, examples: Examples) -> Bundle:
     Needs no label. For a corpus that was left out of pretraining, and for imported checkpoints, whose own statistics
     were never saved (docs/systems/conv_autoencoder.md#q10). Streams of another width than the model's are an error.
     """
-    preparation, card = Preparation.of(bundle), bundle.card
+    preparation, card = InputTransform.of(bundle), bundle.card
     if not preparation.normalisers:
         # Nobody knows how an imported checkpoint's features were made: from now on, as these were.
         inputs = {name: specification(examples.stream(value.stream)) for name, value in card.inputs.items()}
@@ -131,6 +131,6 @@ def adapt(bundle: Bundle, examples: Examples) -> Bundle:
     clip = bool(card.settings["normaliser"].get("clip", True))
     preparation = preparation.fitted_on(examples, clip)
     settings = {**card.settings, "normaliser": stored_normaliser(preparation, clip)}
-    kept = {name: value for name, value in bundle.tensors.items() if name.startswith("model.")}
+    weights = {name: value for name, value in bundle.tensors.items() if name.startswith("model.")}
     card = card.model_copy(update={"settings": settings, "inputs": preparation.inputs})
-    return Bundle(card, {**kept, **preparation.tensors()})
+    return Bundle(card, {**weights, **preparation.tensors()})

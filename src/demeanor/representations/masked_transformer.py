@@ -87,9 +87,9 @@ class MaskedTransformer(RepresentationModel):
 
     def _hide(self, seen: Bool[Tensor, "batch steps modalities"]) -> Bool[Tensor, "batch steps modalities"]:
         """A random part of what was seen; a row never loses all of it."""
-        kept = torch.rand(seen.shape, device=seen.device) >= self.settings.hidden_words
+        unmasked = torch.rand(seen.shape, device=seen.device) >= self.settings.hidden_words
         whole = torch.rand((len(seen), 1, seen.shape[2]), device=seen.device) >= self.settings.hidden_modality
-        visible = seen & kept & whole
+        visible = seen & unmasked & whole
         return torch.where(visible.flatten(1).any(dim=1)[:, None, None], visible, seen)
 
     def _embed(self, matrix: Tensor, visible: Bool[Tensor, "batch steps modalities"]) -> Float[Tensor, "batch R"]:
@@ -98,11 +98,11 @@ class MaskedTransformer(RepresentationModel):
             start, end = self.layout.blocks[name]
             values = torch.where(visible[..., n : n + 1], matrix[..., start:end], 0.0)
             tokens.append(self.read[n](values) + self.kind[n] + self.place)
-        laid = torch.cat(tokens, dim=1)
+        sequence = torch.cat(tokens, dim=1)
         there = visible.transpose(1, 2).flatten(1)
         # A row of nothing attends to everything rather than to nothing, which would be NaN; its embedding is discarded.
         hidden = ~there & there.any(dim=1, keepdim=True)
-        encoded = self.encoder(laid, src_key_padding_mask=hidden)
+        encoded = self.encoder(sequence, src_key_padding_mask=hidden)
         weight = there.unsqueeze(-1).to(encoded.dtype)
         mean = (encoded * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1.0)
         top = encoded.masked_fill(~there.unsqueeze(-1), -1e4).amax(dim=1)

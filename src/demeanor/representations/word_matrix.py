@@ -2,7 +2,7 @@
 
 The convolutional autoencoder's input (docs/systems/conv_autoencoder.md#input, #q1, #q2): rows oldest first, padded on
 the left; columns in one canonical order for every corpus. Frames are averaged over the word they belong to; the
-reference instead took the last 20 frames of each modality, whose rows then do not correspond, and `collapse: last` does
+reference instead took the last 20 frames of each modality, whose rows then do not correspond, and `pool: last` does
 so.
 """
 
@@ -38,8 +38,9 @@ class WordMatrixSettings(Settings):
         description="of the columns; the reference had audio, vision, text for IEMOCAP alone",
     )
     steps: int = Field(default=20, ge=1, description="words kept, from the end")
-    collapse: Literal["mean", "last"] = Field(
-        default="mean", description="last: the last frames of each modality instead of word averages, as the reference"
+    pool: Literal["mean", "last"] = Field(
+        default="mean",
+        description="mean: of each word; last: the last frames of each modality instead, as the reference",
     )
     components: dict[str, int] = Field(
         default={"text": 64},
@@ -162,7 +163,7 @@ def word_matrix(
     for n in range(size):
         sequences = {name: np.asarray(stream.ragged[n]) for name, stream in streams.items()}
         spans = None if times is None else np.asarray(times.ragged[n], dtype=np.float64)
-        if settings.collapse == "last":
+        if settings.pool == "last":
             parts: Parts = {name: (part[-settings.steps :], None) for name, part in sequences.items()}
             alignment[n] = ALIGNED if any(len(part) for part in sequences.values()) else NOTHING
         else:
@@ -193,7 +194,7 @@ def _words(
         and bool(np.isfinite(times).all() and (times[:, 1] >= times[:, 0]).all())
     )
     count = count or (steps if any(len(part) for part in sequences.values()) else 0)
-    kept = slice(max(count - steps, 0), count)
+    last_words = slice(max(count - steps, 0), count)
     parts: Parts = {}
     used = set()
     for name, sequence in sequences.items():
@@ -201,17 +202,17 @@ def _words(
         if len(sequence) == 0:
             parts[name] = (sequence, None)
         elif per_word.get(name) == count:
-            parts[name] = (sequence[kept], None)
+            parts[name] = (sequence[last_words], None)
             used.add(ALIGNED)
         elif usable and rate:
             assert times is not None
-            parts[name] = average_frames(sequence, *frames_of_spans(times[kept], rate, len(sequence)))
+            parts[name] = average_frames(sequence, *frames_of_spans(times[last_words], rate, len(sequence)))
             used.add(TIMES)
         else:
             edges = np.linspace(0, len(sequence), count + 1)
             first = np.floor(edges[:-1]).astype(np.int64)
             last = np.maximum(np.ceil(edges[1:]).astype(np.int64), first + 1)
-            parts[name] = average_frames(sequence, first[kept], last[kept])
+            parts[name] = average_frames(sequence, first[last_words], last[last_words])
             used.add(UNIFORM)
     kind = next((kind for kind in (UNIFORM, TIMES, ALIGNED) if kind in used), NOTHING)
     return parts, kind

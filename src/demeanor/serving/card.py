@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from demeanor.corpora.cards import is_synthetic
 from demeanor.data.bundle import Bundle
 
 LONGEST = 4900
@@ -83,8 +84,8 @@ def _metrics(validation: Mapping[str, float], test: Mapping[str, float]) -> list
 
 def _slices(slices: pd.DataFrame) -> list[str]:
     """All clips and the worst group of every column, with intervals."""
-    told = {"task", "branch", "slice", "group", "n", "worst", "wrong", "coverage", "size"}
-    metric = next(column for column in slices.columns if column not in told and slices[column].notna().any())
+    known = {"task", "branch", "slice", "group", "n", "worst", "wrong", "coverage", "size"}
+    metric = next(column for column in slices.columns if column not in known and slices[column].notna().any())
     worst = slices["worst"].astype(bool)
     shown = slices[(slices["slice"] == "all") | worst].head(MOST_SLICES)
     rows = [
@@ -106,7 +107,7 @@ def _limits(bundle: Bundle) -> list[str]:
     several = len({value.modality for value in card.inputs.values()}) > 1
     if card.kind == "predicts" and several and not card.protocol.get("training", {}).get("modality_dropout"):
         limits.append("It was trained without leaving modalities out: contributions of one alone mean little.")
-    if "synthetic" in card.protocol.get("corpus", ""):
+    if is_synthetic(card.protocol.get("corpus", "")):
         limits.append("It learnt from a synthetic corpus: a demonstration, not for people.")
     if card.notes:
         limits.append(f"{card.notes}.")

@@ -42,9 +42,9 @@ def data_of(bundle: Bundle, project: Path) -> Examples:
     """The development examples of a project that a bundle was trained on. InputError where there are none."""
     folders = sorted((project / "data" / "05_model_input").glob("*/development"))
     for folder in folders:
-        found = Examples.load(folder)
-        if found.data_hash == bundle.card.data_hash:
-            return found
+        examples = Examples.load(folder)
+        if examples.data_hash == bundle.card.data_hash:
+            return examples
     looked = ", ".join(folder.parent.name for folder in folders) or "none"
     raise InputError(
         f"data of {bundle.card.branch}",

@@ -136,16 +136,16 @@ def _from_json(text: str) -> pd.DataFrame:
         raise RequestError(f"the body is no JSON (line {error.lineno}, column {error.colno})") from None
     except (ValueError, RecursionError) as error:
         raise RequestError(f"the body is no JSON that can be read ({type(error).__name__})") from None
-    found = [name for name in FORMATS if isinstance(content, dict) and name in content]
-    if len(found) != 1:
+    formats = [name for name in FORMATS if isinstance(content, dict) and name in content]
+    if len(formats) != 1:
         raise RequestError(f"the body must be a JSON object with one of {', '.join(FORMATS)}")
-    given = content[found[0]]
-    if found[0] == "dataframe_split":
+    given = content[formats[0]]
+    if formats[0] == "dataframe_split":
         return _from_split(given)
-    if isinstance(given, dict) and found[0] in ("inputs", "instances"):
+    if isinstance(given, dict) and formats[0] in ("inputs", "instances"):
         return _from_columns(given)
     if not isinstance(given, list):
-        raise RequestError(f"`{found[0]}` must be a list of objects")
+        raise RequestError(f"`{formats[0]}` must be a list of objects")
     return _from_records(given)
 
 

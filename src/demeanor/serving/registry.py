@@ -123,12 +123,12 @@ def register(
 
     client = MlflowClient()
     former = champion_version(name)
-    found = Standing(CHAMPION, "not judged by validation")
+    verdict = Standing(CHAMPION, "not judged by validation")
     if judged is not None:
         known = {} if former is None else client.get_model_version(name, former).tags
         paired = paired_with(bundle, name, former, judged, known, development)
-        found = standing(judged, former, known, paired)
-        tags = {**tags, **judged.tags, "standing": found.reason}
+        verdict = standing(judged, former, known, paired)
+        tags = {**tags, **judged.tags, "standing": verdict.reason}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "bundle"
         bundle.save(folder)
@@ -148,22 +148,22 @@ def register(
     scores = {f"test_{metric}": f"{value:.6g}" for metric, value in metrics.items()}
     for key, value in {**tags, **trained, **scores}.items():
         client.set_model_version_tag(name, made, key, value)
-    client.update_model_version(name, made, description=model_card(bundle, name, found.reason, metrics, slices))
-    promoted = found.alias == CHAMPION
+    client.update_model_version(name, made, description=model_card(bundle, name, verdict.reason, metrics, slices))
+    promoted = verdict.alias == CHAMPION
     if promoted:
         promote(name, made)
     else:
         client.set_registered_model_alias(name, CHALLENGER, made)
         logger.warning(
             "%s version %s is the challenger, version %s stays champion: %s. `demeanor promote %s` makes it champion.",
-            name, made, former, found.reason, name,
+            name, made, former, verdict.reason, name,
         )  # fmt: skip
     return {
         "name": name,
         "version": made,
-        "alias": found.alias,
-        "reason": found.reason,
-        "uri": f"models:/{name}@{found.alias}",
+        "alias": verdict.alias,
+        "reason": verdict.reason,
+        "uri": f"models:/{name}@{verdict.alias}",
         "champion": made if promoted else former,
         "previous": former if promoted else None,
     }
@@ -227,10 +227,10 @@ def training_of(client: Any, bundle: Bundle) -> dict[str, str]:
     import mlflow
 
     run = mlflow.active_run()
-    found = None if run is None else trained_model(client, run.info.experiment_id, bundle.trained_sha256)
-    if found is None or found.source_run_id is None:
+    logged_model = None if run is None else trained_model(client, run.info.experiment_id, bundle.trained_sha256)
+    if logged_model is None or logged_model.source_run_id is None:
         return {}
-    return {"trained_by_run": found.source_run_id, "trained_model": found.model_id}
+    return {"trained_by_run": logged_model.source_run_id, "trained_model": logged_model.model_id}
 
 
 def new_version(client: Any, name: str, logged: Any, run: str | None = None) -> str:
@@ -243,8 +243,8 @@ def new_version(client: Any, name: str, logged: Any, run: str | None = None) -> 
     except MlflowException as error:
         if error.error_code not in ("RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS"):
             raise
-    found = client.create_model_version(name, logged.model_uri, run, model_id=logged.model_id)
-    return str(found.version)
+    version = client.create_model_version(name, logged.model_uri, run, model_id=logged.model_id)
+    return str(version.version)
 
 
 def champion_version(name: str) -> str | None:

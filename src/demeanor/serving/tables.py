@@ -18,14 +18,14 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     Words stay words ("None", "NA"); start, end and turn become numbers where they are, and stay as they stand where
     they are none, so that only their own row has a problem. Raises InputError for what is no table.
     """
-    found = read_table(path, COLUMNS)
+    table = read_table(path, COLUMNS)
     columns: dict[str, list[Any]] = {}
-    for name in map(str, found.rows):
-        cells = [cell if cell.strip() else None for cell in found.rows[name]]
+    for name in map(str, table.rows):
+        cells = [cell if cell.strip() else None for cell in table.rows[name]]
         if name in NUMBERS:
-            read = numbers(found.rows[name], found.separator)
+            read = numbers(table.rows[name], table.separator)
             cells = [cell if math.isnan(value) else value for value, cell in zip(read.tolist(), cells, strict=True)]
         if name == "turn":
             cells = [int(cell) if isinstance(cell, float) and cell.is_integer() else cell for cell in cells]
         columns[name] = cells
-    return [{name: cells[row] for name, cells in columns.items()} for row in range(len(found.rows))]
+    return [{name: cells[row] for name, cells in columns.items()} for row in range(len(table.rows))]

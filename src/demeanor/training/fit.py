@@ -17,7 +17,7 @@ from demeanor.data.task import Task
 from demeanor.inference.batches import Batches
 from demeanor.inference.normaliser import Normaliser
 from demeanor.inference.predict import forward_all, is_training_buffer
-from demeanor.kernels.linear import quicken
+from demeanor.kernels.linear import use_onednn_linear
 from demeanor.models import find_system
 from demeanor.training.calibrating import subset_outputs
 from demeanor.training.checkpoint import Checkpoint, identity_of
@@ -75,7 +75,8 @@ def _fit(
     system_class = find_system(settings.system)
     inputs = specify(settings, development)
     seed_everything(seed)
-    roles = system_class.card.roles
+    model = system_class.Settings(**settings.model)
+    roles = system_class.card_of(model).roles
     normalised = {
         role: value.stream
         for role, value in inputs.items()
@@ -83,18 +84,17 @@ def _fit(
     }
     normaliser = Normaliser.fit(train, normalised)
     device = choose_device(training.device)
-    system = system_class(system_class.Settings(**settings.model), inputs, task)
-    quicken(system.to(device))
-    batching = system_class.card.batching
+    system = system_class(model, inputs, task)
+    use_onednn_linear(system.to(device))
     batches = {
-        name: Batches(part, inputs, task, normaliser, batching, system.bucket)
+        name: Batches(part, inputs, task, normaliser, system.card.batching, system.length_bucket)
         for name, part in {"train": train, "valid": valid}.items()
     }
     loop = Loop(system, task, batches, training, seed, score, device, processes)
     frozen = {} if checkpoints is None or not loop.frozen else {"frozen": loop.frozen_digest()}
     known = {"task": task.as_dict(), "seed": seed, "data": development.data_hash, "version": __version__, **frozen}
-    checkpoint = Checkpoint(checkpoints if processes.first else None, identity_of(settings, **known))
-    loop.run(checkpoint, report, f"{branch} seed {seed}", progress and processes.first)
+    checkpoint = Checkpoint(checkpoints if processes.is_main else None, identity_of(settings, **known))
+    loop.run(checkpoint, report, f"{branch} seed {seed}", progress and processes.is_main)
     weights = {
         f"model.{name}": value.detach().cpu().contiguous().numpy()
         for name, value in loop.best_weights(checkpoint).items()
@@ -169,13 +169,13 @@ def specify(settings: BranchSettings, examples: Examples) -> dict[str, InputSpec
     if missing:
         raise InputError(f"streams of {settings.system}", missing, "Add them to feature_engineering's parameters.")
     system = find_system(settings.system)
-    limits = {**system.limits(system.Settings(**settings.model)), **settings.longest}
+    max_lengths = {**system.max_lengths(system.Settings(**settings.model)), **settings.max_lengths}
     return {
         role: InputSpecification(
             stream=name,
             dimension=examples.stream(name).dimension,
             integer=np.issubdtype(examples.stream(name).ragged.dtype, np.integer),
-            longest=limits.get(role),
+            max_length=max_lengths.get(role),
             provenance=examples.stream(name).provenance,
         )
         for role, name in settings.streams.items()

@@ -17,7 +17,7 @@ from demeanor.data.errors import DemeanorError
 from demeanor.data.progress import Progress
 from demeanor.data.task import Better, Task, direction_of
 from demeanor.inference.batches import Batches, drop_roles
-from demeanor.kernels.allocator import Kept, kept_memory
+from demeanor.kernels.allocator import MallocRetention, retain_freed_memory
 from demeanor.models.base import System
 from demeanor.training.checkpoint import Checkpoint
 from demeanor.training.distributed.group import Processes
@@ -56,7 +56,7 @@ class Loop:
         self.optimiser = kind(groups, lr=training.learning_rate, weight_decay=training.weight_decay, fused=True)
         self.scaler = torch.amp.GradScaler(device.type, enabled=training.precision == "float16")
         self.planned = len(self._plan(epoch=1))
-        steps = training.epochs * math.ceil(self.planned / training.accumulate)
+        steps = training.epochs * math.ceil(self.planned / training.gradient_accumulation)
         self.history: list[dict[str, float]] = []
         falls = training.schedule == "plateau"
         factor = (lambda _: self._plateau_factor()) if falls else schedule(training, steps)
@@ -70,10 +70,10 @@ class Loop:
 
     def run(self, checkpoint: Checkpoint, report: Report, title: str, progress: bool) -> None:
         if not self._resume(checkpoint, report):
-            self.system.training_started(self._first_pass, len(self.batches["train"]))
+            self.system.on_train_start(self._first_pass, len(self.batches["train"]))
         forward = self.processes.wrap(self.system)
         with (
-            kept_memory() as memory,
+            retain_freed_memory() as memory,
             Progress(title, self.training.epochs, "epochs", progress) as bar,
         ):
             bar.advance(len(self.history))
@@ -120,7 +120,7 @@ class Loop:
     def _watched(self) -> str:
         return f"valid_{self.selection[0]}"
 
-    def _epoch(self, forward: Any, epoch: int, memory: Kept) -> dict[str, float]:
+    def _epoch(self, forward: Any, epoch: int, memory: MallocRetention) -> dict[str, float]:
         began = time.perf_counter()
         seed_everything(self.seed, epoch)
         self.system.train()
@@ -129,22 +129,22 @@ class Loop:
         totals: dict[str, float] = {}
         seen = 0
         self.optimiser.zero_grad(set_to_none=True)
-        shares = [self.processes.share(rows, self.batches["train"]) for rows in plan]
+        shares = [self.processes.shard(rows, self.batches["train"]) for rows in plan]
         made = self.batches["train"].iterate([rows for rows, _ in shares], self.training.workers)
         for number, (whole, (_, counted)) in enumerate(zip(made, shares, strict=True), 1):
             batch = drop_roles(whole, self.training.modality_dropout, generator).to(self.device)
             last = number == len(plan)
-            due = number % self.training.accumulate == 0 or (last and not self.training.drop_remainder)
+            due = number % self.training.gradient_accumulation == 0 or (last and not self.training.drop_remainder)
             where = f"epoch {epoch}, batch {number} of {len(plan)}"
             terms, output = self._backward(forward, batch, counted / len(plan[number - 1]), due, where)
-            self.system.step_ended(output, batch, epoch)
+            self.system.on_step_end(output, batch, epoch)
             if due:
                 self._step()
-            memory.settle()
+            memory.maybe_trim()
             for name, value in terms.items():
                 totals[name] = totals.get(name, 0.0) + value * counted
             seen += counted
-        totals, seen = self.processes.sum_of(totals, seen)
+        totals, seen = self.processes.all_reduce(totals, seen)
         row = {f"train_{'loss' if name == 'total' else name}": value / seen for name, value in totals.items()}
         row.update(self._validate())
         seconds = time.perf_counter() - began
@@ -155,13 +155,13 @@ class Loop:
     def _backward(self, forward: Any, batch: Batch, part: float, due: bool, where: str) -> tuple[dict[str, float], Any]:
         amp = self.training.precision != "float32"
         kind = torch.bfloat16 if self.training.precision == "bfloat16" else torch.float16
-        quiet = forward.no_sync() if self.processes.many and not due else contextlib.nullcontext()
+        quiet = forward.no_sync() if self.processes.distributed and not due else contextlib.nullcontext()
         with quiet:
             with torch.autocast(self.device.type, dtype=kind, enabled=amp):
                 output = forward(batch)
                 terms = self.system.loss(output, batch)
             # Several processes average gradients: weigh each share so that the sum is the mean over the whole batch.
-            weight = part * self.processes.count
+            weight = part * self.processes.world_size
             loss = terms["total"]
             if not bool(torch.isfinite(loss)):
                 raise TrainingFailed(
@@ -202,7 +202,7 @@ class Loop:
 
     def _plan(self, epoch: int) -> list[np.ndarray]:
         shuffle = np.random.default_rng([self.seed, epoch])
-        return self.batches["train"].plan(self.training.batch_size, self.training.step_budget, shuffle)
+        return self.batches["train"].plan(self.training.batch_size, self.training.max_tokens_per_batch, shuffle)
 
     def _first_pass(self) -> Iterator[Batch]:
         train = self.batches["train"]
@@ -235,7 +235,7 @@ class Loop:
         }
 
     def _resume(self, checkpoint: Checkpoint, report: Report) -> bool:
-        state = self.processes.same(checkpoint.latest())
+        state = self.processes.broadcast(checkpoint.latest())
         if state is None:
             return False
         if not state.get("finished"):

@@ -28,12 +28,12 @@ def plateaus(losses: Sequence[float], patience: int) -> int:
 
     Counted from the history, so that a resumed training needs no further state.
     """
-    best, waited, found = math.inf, 0, 0
+    best, waited, count = math.inf, 0, 0
     for loss in losses:
         if loss < best * (1 - 1e-4):
             best, waited = loss, 0
         else:
             waited += 1
         if waited > patience:
-            found, waited = found + 1, 0
-    return found
+            count, waited = count + 1, 0
+    return count

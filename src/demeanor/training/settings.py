@@ -24,8 +24,10 @@ class TrainingSettings(Settings):
     patience: int = Field(default=12, ge=1, description="epochs without improvement on validation before it stops")
     selection: str | None = Field(default=None, description="validation metric or 'loss'; None: the task's own")
     batch_size: int = Field(default=32, ge=1)
-    step_budget: int | None = Field(default=None, ge=1, description="padded steps a batch may hold; cuts long ones")
-    accumulate: int = Field(default=1, ge=1, description="batches per optimiser step")
+    max_tokens_per_batch: int | None = Field(
+        default=None, ge=1, description="padded steps a batch may hold; cuts long ones"
+    )
+    gradient_accumulation: int = Field(default=1, ge=1, description="batches per optimiser step")
     drop_remainder: bool = Field(default=False, description="leave a last, incomplete accumulation group unused")
     optimiser: Literal["adamw", "adam"] = "adamw"
     learning_rate: float = Field(default=1e-3, gt=0)
@@ -49,7 +51,7 @@ class BranchSettings(Settings):
     system: str = Field(description="name in the registry of systems")
     task: str = Field(default="sentiment", description="name in the parameters' `tasks`")
     streams: dict[str, str] = Field(description="role of the system -> stream")
-    longest: dict[str, int] = Field(default_factory=dict, description="role -> steps after which it is cut")
+    max_lengths: dict[str, int] = Field(default_factory=dict, description="role -> steps after which it is cut")
     normalise: bool = Field(default=True, description="standardise features with statistics of the train split")
     model: dict[str, Any] = Field(
         default_factory=dict,
@@ -90,8 +92,8 @@ class BranchSettings(Settings):
             system = find_system(self.system)
         except InputError as error:
             raise ValueError(str(error)) from None
-        system.Settings(**self.model)
-        unknown = [role for role in self.streams if role not in system.card.roles]
+        roles = system.card_of(system.Settings(**self.model)).roles
+        unknown = [role for role in self.streams if role not in roles]
         if unknown:
-            raise ValueError(f"{self.system} has no role {', '.join(unknown)}; it has {', '.join(system.card.roles)}")
+            raise ValueError(f"{self.system} has no role {', '.join(unknown)}; it has {', '.join(roles)}")
         return self

@@ -107,14 +107,14 @@ def test_a_resumed_training_goes_on_bit_for_bit() -> None:
 def test_a_row_beyond_the_train_split_and_a_bank_never_started_say_so() -> None:
     with pytest.raises(InputError, match="row 7"):
         LabelBank(WIDTHS, 3.0).start(torch.arange(COUNT), torch.zeros(COUNT), 5)
-    with pytest.raises(InputError, match="training_started"):
+    with pytest.raises(InputError, match="on_train_start"):
         LabelBank(WIDTHS, 3.0).update(torch.arange(COUNT), features(1), everyone(), 1)
 
 
 def test_validation_knows_only_the_common_label() -> None:
     system = build("self_mm")
     batch = example_batch(system)
-    system.training_started(lambda: [batch], len(batch))
+    system.on_train_start(lambda: [batch], len(batch))
     assert set(system.eval().loss(system(batch), batch)) == {"total", "fusion"}
     assert set(system.train().loss(system(batch), batch)) == {"total", *MODES}
 

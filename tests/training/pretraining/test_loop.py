@@ -21,7 +21,7 @@ def development() -> Examples:
 
 
 def settings(name: str) -> RepresentationSettings:
-    return RepresentationSettings(representation=name, epochs=3, batch_size=16, collapse="warn", device="cpu")
+    return RepresentationSettings(representation=name, epochs=3, batch_size=16, on_collapse="warn", device="cpu")
 
 
 @pytest.mark.parametrize("name", REPRESENTATIONS)

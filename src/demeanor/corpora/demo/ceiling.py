@@ -187,14 +187,14 @@ def read_latents(folder: Path, split: str) -> list[list[Latents]]:
 def compute_ceiling(folder: Path) -> dict[str, Any]:
     """What `ceiling.json` holds: the ceilings of the test split."""
     dialogues = read_latents(folder, "test")
-    found = ceilings(dialogues)
+    scores = ceilings(dialogues)
     return {
         "corpus": "synthetic demo corpus",
         "split": "test",
         "clips": sum(len(dialogue) for dialogue in dialogues),
         "metrics": list(METRICS),
-        "ceilings": found,
-        "rows": {task: _rows(found, names) for task, names in FIELD_NAMES.items()},
+        "ceilings": scores,
+        "rows": {task: _rows(scores, names) for task, names in FIELD_NAMES.items()},
     }
 
 

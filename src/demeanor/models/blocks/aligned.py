@@ -14,8 +14,8 @@ from demeanor.data.bundle import InputSpecification
 from demeanor.data.task import Task
 from demeanor.models.base import System
 from demeanor.models.blocks.alignment import average_pool, common_steps, spread
-from demeanor.models.blocks.layers import Absence
-from demeanor.models.blocks.subnets import read
+from demeanor.models.blocks.layers import MissingModalityEmbedding
+from demeanor.models.blocks.subnets import model_input
 
 MODALITIES = ("text", "audio", "vision")
 
@@ -32,7 +32,7 @@ class AlignedSystem(System):
 
     def aligned(self, batch: Batch) -> tuple[dict[str, Tensor], Bool[Tensor, "batch steps"]]:
         """Modality -> [B, S, D], and which steps are real; every row has one at least."""
-        streams = {name: read(self, batch, name) for name in MODALITIES}
+        streams = {name: model_input(self, batch, name) for name in MODALITIES}
         text = streams["text"]
         if self.settings.reference:
             steps = text.values.shape[1]
@@ -41,8 +41,8 @@ class AlignedSystem(System):
         count = common_steps(text, [streams["audio"], streams["vision"]]).clamp(min=1)
         values = {}
         for name, stream in streams.items():
-            laid = spread(stream, count)
-            values[name] = self.absences[name](laid.values, stream.present)
+            aligned = spread(stream, count)
+            values[name] = self.absences[name](aligned.values, stream.present)
         mask = torch.arange(int(count.max()), device=count.device) < count.unsqueeze(1)
         return values, mask
 
@@ -56,7 +56,7 @@ class Holder(nn.Module):
 
     def __init__(self, dimension: int):
         super().__init__()
-        self.absence = Absence(dimension)
+        self.absence = MissingModalityEmbedding(dimension)
 
     def forward(self, values: Tensor, present: Bool[Tensor, " batch"]) -> Tensor:
         """values [batch, time, dimension], rows that lack the modality replaced by the learned vector."""

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from demeanor.data.batch import Padded
-from demeanor.models.blocks.layers import clean
+from demeanor.models.blocks.layers import zero_padding
 
 #: Steps of an utterance without text, at most: about as many as a sentence has word pieces.
 STEPS_WITHOUT_TEXT = 32
@@ -36,7 +36,7 @@ def spread(padded: Padded, steps: Int[Tensor, " batch"]) -> Padded:
     """Bring each row's m real frames to its own n steps: step j is the mean over the frames that overlap
     [j/n, (j+1)/n], weighted by the overlap, whether n is smaller or larger than m. Rows without frames stay absent.
     """
-    padded = clean(padded)
+    padded = zero_padding(padded)
     time, width = padded.values.shape[1], max(int(steps.max()), 1)
     device = steps.device
     frames = padded.lengths.clamp(min=1).view(-1, 1, 1)
@@ -49,4 +49,4 @@ def spread(padded: Padded, steps: Int[Tensor, " batch"]) -> Padded:
     real = padded.mask.unsqueeze(1)
     weight = ((end - start).clamp(min=0) * real).to(padded.values.dtype) / frames
     mask = (step.squeeze(-1) < steps.unsqueeze(1)) & padded.present.unsqueeze(1)
-    return clean(Padded(torch.bmm(weight, padded.values), mask))
+    return zero_padding(Padded(torch.bmm(weight, padded.values), mask))

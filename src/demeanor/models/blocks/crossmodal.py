@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from demeanor.data.batch import Padded
-from demeanor.models.blocks.layers import clean
+from demeanor.models.blocks.layers import zero_padding
 
 
 class Attention(nn.Module):
@@ -38,12 +38,12 @@ class Attention(nn.Module):
         visible: Bool[Tensor, "batch 1 _ keys"] | None,
     ) -> Float[Tensor, "batch queries dimension"]:
         weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
-        asked, known, told = (
+        asked, known, values_of = (
             functional.linear(part, weight, bias).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for part, weight, bias in zip((query, key, value), weights, biases, strict=True)
         )
         chance = self.dropout if self.training else 0.0
-        attended = functional.scaled_dot_product_attention(asked, known, told, attn_mask=visible, dropout_p=chance)
+        attended = functional.scaled_dot_product_attention(asked, known, values_of, attn_mask=visible, dropout_p=chance)
         return self.out_proj(attended.transpose(1, 2).flatten(2))
 
 
@@ -115,7 +115,7 @@ class CrossmodalEncoder(nn.Module):
             embedded = (self.embed(source[0].values), self.embed(source[1].values))
         for layer in self.layers:
             values = layer(values, embedded, visible)
-        return clean(Padded(self.norm(values), query.mask))
+        return zero_padding(Padded(self.norm(values), query.mask))
 
 
 def visibility(
@@ -162,7 +162,7 @@ class Projection(nn.Module):
         if self.convolution is None:
             return padded
         values = self.convolution(padded.values.transpose(1, 2)).transpose(1, 2)
-        return clean(Padded(values, padded.mask[:, : values.shape[1]]))
+        return zero_padding(Padded(values, padded.mask[:, : values.shape[1]]))
 
 
 #: Names inside the published encoders -> ours, for `layers.load_renamed`.

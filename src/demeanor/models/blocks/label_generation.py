@@ -110,7 +110,7 @@ class LabelBank(nn.Module):
         features by modality [batch, dimension]; InputError if the bank was never started.
         """
         if not self.started:
-            raise InputError("label bank", ["it was never started"], "Call `training_started` before the first epoch.")
+            raise InputError("label bank", ["it was never started"], "Call `on_train_start` before the first epoch.")
         stacked = torch.cat([features[mode].detach().float() for mode in MODES], dim=1)
         flags = torch.stack([present[mode] for mode in MODES], dim=1)
         rows, stacked, flags = gather_rows(rows, stacked, flags)

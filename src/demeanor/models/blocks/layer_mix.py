@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from demeanor.data.batch import Padded
 from demeanor.data.errors import InputError
-from demeanor.models.blocks.layers import Absence, clean
+from demeanor.models.blocks.layers import MissingModalityEmbedding, zero_padding
 from demeanor.models.blocks.subnets import PresentBatchNorm
 
 
@@ -25,7 +25,7 @@ class LayerMix(nn.Module):
         super().__init__()
         self.weights = nn.Parameter(torch.zeros(layers))
         self.standard = PresentBatchNorm(dimension, affine=False)
-        self.absence = Absence(dimension)
+        self.absence = MissingModalityEmbedding(dimension)
 
     def forward(self, padded: Padded) -> Float[Tensor, "batch dimension"]:
         """InputError where a row that is there has another number of steps."""
@@ -41,6 +41,6 @@ class LayerMix(nn.Module):
             )
         if not len(lengths):
             return self.absence(padded.values.new_zeros((len(present), len(self.absence.vector))), present)
-        values = clean(padded).values[:, :layers].to(self.weights.dtype)
+        values = zero_padding(padded).values[:, :layers].to(self.weights.dtype)
         mixed = torch.einsum("bld,l->bd", values, self.weights.softmax(dim=0))
         return self.absence(self.standard(mixed, present), present)

@@ -18,8 +18,8 @@ from demeanor.kernels.lstm import LSTM, kernel_for
 from demeanor.kernels.packed_lstm import last_states
 
 
-def clean(padded: Padded) -> Padded:
-    """The same stream with at least one step and with zeros in every padded step.
+def zero_padding(padded: Padded) -> Padded:
+    """The same stream with at least one step and with zeros in every padded step (zero padding).
 
     A batch in which nobody has the modality may have no step at all, and rubbish in the padding (even NaN) must not
     reach a sum that multiplies it by zero.
@@ -31,7 +31,7 @@ def clean(padded: Padded) -> Padded:
     return Padded(values.masked_fill(~mask.unsqueeze(-1), 0), mask)
 
 
-class Absence(nn.Module):
+class MissingModalityEmbedding(nn.Module):
     """A learned vector that stands in for a modality that was not recorded."""
 
     def __init__(self, dimension: int):
@@ -52,7 +52,7 @@ class AbsentStep(nn.Module):
         self.vector = nn.Parameter(torch.zeros(dimension))
 
     def forward(self, padded: Padded) -> Padded:
-        padded = clean(padded)
+        padded = zero_padding(padded)
         present = padded.present
         first = torch.where(present.unsqueeze(-1), padded.values[:, 0], self.vector.to(padded.values.dtype))
         values = torch.cat([first.unsqueeze(1), padded.values[:, 1:]], dim=1)
@@ -79,8 +79,8 @@ def kept_entries(shape: Sequence[int], chance: float) -> tuple[Tensor, float]:
         return coins.view(-1)[:count].view(*shape), 2.0
     dropped = round(chance * 65536)
     drawn = torch.empty(count // 4 + 1, dtype=torch.int64).random_(-(2**63), None)
-    kept = drawn.view(torch.int16)[:count] >= dropped - 32768
-    return kept.view(torch.int8).view(*shape), 65536 / (65536 - dropped)
+    retained = drawn.view(torch.int16)[:count] >= dropped - 32768
+    return retained.view(torch.int8).view(*shape), 65536 / (65536 - dropped)
 
 
 class QuickDropout(nn.Dropout):
@@ -100,15 +100,15 @@ class _Masked(torch.autograd.Function):
     """values * kept * scale, remembering `kept` alone."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, kept: Tensor, scale: float) -> Tensor:
-        ctx.save_for_backward(kept)
+    def forward(ctx: Any, values: Tensor, mask: Tensor, scale: float) -> Tensor:
+        ctx.save_for_backward(mask)
         ctx.scale = scale
-        return (values * kept).mul_(scale)
+        return (values * mask).mul_(scale)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        (kept,) = ctx.saved_tensors
-        return (gradient * kept).mul_(ctx.scale), None, None
+        (mask,) = ctx.saved_tensors
+        return (gradient * mask).mul_(ctx.scale), None, None
 
 
 class Perceptron(nn.Module):
@@ -168,10 +168,10 @@ class StatisticsEncoder(nn.Module):
         self.project = nn.Sequential(
             nn.LayerNorm(3 * width), nn.Dropout(dropout), nn.Linear(3 * width, dimension), nn.GELU()
         )
-        self.absence = Absence(dimension)
+        self.absence = MissingModalityEmbedding(dimension)
 
     def forward(self, padded: Padded) -> Float[Tensor, "batch dimension"]:
-        padded = clean(padded)
+        padded = zero_padding(padded)
         values = padded.values.to(self.absence.vector.dtype)
         mean, deviation = statistics(values, padded.mask)
         pooled = torch.cat([mean, deviation, self.attention(values, padded.mask)], dim=1)
@@ -201,7 +201,7 @@ class LastState(nn.Module):
         asked = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
         if wide and weight.device.type == "cpu" and (asked == torch.float32 or not kernel_for(asked)):
             return last_states(self.rnn, Padded(padded.values.to(weight.dtype), padded.mask))
-        padded = clean(padded)
+        padded = zero_padding(padded)
         states, _ = self.rnn(padded.values.to(weight.dtype))
         return last_step(states, padded.mask) * padded.present.unsqueeze(-1)
 
@@ -218,7 +218,7 @@ class TwoWayState(nn.Module):
         self.second = LSTM(2 * hidden, hidden, bidirectional=True, batch_first=True)
 
     def forward(self, padded: Padded) -> Float[Tensor, "batch four_hidden"]:
-        padded = clean(padded)
+        padded = zero_padding(padded)
         lengths = padded.lengths.clamp(min=1).cpu()
         packed = pack_padded_sequence(padded.values, lengths, batch_first=True, enforce_sorted=False)
         states, (first, _) = self.first(packed)

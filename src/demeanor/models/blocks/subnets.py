@@ -17,7 +17,7 @@ from torch.nn import functional
 from demeanor.data.batch import Batch, Padded
 from demeanor.data.settings import Settings
 from demeanor.models.base import Role, System, masked_mean
-from demeanor.models.blocks.layers import Absence, LastState, clean
+from demeanor.models.blocks.layers import LastState, MissingModalityEmbedding, zero_padding
 
 ROLES: Mapping[str, Role] = {
     "text": Role("text", normalised=False, description="frozen word states"),
@@ -75,7 +75,7 @@ class FrameNetwork(nn.Module):
         self.first = nn.Linear(width, hidden)
         self.second = nn.Linear(hidden, hidden)
         self.third = nn.Linear(hidden, hidden)
-        self.absence = Absence(hidden)
+        self.absence = MissingModalityEmbedding(hidden)
 
     def forward(self, padded: Padded) -> Float[Tensor, "batch hidden"]:
         values = self.norm(masked_mean(padded.values, padded.mask), padded.present)
@@ -92,7 +92,7 @@ class WordNetwork(nn.Module):
         self.recurrent = LastState(width, hidden)
         self.dropout = nn.Dropout(dropout)
         self.project = nn.Linear(hidden, output)
-        self.absence = Absence(output)
+        self.absence = MissingModalityEmbedding(output)
 
     def forward(self, padded: Padded) -> Float[Tensor, "batch output"]:
         return self.absence(self.project(self.dropout(self.recurrent(padded))), padded.present)
@@ -102,7 +102,7 @@ class SubnetSystem(System):
     """Base of LF-DNN, TFN and LMF: three sub-networks, `states` gives their outputs."""
 
     settings: Any
-    bucket = ("text",)  # nearly all the work is the recurrence over words; frames are averaged
+    length_bucket = ("text",)  # nearly all the work is the recurrence over words; frames are averaged
 
     def add_subnets(self, text_output: int) -> None:
         settings = self.settings
@@ -114,8 +114,8 @@ class SubnetSystem(System):
 
     def states(self, batch: Batch) -> dict[str, Float[Tensor, "batch _"]]:
         # The recurrence over words looks at real steps alone: no need to clean the largest stream for it.
-        text = read(self, batch, "text") if self.settings.reference else batch["text"]
-        streams = {"text": text, **{name: read(self, batch, name) for name in ("audio", "vision")}}
+        text = model_input(self, batch, "text") if self.settings.reference else batch["text"]
+        streams = {"text": text, **{name: model_input(self, batch, name) for name in ("audio", "vision")}}
         return {name: getattr(self, name)(stream) for name, stream in streams.items()}
 
     def parameter_groups(self, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
@@ -131,18 +131,18 @@ class SubnetSystem(System):
         return cls.Settings.model_validate(sizes)
 
 
-def read(system: System, batch: Batch, role: str) -> Padded:
+def model_input(system: System, batch: Batch, role: str) -> Padded:
     """A stream as the system is to see it: real steps, or padding taken for data where it is to be as published."""
     if getattr(system.settings, "reference", False):
-        return as_published(clean(batch[role]), system.inputs[role].longest)
-    return clean(batch[role])
+        return as_published(zero_padding(batch[role]), system.inputs[role].max_length)
+    return zero_padding(batch[role])
 
 
-def as_published(padded: Padded, longest: int | None) -> Padded:
-    """Zeros up to the corpus-wide length (`longest`, where it is set), and every step taken for a real one."""
-    values = padded.values if padded.values.shape[1] else clean(padded).values
-    if longest is not None and values.shape[1] < longest:
-        values = functional.pad(values, (0, 0, 0, longest - values.shape[1]))
+def as_published(padded: Padded, max_length: int | None) -> Padded:
+    """Zeros up to the corpus-wide length (`max_length`, where it is set), and every step taken for a real one."""
+    values = padded.values if padded.values.shape[1] else zero_padding(padded).values
+    if max_length is not None and values.shape[1] < max_length:
+        values = functional.pad(values, (0, 0, 0, max_length - values.shape[1]))
     return Padded(values, torch.ones(values.shape[:2], dtype=torch.bool, device=values.device))
 
 

@@ -52,11 +52,11 @@ class TensorFusion(Perceptron):
         if ordinary or size < LARGE:
             return super().forward(torch.einsum("ba,bv,bt->bavt", audio, vision, text).flatten(1))
         pairs = torch.einsum("bv,bt->bvt", vision, text).flatten(1)
-        kept = None
+        mask = None
         if self.training and self.dropout.p:
-            kept, scale = kept_entries((audio.shape[1], *pairs.shape), self.dropout.p)
+            mask, scale = kept_entries((audio.shape[1], *pairs.shape), self.dropout.p)
             audio = audio * scale
-        return self.behind(_SlicedLinear.apply(audio, pairs, kept, self.first.weight, self.first.bias))
+        return self.behind(_SlicedLinear.apply(audio, pairs, mask, self.first.weight, self.first.bias))
 
 
 class _SlicedLinear(torch.autograd.Function):
@@ -66,25 +66,25 @@ class _SlicedLinear(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, pairs: Tensor, kept: Tensor | None, weight: Tensor, bias: Tensor) -> Tensor:
-        ctx.save_for_backward(rows, pairs, kept, weight)
+    def forward(ctx: Any, rows: Tensor, pairs: Tensor, mask: Tensor | None, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(rows, pairs, mask, weight)
         result = bias.repeat(len(rows), 1)
         for start, stop in _slices(rows, pairs):
             columns = slice(start * pairs.shape[1], stop * pairs.shape[1])
-            result.addmm_(_product(rows, pairs, kept, start, stop), weight[:, columns].t())
+            result.addmm_(_product(rows, pairs, mask, start, stop), weight[:, columns].t())
         return result
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, Tensor, Tensor]:
-        rows, pairs, kept, weight = ctx.saved_tensors
+        rows, pairs, mask, weight = ctx.saved_tensors
         gradient = gradient.contiguous()
         of_rows, of_pairs, of_weight = torch.empty_like(rows), torch.zeros_like(pairs), torch.empty_like(weight)
         for start, stop in _slices(rows, pairs):
             columns = slice(start * pairs.shape[1], stop * pairs.shape[1])
-            torch.mm(gradient.t(), _product(rows, pairs, kept, start, stop), out=of_weight[:, columns])
+            torch.mm(gradient.t(), _product(rows, pairs, mask, start, stop), out=of_weight[:, columns])
             through = torch.mm(gradient, weight[:, columns]).view(len(rows), stop - start, -1)
-            if kept is not None:
-                through *= kept[start:stop].transpose(0, 1)
+            if mask is not None:
+                through *= mask[start:stop].transpose(0, 1)
             of_rows[:, start:stop] = torch.linalg.vecdot(through, pairs[:, None])
             for row in range(start, stop):
                 of_pairs.addcmul_(through[:, row - start], rows[:, row : row + 1])
@@ -96,9 +96,9 @@ def _slices(rows: Tensor, pairs: Tensor) -> list[tuple[int, int]]:
     return [(start, min(start + count, rows.shape[1])) for start in range(0, rows.shape[1], count)]
 
 
-def _product(rows: Tensor, pairs: Tensor, kept: Tensor | None, start: int, stop: int) -> Float[Tensor, "batch columns"]:
+def _product(rows: Tensor, pairs: Tensor, mask: Tensor | None, start: int, stop: int) -> Float[Tensor, "batch columns"]:
     """What the first layer sees of rows `start` to `stop`, before the scale of the dropout."""
-    found = pairs[:, None] * rows[:, start:stop, None]
-    if kept is not None:
-        found *= kept[start:stop].transpose(0, 1)
-    return found.flatten(1)
+    product = pairs[:, None] * rows[:, start:stop, None]
+    if mask is not None:
+        product *= mask[start:stop].transpose(0, 1)
+    return product.flatten(1)

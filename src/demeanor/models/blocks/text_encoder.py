@@ -16,7 +16,7 @@ from demeanor.data.batch import Padded
 from demeanor.data.bundle import InputSpecification
 from demeanor.data.errors import InputError
 from demeanor.data.places import anchored
-from demeanor.models.blocks.layers import QuickDropout, clean
+from demeanor.models.blocks.layers import QuickDropout, zero_padding
 
 #: Where the provenance of a token stream may name the encoder whose tokenizer made it, in order of preference.
 PROVENANCE_KEYS = ("encoder", "model", "checkpoint", "tokenizer", "pretrained")
@@ -53,7 +53,7 @@ class TextEncoder(nn.Module):
         config: Any = self.network.config
         self.configuration = config.to_dict()
         self.dimension = int(config.hidden_size)
-        self.longest = int(getattr(config, "max_position_embeddings", 0) or 0)
+        self.max_length = int(getattr(config, "max_position_embeddings", 0) or 0)
         self.padding = int(config.pad_token_id or 0)
         if not finetune:
             self.network.requires_grad_(False)
@@ -81,15 +81,15 @@ class TextEncoder(nn.Module):
 
         adapt takes and gives [batch, steps, dimension]. InputError for more tokens than the encoder has places.
         """
-        padded = clean(padded)
+        padded = zero_padding(padded)
         if self.network is None:
             return (padded.values if adapt is None else adapt(padded.values)), padded.mask
         ids, mask = padded.tokens, padded.mask
-        if self.longest and ids.shape[1] > self.longest:
+        if self.max_length and ids.shape[1] > self.max_length:
             raise InputError(
                 "text tokens",
-                [f"{ids.shape[1]} tokens in a row; the encoder has {self.longest} positions"],
-                "Set `longest` of the text role.",
+                [f"{ids.shape[1]} tokens in a row; the encoder has {self.max_length} positions"],
+                "Set `max_length` of the text role.",
             )
         # Attention over no step at all is undefined: an absent row attends to its first padded position.
         visible = mask.clone()
@@ -201,15 +201,15 @@ def _hooked(network: nn.Module) -> None:
         last.attention.register_forward_hook(_shortened)
 
 
-def _adapted(number: int, module: nn.Module, given: Any, found: Any) -> Any:
+def _adapted(number: int, module: nn.Module, given: Any, output: Any) -> Any:
     adapt, _, behind = _PASS.get()
     if adapt is None or behind != number:
-        return found
-    return adapt(found) if isinstance(found, Tensor) else (adapt(found[0]), *found[1:])
+        return output
+    return adapt(output) if isinstance(output, Tensor) else (adapt(output[0]), *output[1:])
 
 
-def _shortened(module: nn.Module, given: Any, found: Any) -> Any:
+def _shortened(module: nn.Module, given: Any, output: Any) -> Any:
     """The last layer's feed-forward sees the first position alone: a twentieth of a BERT is saved."""
     if not _PASS.get()[1]:
-        return found
-    return found[:, :1] if isinstance(found, Tensor) else (found[0][:, :1], *found[1:])
+        return output
+    return output[:, :1] if isinstance(output, Tensor) else (output[0][:, :1], *output[1:])

@@ -18,7 +18,7 @@ from demeanor.data.bundle import InputSpecification
 from demeanor.data.settings import Settings
 from demeanor.data.task import Task
 from demeanor.models.base import Card, Output, Role, System, task_loss
-from demeanor.models.blocks.layers import Absence, clean
+from demeanor.models.blocks.layers import MissingModalityEmbedding, zero_padding
 from demeanor.models.mmml.audio_networks import DescriptorNetwork, SpectrogramNetwork, pad_to_multiple
 from demeanor.models.mmml.inputs import SAMPLE_RATE, prepare_waveforms
 from demeanor.models.mmml.settings import tiny_speech
@@ -67,14 +67,14 @@ class SpectrogramAudio(_AudioOnly):
         # Features that cannot be laid out as several pictures are one.
         self.channels = settings.channels if inputs["audio"].dimension % settings.channels == 0 else 1
         self.network = SpectrogramNetwork(self.channels, task.outputs)
-        self.absence = Absence(self.network.classifier.in_features)
+        self.absence = MissingModalityEmbedding(self.network.classifier.in_features)
 
     @classmethod
     def tiny(cls) -> SpectrogramSettings:
         return SpectrogramSettings(channels=1)
 
     def forward(self, batch: Batch) -> Output:
-        audio = clean(batch["audio"])
+        audio = zero_padding(batch["audio"])
         picture = audio.values.float().unflatten(2, (self.channels, -1)).permute(0, 2, 3, 1)
         features = self.network.features(picture, None if self.settings.reference else audio.mask)
         features = self.absence(torch.relu(features), audio.present)
@@ -116,7 +116,7 @@ class DescriptorAudio(_AudioOnly):
         return DescriptorSettings(inner=16, layers=1)
 
     def forward(self, batch: Batch) -> Output:
-        audio = clean(batch["audio"])
+        audio = zero_padding(batch["audio"])
         longest = 300 if self.settings.reference else self.settings.frames
         values = pad_to_multiple(audio.values[:, :longest].float(), self.settings.heads)
         prediction, states = self.network(values, audio.mask[:, :longest])
@@ -126,7 +126,9 @@ class DescriptorAudio(_AudioOnly):
 class RawSettings(Settings):
     audio_encoder: str = Field(default="small", description="folder, hub name, or 'small' (randomly initialised)")
     audio_configuration: dict[str, Any] = Field(default_factory=dict, description="build from this, without weights")
-    freeze_front: bool | None = Field(default=None, description="audio convolutions; None: frozen if pretrained")
+    freeze_feature_encoder: bool | None = Field(
+        default=None, description="audio convolutions; None: frozen if pretrained"
+    )
     seconds: float = Field(default=6.0, gt=0)
     pretrained_rate: float = Field(default=1.0, gt=0, description="learning rate of a pretrained encoder, as a factor")
     whole_mean: bool = Field(default=False, description="no mask, padding enters the mean: the original on MOSI")
@@ -149,14 +151,16 @@ class RawAudio(_AudioOnly):
             "audio encoder", settings.audio_encoder, settings.audio_configuration, SPEECH_TYPES
         )
         self.pretrained = settings.audio_encoder not in PRESETS
-        freeze = self.pretrained if settings.freeze_front is None else settings.freeze_front
+        freeze = self.pretrained if settings.freeze_feature_encoder is None else settings.freeze_feature_encoder
         self.speech = SpeechEncoder(network, freeze, reference=settings.reference)
         self.classifier = nn.Linear(self.speech.dimension, task.outputs)
         self.padded = round(settings.seconds * SAMPLE_RATE)
-        self.settings = settings.model_copy(update={"audio_configuration": configuration, "freeze_front": freeze})
+        self.settings = settings.model_copy(
+            update={"audio_configuration": configuration, "freeze_feature_encoder": freeze}
+        )
 
     @classmethod
-    def limits(cls, settings: RawSettings) -> dict[str, int]:
+    def max_lengths(cls, settings: RawSettings) -> dict[str, int]:
         return {"audio": round(settings.seconds * SAMPLE_RATE)}
 
     @classmethod

@@ -52,8 +52,8 @@ def our_name(published: str) -> str | None:
     for pattern, replacement in RULES:
         if re.fullmatch(pattern, published):
             name = re.sub(f"^{pattern}$", replacement, published)
-            name = re.sub(r"<(\w+)>", lambda found: STREAMS[found.group(1)], name)
-            name = re.sub(r"\{(\d)\}", lambda found: str(int(found.group(1)) - 1), name)
+            name = re.sub(r"<(\w+)>", lambda match: STREAMS[match.group(1)], name)
+            name = re.sub(r"\{(\d)\}", lambda match: str(int(match.group(1)) - 1), name)
             return name.replace("[dense.", "output.").replace("[LayerNorm.", "norm.").replace("]", "")
     return None
 

@@ -121,7 +121,7 @@ class CrossModalityStack(nn.Module):
         device = next(iter(steps.values())).device
         overhead = group_overhead(device, GROUP_STEPS)
         largest = len(lengths) if torch.is_grad_enabled() else 64
-        found: dict[str, list[Tensor]] = {name: [] for name in names}
+        pooled: dict[str, list[Tensor]] = {name: [] for name in names}
         groups = length_groups(lengths, overhead, largest)
         order = torch.tensor([row for group in groups for row in group], device=device)
         for group in groups:
@@ -130,9 +130,9 @@ class CrossModalityStack(nn.Module):
             for name, longest in zip(names, counts[:, index].max(dim=1).values.tolist(), strict=True):
                 part[name] = (steps[name][index, :longest], streams[name].mask[index, :longest])
             for name, (values, _) in self(part, first_only=True).items():
-                found[name].append(values[:, 0])
+                pooled[name].append(values[:, 0])
         back = order.argsort()
-        return {name: torch.cat(parts)[back] for name, parts in found.items()}
+        return {name: torch.cat(parts)[back] for name, parts in pooled.items()}
 
     def _enter(self, name: str, values: Tensor, mask: Tensor) -> Stream:
         first = self.cls[name].to(values.dtype).expand(len(values), 1, -1)

@@ -28,15 +28,15 @@ def rows_before(batch: Batch, length: int) -> list[list[int]]:
     """For each row, the rows of up to `length` turns before it in its dialogue, oldest first."""
     dialogue, turn = batch.dialogue.tolist(), batch.turn.tolist()
     place = {key: row for row, key in enumerate(zip(dialogue, turn, strict=True))}
-    found = []
+    history = []
     for number, last in zip(dialogue, turn, strict=True):
         rows = []
         for before in range(last - 1, max(last - length, 0) - 1, -1):
             if (number, before) not in place:
                 break
             rows.append(place[number, before])
-        found.append(rows[::-1])
-    return found
+        history.append(rows[::-1])
+    return history
 
 
 def text_history(

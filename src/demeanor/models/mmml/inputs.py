@@ -48,13 +48,13 @@ def order_clips(table: pd.DataFrame, split: str) -> pd.DataFrame:
 
 def history(groups: Sequence[Hashable], length: int) -> list[list[int]]:
     """For each row, up to `length` rows just before it of the same group, oldest first; another group ends it."""
-    found = []
+    past = []
     for row, group in enumerate(groups):
         start = row
         while start > 0 and row - start < length and groups[start - 1] == group:
             start -= 1
-        found.append(list(range(start, row)))
-    return found
+        past.append(list(range(start, row)))
+    return past
 
 
 def sentence_case(text: str) -> str:

@@ -22,7 +22,9 @@ class MMMLSettings(Settings):
     text_configuration: dict[str, Any] = Field(default_factory=dict, description="build from this, without weights")
     audio_configuration: dict[str, Any] = Field(default_factory=dict, description="build from this, without weights")
     pooling: Pooling | None = Field(default=None, description="of the text; None: mean, under `reference` pooler")
-    freeze_front: bool | None = Field(default=None, description="audio convolutions; None: frozen if pretrained")
+    freeze_feature_encoder: bool | None = Field(
+        default=None, description="audio convolutions; None: frozen if pretrained"
+    )
     tune_text: int | None = Field(default=None, ge=0, description="last layers that are trained; None: all")
     tune_audio: int | None = Field(default=None, ge=0, description="last layers that are trained; None: all")
     lora_rank: int = Field(default=0, ge=0, description="train low-rank adapters instead of the encoders (needs peft)")
@@ -44,6 +46,12 @@ class MMMLSettings(Settings):
     pretrained_rate: float = Field(default=1.0, gt=0, description="learning rate of pretrained encoders, as a factor")
     gradient_checkpointing: bool = Field(default=False, description="recompute instead of keeping activations")
     cache_gigabytes: float = Field(default=0.0, ge=0, description="main memory for outputs of frozen convolutions")
+    context: Literal["stream", "dialogue"] = Field(
+        default="stream",
+        description="stream: roles *_context, where given; dialogue: the turns before, in whole dialogues",
+    )
+    text_context: int | None = Field(default=None, ge=1, description="dialogue: turns before that are read; None: 2")
+    audio_context: int | None = Field(default=None, ge=1, description="dialogue: turns before that are heard; None: 1")
     reference: bool = False
 
     @model_validator(mode="after")
@@ -65,14 +73,15 @@ class MMMLSettings(Settings):
         problems += [f"task_weights: there is no task '{name}'" for name in self.task_weights if name not in heads]
         if self.lora_rank and (self.tune_text is not None or self.tune_audio is not None):
             problems.append("lora_rank: adapters replace tuning, leave tune_text and tune_audio unset")
+        if self.context == "stream":
+            problems += [
+                f"{name}: only `context: dialogue` counts turns, a context stream is as long as it was made"
+                for name in ("text_context", "audio_context")
+                if getattr(self, name) is not None
+            ]
         if problems:
             raise InputError("settings of MMML", problems)
         return self
-
-
-class MMMLDialogueSettings(MMMLSettings):
-    text_context: int = Field(default=2, ge=1, description="utterances before this one whose words are read")
-    audio_context: int = Field(default=1, ge=1, description="utterances before this one whose sound is heard")
 
 
 def fusion_shape(
@@ -133,8 +142,8 @@ _PLAIN: dict[str, Any] = {
 _DIALOGUE: dict[str, Any] = {
     "streams": _STREAMS,
     "model": {
-        "audio_encoder": "facebook/data2vec-audio-large-960h", "layers": 5, "pooling": "pooler", "text_context": 2,
-        "audio_context": 1, "gradient_checkpointing": True,
+        "audio_encoder": "facebook/data2vec-audio-large-960h", "layers": 5, "pooling": "pooler", "context": "dialogue",
+        "text_context": 2, "audio_context": 1, "gradient_checkpointing": True,
     },
     "training": {**_TRAINING, "batch_size": 1},
 }  # fmt: skip
@@ -149,6 +158,10 @@ _SIMS: dict[str, Any] = {
 }  # fmt: skip
 _SOURCE = "the defaults of MMML's program and its README, docs/systems/mmml.md#training"
 PUBLISHED = {
-    "mmml": Published(_SOURCE, {"mosi": _PLAIN, "mosei": _PLAIN, "sims": _SIMS}),
-    "mmml_dialogue": Published(_SOURCE, {"mosi": _DIALOGUE, "mosei": _DIALOGUE}),
-}
+    "mmml": Published(
+        _SOURCE,
+        {
+            "mosi": _PLAIN, "mosei": _PLAIN, "sims": _SIMS, "mosi_dialogue": _DIALOGUE, "mosei_dialogue": _DIALOGUE,
+        },
+    )
+}  # fmt: skip

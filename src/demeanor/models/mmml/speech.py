@@ -7,7 +7,7 @@ Numerically the published forward pass (docs/systems/mmml.md#speech-encoder), co
 * rows end at the longest V of their group. The positional convolutions of data2vec leak from beyond V back into it,
   layer by layer, so they run over (layers - 1) * (kernel // 2) frames more: 36 for the published sizes, and what lies
   further away cannot reach frame V - 1. HuBERT has one such convolution over zeros, so no margin is needed at all;
-* the frozen convolutional front is run without gradient and, where asked for, only once per clip.
+* the frozen convolutional feature encoder is run without gradient and, where asked for, only once per clip.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from demeanor.data.errors import InputError
+from demeanor.models.mmml.feature_encoder import FeatureCache, encode_frames
 from demeanor.models.mmml.frames import Convolutions, Encoded, group_overhead, length_groups, valid_frames
-from demeanor.models.mmml.front import FrontMemory, convolve
 from demeanor.models.mmml.sources import SPEECH_TYPES, add_adapters, freeze_lower
 
 GROUP_FRAMES = 24
@@ -34,16 +34,16 @@ class SpeechEncoder(nn.Module):
     """Normalised waveforms to states of valid frames, with their mean as pooled vector.
 
     network        Data2VecAudioModel, HubertModel or Wav2Vec2Model
-    freeze_front   the convolutions are not trained (published: always)
+    freeze_feature_encoder  the convolutions are not trained (published: always)
     tuned          trained transformer layers, counted from the last; None: all
-    memory         gigabytes of main memory for the outputs of a frozen front
+    memory         gigabytes of main memory for the outputs of a frozen feature encoder
     reference      V as the original counts it, see `valid_frames`
     """
 
     def __init__(
         self,
         network: nn.Module,
-        freeze_front: bool = True,
+        freeze_feature_encoder: bool = True,
         tuned: int | None = None,
         lora_rank: int = 0,
         memory: float = 0.0,
@@ -64,15 +64,15 @@ class SpeechEncoder(nn.Module):
             self.network = add_adapters(network, lora_rank)
         below = [network.feature_projection, encoder.pos_conv_embed, encoder.layer_norm]
         self._frozen = freeze_lower(below, list(encoder.layers), tuned)
-        front: Any = network.feature_extractor
-        self.front_frozen = freeze_front or bool(self._frozen) or bool(lora_rank)
-        front.requires_grad_(not self.front_frozen)
+        feature_encoder: Any = network.feature_extractor
+        self.feature_encoder_frozen = freeze_feature_encoder or bool(self._frozen) or bool(lora_rank)
+        feature_encoder.requires_grad_(not self.feature_encoder_frozen)
         self.masks_spans = bool(getattr(config, "apply_spec_augment", True)) and config.mask_time_prob > 0
         if isinstance(getattr(network, "masked_spec_embed", None), nn.Parameter):
             # Without masked spans nothing reads it; with frozen layers below nothing may move it.
             trained = self.masks_spans and not self._frozen and not lora_rank
             network.masked_spec_embed.requires_grad_(trained)
-        self.memory = FrontMemory(memory) if memory > 0 and self.front_frozen else None
+        self.memory = FeatureCache(memory) if memory > 0 and self.feature_encoder_frozen else None
 
     def train(self, mode: bool = True) -> SpeechEncoder:
         super().train(mode)
@@ -120,7 +120,7 @@ class SpeechEncoder(nn.Module):
         network: Any = self.network
         frames = max(counts)
         total = self.convolutions.frames(padded)
-        hidden = network.feature_projection(self._front(waveform, counts, padded))
+        hidden = network.feature_projection(self._encode_frames(waveform, counts, padded))
         hidden = hidden[0] if isinstance(hidden, tuple) else hidden
         mask = torch.arange(frames, device=waveform.device) < valid[:, None]
         if self.training and self.masks_spans and hasattr(network, "masked_spec_embed"):
@@ -142,26 +142,26 @@ class SpeechEncoder(nn.Module):
             hidden = hidden[0] if isinstance(hidden, tuple) else hidden
         return network.encoder.layer_norm(hidden) if self.stable else hidden
 
-    def _front(
+    def _encode_frames(
         self, waveform: Float[Tensor, "batch samples"], counts: list[int], padded: int
     ) -> Float[Tensor, "batch frames channels"]:
-        front: Any = self.network.feature_extractor
+        feature_encoder: Any = self.network.feature_extractor
         frames = max(counts)
-        if not self.front_frozen:
-            return convolve(front, waveform, frames, self.convolutions, padded)
+        if not self.feature_encoder_frozen:
+            return encode_frames(feature_encoder, waveform, frames, self.convolutions, padded)
         with torch.no_grad():
             if self.memory is None:
-                return convolve(front, waveform, frames, self.convolutions, padded)
+                return encode_frames(feature_encoder, waveform, frames, self.convolutions, padded)
             keys = self.memory.keys(waveform, counts, padded)
-            kept = {row: self.memory.get(key) for row, key in enumerate(keys)}
-            for row in [row for row, value in kept.items() if value is None]:
-                # Alone: what is remembered must not depend on the company in which a sound was first heard.
+            cached = {row: self.memory.get(key) for row, key in enumerate(keys)}
+            for row in [row for row, value in cached.items() if value is None]:
+                # Alone: what is cached must not depend on the batch in which a sound was first heard.
                 heard = torch.nonzero(waveform[row])
                 samples = waveform[row : row + 1, : int(heard[-1]) + 1 if len(heard) else 1]
-                (made,) = convolve(front, samples, counts[row], self.convolutions, padded)
+                (made,) = encode_frames(feature_encoder, samples, counts[row], self.convolutions, padded)
                 self.memory.put(keys[row], made)
-                kept[row] = made
-            sequences = [value.to(waveform.device) for value in kept.values() if value is not None]
+                cached[row] = made
+            sequences = [value.to(waveform.device) for value in cached.values() if value is not None]
             return nn.utils.rnn.pad_sequence(sequences, batch_first=True)
 
 

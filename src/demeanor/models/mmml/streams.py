@@ -1,7 +1,7 @@
 """Context as streams of its own: what was said and heard before each utterance, for batches of shuffled utterances.
 
-The published protocol shuffles utterances and gives each its past (docs/systems/mmml.md#context); `mmml_dialogue` reads
-whole dialogues instead and needs none of this.
+The published protocol shuffles utterances and gives each its past (docs/systems/mmml.md#context); `context:
+dialogue` reads whole dialogues instead and needs none of this.
 """
 
 from __future__ import annotations

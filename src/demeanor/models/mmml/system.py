@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,13 +24,7 @@ from demeanor.models.mmml.dialogue import audio_history, text_history
 from demeanor.models.mmml.frames import Encoded
 from demeanor.models.mmml.fusion import Fusion
 from demeanor.models.mmml.inputs import SAMPLE_RATE, Keep, cut_tokens, prepare_waveforms
-from demeanor.models.mmml.settings import (
-    MODALITIES,
-    MMMLDialogueSettings,
-    MMMLSettings,
-    fusion_shape,
-    tiny_speech,
-)
+from demeanor.models.mmml.settings import MODALITIES, MMMLSettings, fusion_shape, tiny_speech
 from demeanor.models.mmml.sources import PRESETS, SPEECH_TYPES, build_encoder
 from demeanor.models.mmml.speech import SpeechEncoder
 from demeanor.models.mmml.vision import FrameEncoder
@@ -46,7 +40,11 @@ PAPER = "arXiv:2308.00264"
 
 
 class MMML(System):
-    """Text and audio, optionally vision, optionally context streams made by `demeanor.models.mmml.streams`."""
+    """Text and audio, optionally vision, optionally what was said before.
+
+    `context: stream` reads it from streams of its own, if they are given (`demeanor.models.mmml.streams`); `context:
+    dialogue` from the dialogue itself: every clip is encoded once and read again as its successor's past.
+    """
 
     card = Card(
         "MMML",
@@ -63,12 +61,15 @@ class MMML(System):
             "vision": VISION,
         },
     )
+    over_dialogues = Card(
+        "MMML with dialogue context", PAPER, {"text": TEXT, "audio": AUDIO, "vision": VISION}, batching="dialogue"
+    )
     Settings = MMMLSettings
     settings: MMMLSettings
 
     def __init__(self, settings: MMMLSettings, inputs: Mapping[str, InputSpecification], task: Task):
         super().__init__(settings, inputs, task)
-        self.with_context = self._has_context(inputs)
+        self.with_context = settings.context == "dialogue" or "text_context" in inputs or "audio_context" in inputs
         self.tasks = settings.tasks or "MTA" + "V" * ("vision" in inputs)
         self._check(settings, inputs)
         # A configuration beside a name is a bundle's: the pretrained weights, trained further, are about to be loaded.
@@ -82,7 +83,7 @@ class MMML(System):
         if settings.lora_rank and not (text_known or audio_known):
             raise InputError("settings of MMML", ["lora_rank: no encoder is pretrained, there is nothing to adapt"])
         pooling: Pooling = settings.pooling or ("pooler" if settings.reference else "mean")
-        freeze = audio_known if settings.freeze_front is None else settings.freeze_front
+        freeze = audio_known if settings.freeze_feature_encoder is None else settings.freeze_feature_encoder
         lora = settings.lora_rank
         self.words = WordEncoder(words, pooling, settings.tune_text, lora if text_known else 0)
         self.speech = SpeechEncoder(
@@ -123,17 +124,27 @@ class MMML(System):
                 "text_encoder": name,
                 "text_configuration": text_configuration,
                 "audio_configuration": audio_configuration,
-                "freeze_front": freeze,
+                "freeze_feature_encoder": freeze,
             }
         )
 
     @classmethod
-    def limits(cls, settings: MMMLSettings) -> dict[str, int]:
-        """Sound is read for so many seconds: a recording of ten minutes takes no more memory than one of six."""
-        return {"audio": round(settings.seconds * SAMPLE_RATE)}
+    def card_of(cls, settings: MMMLSettings) -> Card:
+        """Under `context: dialogue` there are no context streams, and batches are of whole dialogues."""
+        return cls.over_dialogues if settings.context == "dialogue" else cls.card
 
     @classmethod
-    def tiny(cls) -> MMMLSettings:
+    def max_lengths(cls, settings: MMMLSettings) -> dict[str, int]:
+        """Sound is read for so many seconds: a recording of ten minutes takes no more memory than one of six.
+
+        As context only the last `seconds` of a turn are used (`reference`: the first). Up to 10 x `seconds` of it are
+        kept for that: longer audio is truncated, at the default of six seconds to one minute.
+        """
+        limit = round(settings.seconds * SAMPLE_RATE)
+        return {"audio": 10 * limit if settings.context == "dialogue" and not settings.reference else limit}
+
+    @classmethod
+    def tiny(cls, context: Literal["stream", "dialogue"] = "stream") -> MMMLSettings:
         """Settings for tests."""
         text = {
             "model_type": "bert", "vocab_size": 1000, "hidden_size": 16, "num_hidden_layers": 2,
@@ -147,6 +158,7 @@ class MMML(System):
             inner=24,
             seconds=0.05,
             dropout=0.1,
+            context=context,
         )
 
     def forward(self, batch: Batch) -> Output:
@@ -189,7 +201,7 @@ class MMML(System):
                 groups.setdefault((rate, decay), []).append(parameter)
         return [{"params": part, "lr": rate, "weight_decay": decay} for (rate, decay), part in groups.items()]
 
-    def training_started(self, batches: Callable[[], Iterable[Batch]], examples: int) -> None:
+    def on_train_start(self, batches: Callable[[], Iterable[Batch]], examples: int) -> None:
         if self._unfetched and not self._loaded:
             problems = [f"{what}_configuration comes from a bundle, without its weights" for what in self._unfetched]
             raise InputError(
@@ -201,6 +213,8 @@ class MMML(System):
 
     def _encode(self, batch: Batch) -> tuple[dict[str, Encoded], dict[str, Encoded] | None]:
         """Utterances and, with context, what came before; both as rows of one run of each encoder."""
+        if self.settings.context == "dialogue":
+            return self._encode_dialogues(batch)
         words = [cut_tokens(batch["text"].tokens, batch["text"].mask, self.settings.text_length)]
         sounds = [prepare_waveforms(batch["audio"].values, batch["audio"].mask, self.padded)]
         if self.with_context:
@@ -218,8 +232,18 @@ class MMML(System):
             return current, None
         return current, {"text": text.rows(rows, 2 * rows), "audio": audio.rows(rows, 2 * rows)}
 
-    def _has_context(self, inputs: Mapping[str, InputSpecification]) -> bool:
-        return "text_context" in inputs or "audio_context" in inputs
+    def _encode_dialogues(self, batch: Batch) -> tuple[dict[str, Encoded], dict[str, Encoded]]:
+        settings, limit, rows = self.settings, self.settings.text_length, len(batch)
+        said, heard = batch["text"], batch["audio"]
+        before = text_history(batch, settings.text_context or 2, limit, self.keep, settings.reference)
+        text = self.words(*stacked([cut_tokens(said.tokens, said.mask, limit), before]))
+        history = audio_history(batch, settings.audio_context or 1, self.padded, self.keep, settings.reference)
+        sounds = [prepare_waveforms(heard.values, heard.mask, self.padded)]
+        if history.added is not None:
+            sounds.append(prepare_waveforms(*history.added, self.padded, self.keep))
+        audio = self.speech(*stacked(sounds), self.padded)
+        current = {"text": text.rows(0, rows), "audio": audio.rows(0, rows)}
+        return current, {"text": text.rows(rows, 2 * rows), "audio": audio.take(history.rows)}
 
     def _check(self, settings: MMMLSettings, inputs: Mapping[str, InputSpecification]) -> None:
         problems = []
@@ -243,38 +267,6 @@ class MMML(System):
                 )
         if problems:
             raise InputError("settings of MMML", problems)
-
-
-class MMMLDialogue(MMML):
-    """MMML with context from the dialogue itself: every clip is encoded once and read again as its successor's past."""
-
-    card = Card(
-        "MMML with dialogue context", PAPER, {"text": TEXT, "audio": AUDIO, "vision": VISION}, batching="dialogue"
-    )
-    Settings = MMMLDialogueSettings
-    settings: MMMLDialogueSettings
-
-    @classmethod
-    def limits(cls, settings: MMMLSettings) -> dict[str, int]:
-        """Ten times as much as is read, for a past is its newest part: one beyond a minute is read as a minute."""
-        limit = round(settings.seconds * SAMPLE_RATE)
-        return {"audio": limit if settings.reference else 10 * limit}
-
-    def _has_context(self, inputs: Mapping[str, InputSpecification]) -> bool:
-        return True
-
-    def _encode(self, batch: Batch) -> tuple[dict[str, Encoded], dict[str, Encoded]]:
-        settings, limit, rows = self.settings, self.settings.text_length, len(batch)
-        said, heard = batch["text"], batch["audio"]
-        before = text_history(batch, settings.text_context, limit, self.keep, settings.reference)
-        text = self.words(*stacked([cut_tokens(said.tokens, said.mask, limit), before]))
-        history = audio_history(batch, settings.audio_context, self.padded, self.keep, settings.reference)
-        sounds = [prepare_waveforms(heard.values, heard.mask, self.padded)]
-        if history.added is not None:
-            sounds.append(prepare_waveforms(*history.added, self.padded, self.keep))
-        audio = self.speech(*stacked(sounds), self.padded)
-        current = {"text": text.rows(0, rows), "audio": audio.rows(0, rows)}
-        return current, {"text": text.rows(rows, 2 * rows), "audio": audio.take(history.rows)}
 
 
 def stacked(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from demeanor.data.batch import Padded
 from demeanor.models.base import masked_mean
-from demeanor.models.blocks.layers import clean
+from demeanor.models.blocks.layers import zero_padding
 from demeanor.models.mmml.frames import Encoded
 
 
@@ -25,7 +25,7 @@ class FrameEncoder(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, padded: Padded) -> Encoded:
-        padded = clean(padded)
+        padded = zero_padding(padded)
         hidden = self.dropout(self.norm(self.project(padded.values.to(self.project.weight.dtype))))
         hidden = hidden + sinusoids(hidden.shape[1], self.dimension, hidden.device).to(hidden.dtype)
         return Encoded(hidden, padded.mask, masked_mean(hidden, padded.mask))

@@ -37,7 +37,7 @@ class WordEncoder(nn.Module):
             raise InputError("pooling", [f"'{config.model_type}' has no pooler"], "Set pooling to 'mean' or 'first'.")
         self.dimension = int(config.hidden_size)
         self.padding = int(config.pad_token_id or 0)
-        self.longest = positions_of(config)
+        self.max_length = positions_of(config)
         layers = transformer_layers(network) if tuned is not None else []
         self._frozen = freeze_lower([network.embeddings], layers, tuned)  # type: ignore[list-item]
         if lora_rank:
@@ -61,9 +61,9 @@ class WordEncoder(nn.Module):
         counts = mask.sum(dim=1).tolist()
         rows = [row for row, count in enumerate(counts) if count > 0]
         longest = max([counts[row] for row in rows], default=1)
-        if longest > self.longest:
+        if longest > self.max_length:
             raise InputError(
-                "text", [f"{longest} tokens in a row; the encoder has {self.longest} positions"], "Set text_length."
+                "text", [f"{longest} tokens in a row; the encoder has {self.max_length} positions"], "Set text_length."
             )
         ids = ids.long().masked_fill(~mask, self.padding)
         hidden = torch.zeros((len(counts), longest, self.dimension), device=ids.device)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from demeanor.kernels.linked_gru import LinkedGru, flat_links
-from demeanor.kernels.party_gru import Course, PartyRecurrence
+from demeanor.kernels.party_gru import PackedPlan, PartyRecurrence
 from demeanor.models.multilogue.layout import DialogueLayout
 
 EmotionChain = Literal["party", "dialogue"]
@@ -96,12 +96,12 @@ class MultilogueCores(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         links = flat_links(layout.same_party.repeat_interleave(self.modalities, dim=0))
         rows, cores = layout.rows, len(links)
-        course = Course(
+        plan = PackedPlan(
             layout.steps, links, layout.same_dialogue + 1, layout.real,
             self._keep(cores, rows, self.context_size), self._keep(cores, rows, self.party_size),
         )  # fmt: skip
         parties, states = PartyRecurrence.apply(
-            course, self.context_input_bias, self.party_input_bias, self.context_from_context, self.context_bias,
+            plan, self.context_input_bias, self.party_input_bias, self.context_from_context, self.context_bias,
             self.score, self.party_from_summary, torch.cat([self.context_from_speaker, self.party_from_party], dim=1),
             self.party_bias, *self._read(layout, contexts), *self.context_from_input,
             *self._read(layout, features), *self.party_from_input,

@@ -127,7 +127,7 @@ class DialogueLayout:
         device = self.dialogue.device
         dialogue, turn = self.dialogue.cpu(), self.turn.cpu()
         size = torch.ceil(torch.log2(self.lengths.clamp(min=1).double())).long()
-        found = []
+        buckets = []
         for value in torch.unique(size).tolist():
             members = torch.nonzero(size == value)[:, 0]
             place = torch.full_like(self.lengths, NONE)
@@ -136,8 +136,8 @@ class DialogueLayout:
             turns = int(self.lengths[members].max())
             cells = place[dialogue[chosen]] * turns + turn[chosen]
             mask = torch.arange(turns)[None, :] < self.lengths[members][:, None]
-            found.append((chosen.to(device), cells.to(device), mask.to(device)))
-        return tuple(found)
+            buckets.append((chosen.to(device), cells.to(device), mask.to(device)))
+        return tuple(buckets)
 
 
 def _neighbours(dialogue: Tensor, turn: Tensor, speaker: Tensor) -> tuple[Tensor, Tensor]:

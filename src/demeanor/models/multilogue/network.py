@@ -103,16 +103,16 @@ class MultilogueNetwork(nn.Module):
         """
         sides = emotions.unflatten(0, (layout.directions, len(self.modalities)))
         if self.masked:
-            found = [side.index_select(1, layout.position[n]) for n, side in enumerate(sides)]
-            return torch.cat(found, dim=-1)
+            ordered = [side.index_select(1, layout.position[n]) for n, side in enumerate(sides)]
+            return torch.cat(ordered, dim=-1)
         dialogues, turns = len(layout.lengths), layout.longest
-        found = [sides[0].unflatten(1, (turns, dialogues)).transpose(1, 2).flatten(1, 2)]
+        ordered = [sides[0].unflatten(1, (turns, dialogues)).transpose(1, 2).flatten(1, 2)]
         if layout.directions == 2:
             # Reversing back leaves zeros on padding (docs/systems/multilogue_net.md#directions).
-            grid = torch.zeros_like(found[0])
+            grid = torch.zeros_like(ordered[0])
             cells = layout.dialogue * turns + layout.turn
-            found.append(grid.index_copy(1, cells, sides[1].index_select(1, layout.position[1])))
-        return torch.cat(found, dim=-1)
+            ordered.append(grid.index_copy(1, cells, sides[1].index_select(1, layout.position[1])))
+        return torch.cat(ordered, dim=-1)
 
     def states(self, emotions: Tensor) -> Float[Tensor, "modalities rows size"]:
         """The shared layer's states of emotions [modalities, rows, emotion]."""

@@ -55,7 +55,7 @@ from demeanor.data.errors import InputError
 from demeanor.data.settings import Settings
 from demeanor.data.task import IGNORED, Task
 from demeanor.models.base import Card, Output, Role, System, masked_mean
-from demeanor.models.blocks.layers import AttentionPooling, clean
+from demeanor.models.blocks.layers import AttentionPooling, zero_padding
 from demeanor.models.blocks.text_encoder import TextEncoder
 from demeanor.models.multilogue.network import MODALITIES, MultilogueNetwork
 from demeanor.models.multilogue.published import load_reference
@@ -187,7 +187,7 @@ class MultilogueNet(System):
         """One vector per utterance; zeros where the modality is absent."""
         if name == "text" and self.encoder is not None:
             return self.encoded(self.encoder, batch[name])
-        padded = clean(batch[name])
+        padded = zero_padding(batch[name])
         return self.pooled(name, padded.values.to(self.network.head.weight.dtype), padded.mask)
 
     def pooled(
@@ -226,7 +226,7 @@ class MultilogueNet(System):
         heads = [weighted_mean(errors[:, n], weights[:, n]) for n in range(self.task.outputs)]
         return {"total": torch.stack(heads).mean()}
 
-    def training_started(self, batches: Callable[[], Iterable[Batch]], examples: int) -> None:
+    def on_train_start(self, batches: Callable[[], Iterable[Batch]], examples: int) -> None:
         """Count the training labels for `class_weights: balanced`."""
         if self.settings.class_weights != "balanced" or self.task.kind == "regression":
             return

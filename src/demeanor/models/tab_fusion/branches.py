@@ -17,7 +17,7 @@ from demeanor.data.bundle import InputSpecification
 from demeanor.data.errors import InputError
 from demeanor.features.speech_codes import UNKNOWN
 from demeanor.models.base import masked_mean
-from demeanor.models.blocks.layers import AttentionPooling, clean
+from demeanor.models.blocks.layers import AttentionPooling, zero_padding
 from demeanor.models.mmml.inputs import cut_tokens
 from demeanor.models.mmml.sources import build_encoder
 from demeanor.models.mmml.words import Pooling, WordEncoder
@@ -47,7 +47,7 @@ class FeatureBranch(nn.Module):
 
     def forward(self, padded: Padded) -> Float[Tensor, "batch dimension"]:
         """Zero for a row without a step."""
-        padded = clean(padded)
+        padded = zero_padding(padded)
         if self.attention is not None:
             return self.attention(padded.values.float(), padded.mask)
         return masked_mean(padded.values.float(), padded.mask)
@@ -62,7 +62,7 @@ class TokenBranch(nn.Module):
     role         "text" or "audio"
     name         pretrained weights: minilm, folder, hub id
     tuned        trained layers from the last; 0 freezes the encoder, which then never drops anything out; None all
-    longest      ids that an utterance keeps, first and last among them; None: as many as there are positions
+    max_length      ids that an utterance keeps, first and last among them; None: as many as there are positions
     cached       ask a frozen encoder once per utterance (see `memory`), in `folder` from run to run
     rescaled     bring each vector to mean 0 and deviation 1
     """
@@ -75,7 +75,7 @@ class TokenBranch(nn.Module):
         configuration: dict[str, Any],
         pooling: Pooling,
         tuned: int | None,
-        longest: int | None,
+        max_length: int | None,
         cached: bool,
         folder: str,
         rescaled: bool,
@@ -97,7 +97,7 @@ class TokenBranch(nn.Module):
         self.encoder = WordEncoder(network, pooling, tuned)
         self.encoder.train()  # which leaves what is frozen in evaluation: no dropout from the very first call
         self.dimension = self.encoder.dimension
-        self.longest = min(longest or self.encoder.longest, self.encoder.longest)
+        self.max_length = min(max_length or self.encoder.max_length, self.encoder.max_length)
         self.frozen = tuned == 0
         self.cached = cached and self.frozen
         self.cut = 0
@@ -120,17 +120,17 @@ class TokenBranch(nn.Module):
         memory = self._memory
         if memory is None:
             key = provenance_of(
-                self.encoder.network, self.encoder.pooling, self.longest, self.specification.provenance.fingerprint
+                self.encoder.network, self.encoder.pooling, self.max_length, self.specification.provenance.fingerprint
             )
             memory = self._memory = memory_of(key, self.dimension, self.folder)
         return memory
 
     def forward(self, padded: Padded) -> Float[Tensor, "batch dimension"]:
         """Zero for a row without a token. InputError for an id that the encoder has no embedding for."""
-        padded = clean(padded)
+        padded = zero_padding(padded)
         ids, mask = padded.tokens, padded.mask
         self._count(mask)
-        ids, mask = cut_tokens(ids, mask, self.longest)
+        ids, mask = cut_tokens(ids, mask, self.max_length)
         vectors = self._remembered(ids, mask) if self.cached else self._encoded(ids, mask)
         return nn.functional.layer_norm(vectors, vectors.shape[-1:]) if self.rescaled else vectors
 
@@ -151,37 +151,41 @@ class TokenBranch(nn.Module):
     ) -> Float[Tensor, "batch dimension"]:
         lengths = mask.sum(dim=1).tolist()
         keys = content_of(ids.cpu().numpy(), lengths)
-        found = self.memory.get(keys)
-        missing = {key: row for row, key in enumerate(keys) if lengths[row] and key not in found}
+        cached = self.memory.get(keys)
+        missing = {key: row for row, key in enumerate(keys) if lengths[row] and key not in cached}
         if missing:
             with torch.no_grad(), torch.autocast(ids.device.type, enabled=False):
-                # Each alone: what is remembered must not depend on the company in which it was first met.
+                # Each alone: what is remembered must not depend on the batch in which it was first met.
                 made = [self._encoded(ids[row : row + 1], mask[row : row + 1])[0] for row in missing.values()]
             fresh = {key: vector.float().cpu().numpy().copy() for key, vector in zip(missing, made, strict=True)}
-            found |= fresh
+            cached |= fresh
             self.memory.put(fresh)
         nothing = np.zeros(self.dimension, dtype=np.float32)
-        return torch.from_numpy(np.stack([found.get(key, nothing) for key in keys])).to(ids.device)
+        return torch.from_numpy(np.stack([cached.get(key, nothing) for key in keys])).to(ids.device)
 
     def inspect(self, batches: Callable[[], Iterable[Batch]]) -> None:
         """Before training: how many utterances are cut, and whether the speech tokens know their dictionary."""
         lengths, unknown = [], 0
         for batch in batches():
-            padded = clean(batch[self.role])
+            padded = zero_padding(batch[self.role])
             lengths += padded.mask.sum(dim=1).tolist()
             unknown += int(((padded.tokens == UNKNOWN) & padded.mask).sum())
-        told = self.specification.provenance.parameters.get("longest")
-        cut = sum(length > self.longest for length in lengths)
-        full = sum(length == told for length in lengths) if isinstance(told, int) and told <= self.longest else 0
+        recorded = self.specification.provenance.parameters.get("max_length")
+        cut = sum(length > self.max_length for length in lengths)
+        full = (
+            sum(length == recorded for length in lengths)
+            if isinstance(recorded, int) and recorded <= self.max_length
+            else 0
+        )
         if cut:
             logger.warning(
                 "%d of %d training utterances have more than %d %s tokens and are cut; the last token is kept.",
-                cut, len(lengths), self.longest, self.role,
+                cut, len(lengths), self.max_length, self.role,
             )  # fmt: skip
         if full:
             logger.warning(
                 "%d of %d training utterances have all %d %s tokens that their stream allows: they were cut.",
-                full, len(lengths), told, self.role,
+                full, len(lengths), recorded, self.role,
             )  # fmt: skip
         counted = max(sum(lengths) - 2 * sum(length > 0 for length in lengths), 1)
         if self.specification.provenance.extractor == SPEECH_IDS and unknown > MOSTLY_UNKNOWN * counted:
@@ -195,23 +199,23 @@ class TokenBranch(nn.Module):
 
     def _count(self, mask: Bool[Tensor, "batch tokens"]) -> None:
         """How many rows were cut so far, said once outside of training, where `inspect` has said it."""
-        if mask.shape[1] <= self.longest:
+        if mask.shape[1] <= self.max_length:
             return
-        cut = int((mask.sum(dim=1) > self.longest).sum())
+        cut = int((mask.sum(dim=1) > self.max_length).sum())
         with _COUNTING:
             first = not self.cut
             self.cut += cut
         if cut and first and not self.training:
             logger.warning(
                 "%d utterances of a batch have more than %d %s tokens and are cut; the last token is kept.",
-                cut, self.longest, self.role,
+                cut, self.max_length, self.role,
             )  # fmt: skip
 
 
 def check_vocabulary(specification: InputSpecification, configuration: dict[str, Any], role: str) -> None:
     """Refuse ids of another vocabulary than the encoder's, as far as the two tell."""
-    told = specification.provenance.parameters
-    size, dictionary = told.get("vocabulary_size"), told.get("dictionary_sha256")
+    recorded = specification.provenance.parameters
+    size, dictionary = recorded.get("vocabulary_size"), recorded.get("dictionary_sha256")
     known = configuration.get("dictionary_sha256")
     problems = []
     if isinstance(size, int) and size != configuration["vocab_size"]:

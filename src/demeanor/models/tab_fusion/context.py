@@ -95,24 +95,24 @@ class Window:
         self, values: Float[Tensor, "batch dimension"]
     ) -> tuple[Float[Tensor, "batch slots width"], Bool[Tensor, "batch slots"]]:
         """Windows from a stream that holds them side by side, and which slots are not empty (all zero)."""
-        laid = values.unflatten(1, (self.total, self.width))[:, self.start : self.start + self.slots]
-        return laid, (laid != 0).any(dim=2)
+        slots = values.unflatten(1, (self.total, self.width))[:, self.start : self.start + self.slots]
+        return slots, (slots != 0).any(dim=2)
 
     def gather(
         self, batch: Batch, values: Float[Tensor, "batch width"], present: Bool[Tensor, " batch"]
     ) -> tuple[Float[Tensor, "batch slots width"], Bool[Tensor, "batch slots"]]:
         """Windows from the dialogues of the batch itself, and which slots have a turn with a sentence."""
-        laid, mask = to_dialogues(batch, values)
+        grid, mask = to_dialogues(batch, values)
         there = to_dialogues(batch, present)[0] & mask
-        dialogue, turns, inside = self._places(batch, laid.shape[1])
+        dialogue, turns, inside = self._places(batch, grid.shape[1])
         filled = inside & there[dialogue, turns]
-        return laid[dialogue, turns] * filled.unsqueeze(-1).to(values.dtype), filled
+        return grid[dialogue, turns] * filled.unsqueeze(-1).to(values.dtype), filled
 
     def voices(self, batch: Batch) -> Float[Tensor, "batch slots 2"]:
         """Who says the turn in each slot: (1, 0) the speaker of the target, (0, 1) another, zeros where unknown."""
-        laid, mask = to_dialogues(batch, batch.speaker)
-        dialogue, turns, inside = self._places(batch, laid.shape[1])
-        who, target = laid[dialogue, turns], batch.speaker[:, None]
+        grid, mask = to_dialogues(batch, batch.speaker)
+        dialogue, turns, inside = self._places(batch, grid.shape[1])
+        who, target = grid[dialogue, turns], batch.speaker[:, None]
         known = inside & mask[dialogue, turns] & (who >= 0) & (target >= 0)
         return torch.stack([known & (who == target), known & (who != target)], dim=2).float()
 
@@ -128,8 +128,8 @@ def window_of(specification: InputSpecification, before: int | None, after: int 
 
     The stream's maker tells how many turns it holds on each side; else it is centred and has `slots`, or 1.
     """
-    told = specification.provenance.parameters
-    left, right = told.get("before"), told.get("after")
+    recorded = specification.provenance.parameters
+    left, right = recorded.get("before"), recorded.get("after")
     problems = []
     if isinstance(left, int) and isinstance(right, int):
         if slots not in (None, left + 1 + right):

@@ -56,7 +56,7 @@ def encoder_weights(state: Mapping[str, Tensor], where: str = "RoBERTa checkpoin
 
     Matrices [outputs, inputs].
     """
-    found: dict[str, Tensor] = {}
+    weights: dict[str, Tensor] = {}
     problems = []
     for name, value in state.items():
         if UNUSED.fullmatch(name):
@@ -67,20 +67,20 @@ def encoder_weights(state: Mapping[str, Tensor], where: str = "RoBERTa checkpoin
         top, _, kind = inner.rpartition(".")
         if fused and len(value) % 3 == 0:
             for part, rows in zip(("query", "key", "value"), value.chunk(3), strict=True):
-                found[f"encoder.layer.{fused[1]}.attention.self.{part}.{fused[2]}"] = rows
+                weights[f"encoder.layer.{fused[1]}.attention.self.{part}.{fused[2]}"] = rows
         elif layer and layer[2] in LAYER:
-            found[f"encoder.layer.{layer[1]}.{LAYER[layer[2]]}.{layer[3]}"] = value
+            weights[f"encoder.layer.{layer[1]}.{LAYER[layer[2]]}.{layer[3]}"] = value
         elif middle and top in TOP:
-            found[f"{TOP[top]}.{kind}"] = value
+            weights[f"{TOP[top]}.{kind}"] = value
         else:
             problems.append(f"'{name}' {list(value.shape)} has no place")
-    if "embeddings.word_embeddings.weight" not in found:
+    if "embeddings.word_embeddings.weight" not in weights:
         problems.insert(0, f"no tensor '...{MIDDLE}embed_tokens.weight'")
     if problems:
         raise InputError(where, problems, "Is it the checkpoint of a fairseq RoBERTa?")
-    width = found["embeddings.word_embeddings.weight"].shape[1]
-    found[TOKEN_TYPES] = torch.zeros(1, width, device=found["embeddings.word_embeddings.weight"].device)
-    return found
+    width = weights["embeddings.word_embeddings.weight"].shape[1]
+    weights[TOKEN_TYPES] = torch.zeros(1, width, device=weights["embeddings.word_embeddings.weight"].device)
+    return weights
 
 
 def encoder_configuration(
@@ -104,14 +104,14 @@ def encoder_configuration(
         problems.append("it lacks whole layers or its positions")
     if width % heads or heads != int(heads):
         problems.append(f"the number of attention heads is not known: a width of {width} is no multiple of {heads}")
-    told = {
+    sizes = {
         "encoder_embed_dim": width,
         "encoder_layers": len(layers),
         "encoder_ffn_embed_dim": None if inner is None else len(inner),
     }
     problems += [
         f"its options say {name} {options[name]}, its tensors {size}"
-        for name, size in told.items()
+        for name, size in sizes.items()
         if size is not None and options.get(name) not in (None, size)
     ]
     if options.get("activation_fn", "gelu") != "gelu":
@@ -131,22 +131,22 @@ def fusion_weights(state: Mapping[str, Tensor], where: str = "published TAB fusi
 
     Matrices [outputs, inputs]; InputError lists what has no place.
     """
-    found: dict[str, Tensor] = {}
+    weights: dict[str, Tensor] = {}
     problems = []
     for short, role in ENCODERS.items():
         own = {name: value for name, value in state.items() if name.startswith(f"{short}.")}
         if own:
             renamed = encoder_weights(own, where)
-            found |= {f"branches.{role}.encoder.network.{name}": value for name, value in renamed.items()}
+            weights |= {f"branches.{role}.encoder.network.{name}": value for name, value in renamed.items()}
     for name, value in state.items():
         module, _, kind = name.rpartition(".")
         if module in FUSION:
-            found[f"{FUSION[module]}.{kind}"] = value
+            weights[f"{FUSION[module]}.{kind}"] = value
         elif name.split(".", 1)[0] not in ENCODERS:
             problems.append(f"'{name}' {list(value.shape)} has no place")
     if problems:
         raise InputError(where, problems)
-    return found
+    return weights
 
 
 def load_fusion(module: nn.Module, state: Mapping[str, Tensor], without: Sequence[str] = ()) -> None:

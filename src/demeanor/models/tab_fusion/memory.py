@@ -2,7 +2,7 @@
 
 Kept under the hash of all that decides a vector (the encoder's weights, the pooling, the stream's provenance) and, in
 it, of the utterance's own ids; so several seeds share it, and a changed transcript, encoder or vocabulary never meets
-an old vector. In a batch of other company an encoder rounds differently, so each utterance is encoded alone: what is
+an old vector. In another batch an encoder rounds differently, so each utterance is encoded alone: what is
 kept depends neither on the order of calls nor on the threads that make them. Threads may share a memory.
 """
 
@@ -43,16 +43,16 @@ class VectorMemory:
 
     def get(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
         """The vectors that are there. Each [dimension]."""
-        found = {}
+        vectors = {}
         with self._lock:
             for key in keys:
                 if key in self._kept:
                     self._kept.move_to_end(key)
-                    found[key] = self._kept[key]
+                    vectors[key] = self._kept[key]
                 elif self._stored is not None and key in self._stored:
-                    found[key] = np.array(self._stored[key][0])
-                    self._keep(key, found[key])
-        return found
+                    vectors[key] = np.array(self._stored[key][0])
+                    self._keep(key, vectors[key])
+        return vectors
 
     def put(self, vectors: Mapping[str, np.ndarray]) -> None:
         """Remembers vectors [dimension] by key, and writes them where there is a store."""
@@ -97,13 +97,13 @@ def forget() -> None:
     _MEMORIES.clear()
 
 
-def provenance_of(network: nn.Module, pooling: str, longest: int, stream: str) -> str:
+def provenance_of(network: nn.Module, pooling: str, max_length: int, stream: str) -> str:
     """Hash of what decides the vector of an utterance beside its own ids; `stream` is its provenance's fingerprint."""
     digest = hashlib.blake2b(digest_size=32)
     for name, value in sorted(network.state_dict().items()):
         digest.update(name.encode() + str(value.dtype).encode())
         digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
-    return sha256_of([digest.hexdigest(), pooling, longest, stream])
+    return sha256_of([digest.hexdigest(), pooling, max_length, stream])
 
 
 def content_of(ids: np.ndarray, lengths: Sequence[int]) -> list[str]:

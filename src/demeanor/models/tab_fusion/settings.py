@@ -14,8 +14,13 @@ from demeanor.models.published import Published
 
 
 class TabFusionSettings(Settings):
-    before: int | None = Field(default=None, ge=0, le=64, description="turns before; None: all that the stream holds")
-    after: int | None = Field(default=None, ge=0, le=64, description="turns after; 0: the past alone; None: all")
+    context: Literal["stream", "dialogue"] = Field(
+        default="stream", description="stream: windows that hf_context made; dialogue: gathered from sentence vectors"
+    )
+    before: int | None = Field(
+        default=None, ge=0, le=64, description="turns before; None: all that the stream holds, of a dialogue 3"
+    )
+    after: int | None = Field(default=None, ge=0, le=64, description="turns after, likewise; 0: the past alone")
     slots: int | None = Field(default=None, ge=1, description="of a context stream whose maker does not tell them")
     heads: int = Field(default=5, ge=1, description="weightings of the context window")
     projection: int = Field(default=64, ge=1, description="width of a turn inside the context branch")
@@ -51,6 +56,8 @@ class TabFusionSettings(Settings):
             problems.append("cache: a folder is named, but `cached` is false")
         if self.slots is not None and self.slots % 2 == 0:
             problems.append(f"slots {self.slots}: a centred window has an odd number")
+        if self.context == "dialogue" and self.slots is not None:
+            problems.append("slots: windows are gathered from the dialogue, set `before` and `after`")
         if problems:
             raise InputError("settings of TAB fusion", problems)
         return self
@@ -70,11 +77,6 @@ class TabFusionSettings(Settings):
         if self.class_weights != "none":
             problems.append(f"class_weights: there are no classes to balance in {task.kind}")
         return problems
-
-
-class TabFusionDialogueSettings(TabFusionSettings):
-    before: int | None = Field(default=3, ge=0, le=64, description="turns before whose sentences are read")
-    after: int | None = Field(default=3, ge=0, le=64, description="turns after; 0: the past alone")
 
 
 PUBLISHED = {

@@ -22,7 +22,7 @@ to the last digit. Numbers are those of docs/systems/tab_fusion.md#differences.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -33,24 +33,32 @@ from demeanor.data.bundle import InputSpecification
 from demeanor.data.errors import InputError
 from demeanor.data.task import IGNORED, Task
 from demeanor.models.base import Card, Output, Role, System, masked_mean, task_loss
-from demeanor.models.blocks.layers import Absence, clean
+from demeanor.models.blocks.layers import MissingModalityEmbedding, zero_padding
 from demeanor.models.blocks.text_encoder import named_encoder
 from demeanor.models.mmml.words import Pooling
 from demeanor.models.tab_fusion.branches import FeatureBranch, TokenBranch
 from demeanor.models.tab_fusion.context import ContextAttention, Window, window_of
 from demeanor.models.tab_fusion.fairseq import load_fusion
 from demeanor.models.tab_fusion.losses import margin_loss, penalty
-from demeanor.models.tab_fusion.settings import TabFusionDialogueSettings, TabFusionSettings
+from demeanor.models.tab_fusion.settings import TabFusionSettings
 
 PAPER = "https://arxiv.org/abs/2010.14102"
 #: In the order in which the fusion layer reads them.
 ROLES = ("text", "audio", "context")
+#: Turns of a dialogue that are read on each side where the settings do not say.
+TURNS = 3
 TEXT = Role("text", "any", required=False, description="token ids, word states or a sentence vector")
 AUDIO = Role("audio", "any", required=False, description="ids of speech codes, speech states or functionals")
 
 
 class TabFusion(System):
-    """Context from stream `text.context`, whose windows an extractor laid side by side."""
+    """Three branches and one hidden layer; where the windows of the context come from is a setting.
+
+    `context: stream` reads a stream whose windows an extractor has put side by side. `context: dialogue` gathers them
+    from the batch's dialogues out of any stream of sentence vectors, and two learned vectors tell the turns of the
+    speaker from those of the others. Neighbours are the turns that are in the batch: those with a label where an
+    unlabelled turn is not trained on.
+    """
 
     card = Card(
         "TAB fusion",
@@ -63,15 +71,25 @@ class TabFusion(System):
             ),
         },
     )
+    over_dialogues = Card(
+        "TAB fusion over dialogues",
+        PAPER,
+        {
+            "text": TEXT,
+            "audio": AUDIO,
+            "context": Role("text", required=False, description="one sentence vector per turn, or states to pool"),
+        },
+        batching="dialogue",
+    )
     Settings = TabFusionSettings
     settings: TabFusionSettings
     training_buffers = ("class_weights",)
-    #: Does the batch tell who says the turns of a window?
-    knows_voices = False
     class_weights: Tensor
 
     def __init__(self, settings: TabFusionSettings, inputs: Mapping[str, InputSpecification], task: Task):
         super().__init__(settings, inputs, task)
+        #: Only a batch of dialogues tells who says the turns of a window.
+        self.speaker_embeddings = settings.context == "dialogue" and not settings.reference
         problems = settings.check(task)
         if not inputs:
             problems.append("it is given no stream; give at least one of text, audio, context")
@@ -91,10 +109,10 @@ class TabFusion(System):
                 settings.context_dropout,
                 slots=0 if settings.reference else self.window.slots,
                 rescaled=not settings.reference,
-                voices=self.knows_voices and not settings.reference,
+                voices=self.speaker_embeddings,
             )
             widths["context"] = self.context.dimension
-        self.absences = nn.ModuleDict({role: Absence(widths[role]) for role in self.branches})
+        self.absences = nn.ModuleDict({role: MissingModalityEmbedding(widths[role]) for role in self.branches})
         self.dropout = nn.Dropout(0.0 if settings.reference else settings.dropout)
         self.fuse = nn.Linear(sum(widths.values()), settings.hidden)
         self.answer = nn.Linear(settings.hidden, task.outputs, bias=False)
@@ -102,13 +120,21 @@ class TabFusion(System):
         self.settings = self._complete(settings)
 
     @classmethod
-    def tiny(cls) -> TabFusionSettings:
+    def card_of(cls, settings: TabFusionSettings) -> Card:
+        """Under `context: dialogue` the context is a sentence vector per turn, and batches are of whole dialogues."""
+        return cls.over_dialogues if settings.context == "dialogue" else cls.card
+
+    @classmethod
+    def tiny(cls, context: Literal["stream", "dialogue"] = "stream") -> TabFusionSettings:
         """Settings for tests."""
         tiny = {
             "model_type": "roberta", "vocab_size": 60, "hidden_size": 12, "num_hidden_layers": 2, "pad_token_id": 1,
             "num_attention_heads": 2, "intermediate_size": 16, "max_position_embeddings": 34, "type_vocab_size": 1,
         }  # fmt: skip
-        return cls.Settings(hidden=10, projection=6, attention=5, heads=2, slots=3, speech_configuration=tiny)
+        window: dict[str, Any] = {"before": 1, "after": 1} if context == "dialogue" else {"slots": 3}
+        return cls.Settings(
+            context=context, hidden=10, projection=6, attention=5, heads=2, speech_configuration=tiny, **window
+        )
 
     def forward(self, batch: Batch) -> Output:
         """prediction [B, outputs]; auxiliary "attention" [B, heads, slots]; representation: what the fusion reads."""
@@ -117,7 +143,7 @@ class TabFusion(System):
         for role in self.roles:
             if role == "context":
                 windows, filled = self.windows(batch)
-                voices = self.window.voices(batch) if self.knows_voices else None
+                voices = self.window.voices(batch) if self.speaker_embeddings else None
                 vector, auxiliary["attention"] = self.context(
                     windows, None if self.settings.reference else filled, voices
                 )
@@ -130,8 +156,11 @@ class TabFusion(System):
 
     def windows(self, batch: Batch) -> tuple[Float[Tensor, "batch slots width"], Bool[Tensor, "batch slots"]]:
         """Sentence vectors of the turns around each utterance, and which of them there are."""
-        padded = clean(batch["context"])
-        return self.window.cut(masked_mean(padded.values.float(), padded.mask))
+        padded = zero_padding(batch["context"])
+        vectors = masked_mean(padded.values.float(), padded.mask)
+        if self.settings.context == "dialogue":
+            return self.window.gather(batch, vectors, padded.present)
+        return self.window.cut(vectors)
 
     def loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
         """docs/systems/tab_fusion.md#losses; with `penalty`, of the rows that have a context."""
@@ -160,7 +189,7 @@ class TabFusion(System):
                 groups.setdefault((rate, decay), []).append(parameter)
         return [{"params": part, "lr": rate, "weight_decay": decay} for (rate, decay), part in groups.items()]
 
-    def training_started(self, batches: Callable[[], Iterable[Batch]], examples: int) -> None:
+    def on_train_start(self, batches: Callable[[], Iterable[Batch]], examples: int) -> None:
         """Say what is cut, refuse tokens of another codebook, count the labels for `class_weights: balanced`."""
         for branch in self.branches.values():
             branch.inspect(batches)  # type: ignore[operator]
@@ -211,6 +240,9 @@ class TabFusion(System):
         )
 
     def _window(self, settings: TabFusionSettings, specification: InputSpecification) -> Window:
+        if settings.context == "dialogue":
+            before, after = (TURNS if wanted is None else wanted for wanted in (settings.before, settings.after))
+            return Window(0, specification.dimension, before, after)
         return window_of(specification, settings.before, settings.after, settings.slots)
 
     def _complete(self, settings: TabFusionSettings) -> TabFusionSettings:
@@ -220,42 +252,3 @@ class TabFusion(System):
             if role in self.branches and isinstance(branch := self.branches[role], TokenBranch):
                 known[field] = branch.configuration
         return settings.model_copy(update=known)
-
-
-class TabFusionDialogue(TabFusion):
-    """Context from the dialogue itself: windows are gathered from any stream of sentence vectors, and two learned
-    vectors tell the turns of the speaker from those of the others.
-
-    Neighbours are the turns that are in the batch: those with a label where an unlabelled turn is not trained on.
-    """
-
-    card = Card(
-        "TAB fusion over dialogues",
-        PAPER,
-        {
-            "text": TEXT,
-            "audio": AUDIO,
-            "context": Role("text", required=False, description="one sentence vector per turn, or states to pool"),
-        },
-        batching="dialogue",
-    )
-    Settings = TabFusionDialogueSettings
-    knows_voices = True
-
-    def windows(self, batch: Batch) -> tuple[Float[Tensor, "batch slots width"], Bool[Tensor, "batch slots"]]:
-        padded = clean(batch["context"])
-        return self.window.gather(batch, masked_mean(padded.values.float(), padded.mask), padded.present)
-
-    def _window(self, settings: TabFusionSettings, specification: InputSpecification) -> Window:
-        problems = []
-        if settings.slots is not None:
-            problems.append("slots: the windows are gathered here, set `before` and `after`")
-        if settings.before is None or settings.after is None:
-            problems.append("before, after: say how many turns")
-        if problems or settings.before is None or settings.after is None:
-            raise InputError("settings of TAB fusion over dialogues", problems)
-        return Window(0, specification.dimension, settings.before, settings.after)
-
-    @classmethod
-    def tiny(cls) -> TabFusionSettings:
-        return TabFusion.tiny.__func__(cls).model_copy(update={"slots": None, "before": 1, "after": 1})  # type: ignore

@@ -14,7 +14,7 @@ import pandas as pd
 from demeanor.data.bundle import Bundle, BundleCard
 from demeanor.data.errors import InputError
 from demeanor.data.examples import Examples
-from demeanor.data.progress import told
+from demeanor.data.progress import with_progress
 from demeanor.data.task import Task, Tasks
 from demeanor.pipelines.branches import enabled
 from demeanor.pipelines.evaluation.settings import EvaluationSettings, ceiling_of, predictions_of
@@ -27,7 +27,6 @@ logger = logging.getLogger(__name__)
 Bundles = Mapping[str, Bundle]
 AllBundles = Mapping[str, Bundles]
 """branch -> seed -> bundle"""
-SYNTHETIC = "synthetic"
 
 
 def keep_selected(bundles: AllBundles, branches: dict[str, Any]) -> dict[str, dict[str, Bundle]]:
@@ -36,10 +35,10 @@ def keep_selected(bundles: AllBundles, branches: dict[str, Any]) -> dict[str, di
     absent = [name for name in names if not bundles.get(name)]
     if absent:
         logger.warning("not trained yet, so not compared: %s", ", ".join(absent))
-    found = {name: dict(bundles[name]) for name in names if bundles.get(name)}
-    if not found:
+    selected = {name: dict(bundles[name]) for name in names if bundles.get(name)}
+    if not selected:
         raise InputError("evaluation", ["no branch has been trained"], "Run `kedro run --pipelines fusion_training`.")
-    return found
+    return selected
 
 
 def choose_champions(development: Examples, bundles: AllBundles) -> dict[str, dict[str, Any]]:
@@ -49,17 +48,17 @@ def choose_champions(development: Examples, bundles: AllBundles) -> dict[str, di
     """
     stale = [
         f"{branch} {name} was trained on data {bundle.card.data_hash}, features are now {development.data_hash}"
-        for branch, found in bundles.items()
-        for name, bundle in found.items()
+        for branch, by_seed in bundles.items()
+        for name, bundle in by_seed.items()
         if bundle.card.data_hash != development.data_hash
     ]
     if stale:
         raise InputError("bundles", stale, "Run `kedro run --pipelines fusion_training` again.")
     champions: dict[str, dict[str, Any]] = {}
-    for branch, found in bundles.items():
-        task = card_of(found).task
+    for branch, by_seed in bundles.items():
+        task = card_of(by_seed).task
         metric, better = task.selection_metric
-        values = {name: bundle.card.metrics.get(metric, np.nan) for name, bundle in found.items()}
+        values = {name: bundle.card.metrics.get(metric, np.nan) for name, bundle in by_seed.items()}
         if np.isnan(list(values.values())).any():
             continue
         mean = float(np.mean(list(values.values())))
@@ -74,6 +73,7 @@ def choose_champions(development: Examples, bundles: AllBundles) -> dict[str, di
 
 def score_sealed_test(sealed_test: Examples, bundles: AllBundles) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
     """Every bundle on the sealed test: predictions, and one receipt for each."""
+    from demeanor.corpora.cards import is_synthetic
     from demeanor.evaluation.environment import code_revision, peak_memory_mib
     from demeanor.evaluation.metrics import score
     from demeanor.evaluation.predictions import predictions_table
@@ -84,8 +84,8 @@ def score_sealed_test(sealed_test: Examples, bundles: AllBundles) -> tuple[pd.Da
     revision = code_revision(Path.cwd())
     embedded = Embedded(sealed_test)
     tables, receipts = [], []
-    every = [(branch, bundle) for branch, found in bundles.items() for bundle in found.values()]
-    for branch, bundle in told(every, "scoring the sealed test", "bundles"):
+    every = [(branch, bundle) for branch, by_seed in bundles.items() for bundle in by_seed.values()]
+    for branch, bundle in with_progress(every, "scoring the sealed test", "bundles"):
         card = bundle.card
         began = time.perf_counter()
         model = TrainedModel.load(bundle)
@@ -109,7 +109,7 @@ def score_sealed_test(sealed_test: Examples, bundles: AllBundles) -> tuple[pd.Da
             weights_sha256=bundle.weights_sha256,
             seconds=seconds,
             peak_memory_mib=peak_memory_mib(),
-            synthetic=SYNTHETIC in card.protocol["corpus"],
+            synthetic=is_synthetic(card.protocol["corpus"]),
         )
         receipts.append(receipt.as_dict())
     logged = {
@@ -155,7 +155,7 @@ def compare_systems(
     parts, text = [], []
     paired: list[dict[str, Any]] = []
     verdicts: dict[str, str] = {}
-    for name, champion in told(list(champions.items()), "comparing the systems by bootstrap", "tasks"):
+    for name, champion in with_progress(list(champions.items()), "comparing the systems by bootstrap", "tasks"):
         task = tasks[name]
         mine = predictions_of(task, predictions)
         table = compare(
@@ -179,7 +179,7 @@ def compare_systems(
 
 def remarks(bundles: AllBundles, task: str) -> list[str]:
     """What a reader of the table must know of a branch: the notes of its parameters."""
-    cards = {branch: card_of(found) for branch, found in bundles.items()}
+    cards = {branch: card_of(by_seed) for branch, by_seed in bundles.items()}
     noted = [f"{branch}: {card.notes}." for branch, card in cards.items() if card.task.name == task and card.notes]
     return ["", *noted] if noted else []
 
@@ -190,27 +190,29 @@ def fusion_verdict(task: Task, champion: str, bundles: AllBundles, predictions: 
     from demeanor.evaluation.paired import paired_bootstrap
     from demeanor.evaluation.predictions import stacks
 
-    single = [name for name, found in bundles.items() if is_unimodal(found) and card_of(found).task.name == task.name]
+    single = [
+        name for name, by_seed in bundles.items() if is_unimodal(by_seed) and card_of(by_seed).task.name == task.name
+    ]
     if not single:
         return "There is no branch of a single modality to compare with."
     if champion in single:
         return f"{champion}, a single modality, is itself the champion: joining modalities did not pay on validation."
     metric = metric_of(task, task.selection_metric[0])
-    found = stacks(task, predictions, [champion, *single])
-    mine = found[champion]
+    stacked = stacks(task, predictions, [champion, *single])
+    mine = stacked[champion]
     lines = [
-        paired_bootstrap(mine.prediction, found[name].prediction, mine.target, metric).describe(champion, name)
+        paired_bootstrap(mine.prediction, stacked[name].prediction, mine.target, metric).describe(champion, name)
         for name in single
     ]
     return "\n".join(lines)
 
 
-def card_of(found: Bundles) -> BundleCard:
-    return next(iter(found.values())).card
+def card_of(by_seed: Bundles) -> BundleCard:
+    return next(iter(by_seed.values())).card
 
 
-def is_unimodal(found: Bundles) -> bool:
-    return len({value.modality for value in card_of(found).inputs.values()}) == 1
+def is_unimodal(by_seed: Bundles) -> bool:
+    return len({value.modality for value in card_of(by_seed).inputs.values()}) == 1
 
 
 def ablate_modalities(
@@ -222,10 +224,10 @@ def ablate_modalities(
 
     tables = []
     embedded = Embedded(sealed_test)
-    for name, champion in told(list(champions.items()), "leaving modalities out", "champions"):
-        found = bundles[champion["branch"]]
-        card = card_of(found)
-        models = [TrainedModel.load(bundle) for bundle in found.values()]
+    for name, champion in with_progress(list(champions.items()), "leaving modalities out", "champions"):
+        by_seed = bundles[champion["branch"]]
+        card = card_of(by_seed)
+        models = [TrainedModel.load(bundle) for bundle in by_seed.values()]
 
         def predict(chosen: Sequence[tuple[str, ...]], models: Sequence[TrainedModel] = models) -> np.ndarray:
             return np.stack([model.outputs(embedded.for_model(model), chosen) for model in models], axis=1)
@@ -262,7 +264,7 @@ def register_champions(
         return {}
     tracking.current().settle()  # the registry looks for the runs that trained
     registered = {}
-    for name, champion in told(list(champions.items()), "registering the champions", "models"):
+    for name, champion in with_progress(list(champions.items()), "registering the champions", "models"):
         bundle = bundles[champion["branch"]][champion["seed"]]
         card = bundle.card
         if not card.recomputable:

@@ -34,8 +34,8 @@ def ceiling_of(settings: EvaluationSettings, task: str, all_rows: bool = True) -
     path = anchored(settings.ceiling)
     if not path.is_file():
         raise InputError("parameter 'evaluation.ceiling'", [f"there is no file {settings.ceiling}"], "Set it to null.")
-    found = read_json(path)["rows"].get(task, {})
-    return {name: found[name] for name in found if all_rows or name == PLANTED} or None
+    row = read_json(path)["rows"].get(task, {})
+    return {name: row[name] for name in row if all_rows or name == PLANTED} or None
 
 
 def predictions_of(task: Task, predictions: pd.DataFrame) -> pd.DataFrame:

@@ -11,9 +11,9 @@ from kedro.pipeline import Node, Pipeline
 from demeanor.data.bundle import Bundle
 from demeanor.data.examples import Examples
 from demeanor.data.task import Tasks
-from demeanor.pipelines.ahead import planned
 from demeanor.pipelines.branches import reads_representations, selected
 from demeanor.pipelines.fusion_training import nodes
+from demeanor.pipelines.job_plans import planned
 from demeanor.training.settings import BranchSettings
 
 

@@ -59,11 +59,11 @@ def _probed(paths: Mapping[str, Path]) -> dict[str, MediaProbe]:
     """In threads, which are enough as decoding releases the interpreter's lock; a block of recordings at a time."""
     from demeanor.features.pools import available_cores, chunks
 
-    found: dict[str, MediaProbe] = {}
+    probes: dict[str, MediaProbe] = {}
     with ThreadPoolExecutor(available_cores() + 1) as pool:
         for names in chunks(list(paths), WAITING):
-            found |= zip(names, pool.map(probe_one, [paths[name] for name in names]), strict=True)
-    return found
+            probes |= zip(names, pool.map(probe_one, [paths[name] for name in names]), strict=True)
+    return probes
 
 
 def with_sound(picture: MediaProbe, sound: MediaProbe) -> MediaProbe:
@@ -156,8 +156,8 @@ def examine_corpus(
     """The doctor's report: as an object, as JSON, and as text."""
     report = examine(corpus, settings, probes)
     for finding in report.findings:
-        told = logger.warning if finding.severity != "note" else logger.info
-        told("%s: %s", finding.kind, finding.message)
+        log = logger.warning if finding.severity != "note" else logger.info
+        log("%s: %s", finding.kind, finding.message)
     return report, report.to_json(), report.to_markdown()
 
 

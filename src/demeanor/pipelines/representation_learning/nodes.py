@@ -14,7 +14,7 @@ from demeanor.data.bundle import Bundle
 from demeanor.data.errors import InputError, nearest
 from demeanor.data.examples import Examples
 from demeanor.data.places import anchored
-from demeanor.data.progress import told
+from demeanor.data.progress import with_progress
 from demeanor.data.stream import Stream
 from demeanor.data.task import Task, Tasks
 from demeanor.training.pretraining.settings import RepresentationSettings
@@ -98,7 +98,7 @@ def embed_development(development: Examples, bundles: dict[str, Bundle]) -> dict
     """One stream `representation.<name>` per representation."""
     from demeanor.inference.model import TrainedModel
 
-    every = told(list(bundles.values()), "embedding", "representations")
+    every = with_progress(list(bundles.values()), "embedding", "representations")
     streams = [TrainedModel.load(bundle).embed(development) for bundle in every]
     return {stream.name: stream for stream in streams}
 
@@ -122,15 +122,17 @@ def probe_representations(
     if not bundles:
         nothing = pd.DataFrame({"task": [], "representation": []})
         return nothing, probe_to_markdown(nothing, [])
-    found = {name.partition(".")[2]: stream for name, stream in streams.items()}
-    found["pooled_features"] = pooled_features(next(iter(bundles.values())), development)
+    embeddings = {name.partition(".")[2]: stream for name, stream in streams.items()}
+    embeddings["pooled_features"] = pooled_features(next(iter(bundles.values())), development)
     tables = []
     jobs = [
-        probe_job(name, stream, development, task) for task in tasks.root.values() for name, stream in found.items()
+        probe_job(name, stream, development, task)
+        for task in tasks.root.values()
+        for name, stream in embeddings.items()
     ]
     probed = iter(workshop.current().results(jobs, development))
     for name, task in tasks.root.items():
-        table = compared({name: next(probed) for name in found}).rename_axis("representation").reset_index()
+        table = compared({name: next(probed) for name in embeddings}).rename_axis("representation").reset_index()
         tables.append(table.assign(task=name))
         metric = task.selection_metric[0]
         tracking.current().log_metrics(
@@ -167,7 +169,7 @@ def register_representations(
     if missing:
         raise InputError("registered_representations", missing, "Name some of `representations`.")
     registered = {}
-    for name in told(names, "registering representations", "models"):
+    for name in with_progress(names, "registering representations", "models"):
         card = bundles[name].card
         if not card.recomputable:
             logger.warning("%s reads imported features: registered, but it cannot embed a recording", name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kedro.pipeline import Node, Pipeline
 
-from demeanor.pipelines.ahead import planned
+from demeanor.pipelines.job_plans import planned
 from demeanor.pipelines.representation_learning import nodes
 
 

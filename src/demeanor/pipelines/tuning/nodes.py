@@ -36,17 +36,17 @@ def tune_branches(
     ]
     if missing:
         raise InputError("tuning.branches", missing)
-    found, tables = plain(parameters), []
+    settings, tables = plain(parameters), []
     for branch in tuning.branches:
         search = Search(
-            branch, found["branches"][branch], tuning, development, tasks, validation_score,
+            branch, settings["branches"][branch], tuning, development, tasks, validation_score,
             anchored(tuning.folder) / f"{branch}.db", anchored(checkpoints),
         )  # fmt: skip
         tuned = search.run()
-        found["branches"][branch] = tuned.block
+        settings["branches"][branch] = tuned.block
         tables.append(tuned.trials)
     logger.info("found settings: kedro run --env %s_tuned --pipelines fusion_training", tuning.corpus)
-    files = {"globals.yml": {"corpus": tuning.corpus}, "parameters.yml": found}
+    files = {"globals.yml": {"corpus": tuning.corpus}, "parameters.yml": settings}
     return pd.concat(tables, ignore_index=True), files
 
 

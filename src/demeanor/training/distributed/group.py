@@ -1,4 +1,4 @@
-"""Several processes as one: shares of a batch, gradients averaged, one process that logs and saves."""
+"""Several processes as one: shards of a batch, gradients averaged, one process that logs and saves."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ class Processes:
     """The processes that train together. Alone by default, then everything here does nothing."""
 
     def __init__(self) -> None:
-        self.many = distributed.is_available() and distributed.is_initialized()
-        self.rank = distributed.get_rank() if self.many else 0
-        self.count = distributed.get_world_size() if self.many else 1
+        self.distributed = distributed.is_available() and distributed.is_initialized()
+        self.rank = distributed.get_rank() if self.distributed else 0
+        self.world_size = distributed.get_world_size() if self.distributed else 1
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         return self.rank == 0
 
     def wrap(self, system: nn.Module) -> Any:
         """The module whose forward and backward keep all processes in step."""
-        if not self.many:
+        if not self.distributed:
             return system
         wrapper: Any = nn.parallel.DistributedDataParallel
         # Buffers hold label banks that each process fills with its own rows: nothing may overwrite them. The setting
@@ -35,39 +35,39 @@ class Processes:
         # A system may leave parameters unused in a step (a branch without rows, heads that wait for labels).
         return wrapper(system, find_unused_parameters=True, **still)
 
-    def share(self, rows: np.ndarray, batches: Batches) -> tuple[np.ndarray, int]:
-        """This process' rows of a batch, and how many of them count; whole dialogues stay together.
+    def shard(self, rows: np.ndarray, batches: Batches) -> tuple[np.ndarray, int]:
+        """This rank's shard: its rows of a batch, and how many of them count; whole dialogues stay together.
 
         Every process must go through every backward pass, so one that a small batch leaves without rows computes
         the batch's first group again and counts it as nothing.
 
         rows [batch] of row numbers.
         """
-        if not self.many:
+        if not self.distributed:
             return rows, len(rows)
         groups = np.arange(len(rows)) if batches.batching == "utterance" else batches.dialogue_of(rows)
         _, number = np.unique(groups, return_inverse=True)
-        mine = rows[number % self.count == self.rank]
+        mine = rows[number % self.world_size == self.rank]
         return (mine, len(mine)) if len(mine) else (rows[number == 0], 0)
 
-    def sum_of(self, totals: dict[str, float], seen: int) -> tuple[dict[str, float], int]:
+    def all_reduce(self, totals: dict[str, float], seen: int) -> tuple[dict[str, float], int]:
         """Sums over all processes."""
-        if not self.many:
+        if not self.distributed:
             return totals, seen
-        gathered: list[Any] = [None] * self.count
+        gathered: list[Any] = [None] * self.world_size
         distributed.all_gather_object(gathered, (totals, seen))
         names = sorted({name for part, _ in gathered for name in part})
         summed = {name: sum(part.get(name, 0.0) for part, _ in gathered) for name in names}
         return summed, sum(count for _, count in gathered)
 
-    def same(self, value: Any) -> Any:
-        """The first process' value, everywhere."""
-        if not self.many:
+    def broadcast(self, value: Any) -> Any:
+        """Rank 0's value, everywhere."""
+        if not self.distributed:
             return value
-        held = [value]
-        distributed.broadcast_object_list(held, src=0)
-        return held[0]
+        values = [value]
+        distributed.broadcast_object_list(values, src=0)
+        return values[0]
 
-    def wait(self) -> None:
-        if self.many:
+    def barrier(self) -> None:
+        if self.distributed:
             distributed.barrier()

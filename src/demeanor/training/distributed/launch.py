@@ -117,10 +117,10 @@ def train(
         except SignalException as stop:  # its processes have ended by now
             raise Stopped(int(stop.sigval)) from None
         except ChildFailedError:
-            told = sorted(job.glob(f"*{FAILURE}"))
-            if not told:
+            failures = sorted(job.glob(f"*{FAILURE}"))
+            if not failures:
                 raise  # nothing that Demeanor raised on purpose: its traceback is wanted
-            raise TrainingFailed(told[0].read_text(encoding="utf-8")) from None
+            raise TrainingFailed(failures[0].read_text(encoding="utf-8")) from None
         return collect(job)
 
 
@@ -165,7 +165,7 @@ def worker(folder: str) -> None:
         module, name = description["score"].split(":")
 
         def record(row: dict[str, float], epoch: int) -> None:
-            if processes.first:
+            if processes.is_main:
                 with open(job / "history.jsonl", "a", encoding="utf-8") as handle:
                     handle.write(json.dumps([epoch, row]) + "\n")
 
@@ -181,12 +181,12 @@ def worker(folder: str) -> None:
             processes,
             code_revision=description["code_revision"],
         )
-        if processes.first:
+        if processes.is_main:
             trained.bundle.save(job / "bundle")
             with disk_errors_told(job), open(job / "validation.pt", "wb") as handle:
                 kept = {name: torch.as_tensor(values) for name, values in trained.subsets.items()}
                 torch.save({"validation": torch.as_tensor(trained.validation), "subsets": kept}, handle)
-        processes.wait()
+        processes.barrier()
     except DemeanorError as error:
         (job / f"{distributed.get_rank()}{FAILURE}").write_text(str(error), encoding="utf-8")
         raise
@@ -207,16 +207,16 @@ def collect(job: Path) -> Trained:
 def _live(path: Path, report: Report) -> Iterator[None]:
     """Hand the rows that the first process writes to `report` while training goes on."""
     done = threading.Event()
-    told = 0
+    reported = 0
 
     def tell() -> None:
-        nonlocal told
+        nonlocal reported
         text = path.read_text(encoding="utf-8") if path.exists() else ""
         lines = text[: text.rfind("\n") + 1].splitlines()  # the last line may still be on its way
-        for line in lines[told:]:
+        for line in lines[reported:]:
             epoch, row = json.loads(line)
             report(row, epoch)
-        told = len(lines)
+        reported = len(lines)
 
     def follow() -> None:
         while not done.wait(POLL_SECONDS):

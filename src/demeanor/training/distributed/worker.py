@@ -63,15 +63,15 @@ class Worker:
         try:
             self._pipe.send((name, tuple(self._sent(value) for value in arguments)))
             while True:
-                kind, *told = self._pipe.recv()
+                kind, *message = self._pipe.recv()
                 if kind == "report":
-                    report(*told)
+                    report(*message)
                 elif kind == "log":
-                    logging.getLogger(told[0].name).handle(told[0])
+                    logging.getLogger(message[0].name).handle(message[0])
                 elif kind == "result":
-                    return told[0]
+                    return message[0]
                 else:
-                    raise told[0]
+                    raise message[0]
         except (EOFError, OSError) as error:
             if self._closed:
                 raise Closed from None
@@ -127,7 +127,7 @@ def main(descriptor: int, preload: Sequence[str]) -> None:
             module, _, attribute = name.partition(":")
             function = getattr(importlib.import_module(module), attribute)
             loaded = [value.restored() if hasattr(value, "restored") else value for value in arguments]
-            send("result", function(*loaded, report=lambda *told: send("report", *told)))
+            send("result", function(*loaded, report=lambda *progress: send("report", *progress)))
         except Exception as error:
             send("error", _portable(error))
 
@@ -139,13 +139,13 @@ def _end_with_parent() -> None:
 
 def _portable(error: Exception) -> Exception:
     """The error as it can be sent, with its traceback as a note unless it was raised on purpose."""
-    told = traceback.format_exc()
+    traceback_text = traceback.format_exc()
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
         error = RuntimeError(str(error))
     if not isinstance(error, DemeanorError):
-        error.add_note(f"In a worker process:\n{told}")
+        error.add_note(f"In a worker process:\n{traceback_text}")
     return error
 
 

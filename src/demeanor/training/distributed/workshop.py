@@ -62,11 +62,11 @@ class Alone:
 
     def results(self, jobs: Sequence[Job], development: Examples) -> list[Any]:
         """What the jobs give, in their order."""
-        found = []
+        results = []
         for job in jobs:
             with Progress(job.name) as progress:
-                found.append(job.run(Here(), lambda note, shown=progress: shown.advance(0, note)))  # type: ignore[misc]
-        return found
+                results.append(job.run(Here(), lambda note, shown=progress: shown.advance(0, note)))  # type: ignore[misc]
+        return results
 
     def close(self) -> None:
         pass
@@ -107,10 +107,10 @@ class Workshop:
         known = {job.key for job in planned}
         for job in [*planned, *(job for job in jobs if job.key not in known)]:
             self._submit(job)
-        found = []
+        results = []
         for job in jobs:
             if not job.apart:
-                found += Alone().results([job], development)
+                results += Alone().results([job], development)
                 continue
             future = self._futures[job.key]
             with Progress(job.key[0], self._given, "jobs") as progress:
@@ -119,8 +119,8 @@ class Workshop:
                     progress.advance(self._done - progress.done, "; ".join(list(self._notes.values())))
             # Asked for again, it is done again: a bundle that nobody waits for need not be held.
             del self._futures[job.key]
-            found.append(future.result())
-        return found
+            results.append(future.result())
+        return results
 
     def close(self) -> None:
         """End the workers, whatever they are at; their trainings go on from their checkpoints another time."""

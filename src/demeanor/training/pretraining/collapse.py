@@ -19,7 +19,7 @@ from demeanor.representations.base import RepresentationModel
 LEAST_SENSITIVITY = 1e-4
 ADVICE = (
     "Lower the learning rate, keep `initialisation: recommended` and `decay_all: false`, or train on more data; "
-    "`collapse: warn` goes on all the same."
+    "`on_collapse: warn` goes on all the same."
 )
 
 

@@ -19,9 +19,9 @@ from demeanor.data.errors import DemeanorError
 from demeanor.data.examples import Examples
 from demeanor.data.files import sha256_of
 from demeanor.data.task import Task
-from demeanor.kernels.allocator import Kept, kept_memory
+from demeanor.kernels.allocator import MallocRetention, retain_freed_memory
 from demeanor.representations.base import RECONSTRUCTION, RepresentationModel, build_representation
-from demeanor.representations.preparation import Preparation, stored_normaliser
+from demeanor.representations.input_transform import InputTransform, stored_normaliser
 from demeanor.training.checkpoint import Checkpoint, identity_of
 from demeanor.training.pretraining.collapse import CollapsedEncoderError, latent_health
 from demeanor.training.pretraining.settings import RepresentationSettings
@@ -52,10 +52,10 @@ def pretrain(
     checkpoints  folder from which a training that was killed goes on to the same result
     name         of the branch; the representation's by default
     Returns the bundle and one dict of metrics per epoch. Raises CollapsedEncoderError when the latent stops
-    depending on its input for three epochs, unless `collapse` is "warn".
+    depending on its input for three epochs, unless `on_collapse` is "warn".
     """
     parts = [development] if isinstance(development, Examples) else list(development)
-    preparation = Preparation.fit(
+    preparation = InputTransform.fit(
         parts,
         settings.word_matrix,
         settings.normalise_each_corpus,
@@ -77,11 +77,11 @@ def pretrain(
         if model.closed_form:
             history = _solve(model, train, valid, on_epoch)
         else:
-            with kept_memory() as memory:
+            with retain_freed_memory() as memory:
                 history = _loop(model, settings, train, valid, seed, on_epoch, checkpoint, memory)
     best = min(history, key=lambda entry: entry["valid_loss"])
     health = latent_health(model, valid[0])
-    if health.collapsed and settings.collapse == "stop":
+    if health.collapsed and settings.on_collapse == "stop":
         raise CollapsedEncoderError(health.sensitivity, settings.representation)
     if health.collapsed:
         notes.append(f"collapsed: latent sensitivity {health.sensitivity:.1e}")
@@ -126,14 +126,14 @@ def pretrain_reporting(
     return pretrain(settings, development, on_epoch=report, checkpoints=checkpoints, name=name)
 
 
-def _prepared(preparation: Preparation, parts: Sequence[Examples]) -> Prepared:
+def _prepared(preparation: InputTransform, parts: Sequence[Examples]) -> Prepared:
     """Matrices and masks of all parts; utterances without any word or frame are left out."""
-    found = [preparation(part) for part in parts if len(part)]
-    if not found:
+    transformed = [preparation(part) for part in parts if len(part)]
+    if not transformed:
         layout = preparation.layout
         empty = torch.zeros(0, layout.steps, layout.width)
         return empty, torch.zeros(0, layout.steps, len(layout.modalities), dtype=torch.bool)
-    matrix, mask = (torch.cat(list(values)) for values in zip(*found, strict=True))
+    matrix, mask = (torch.cat(list(values)) for values in zip(*transformed, strict=True))
     some = mask.any(dim=2).any(dim=1)
     return (matrix, mask) if bool(some.all()) else (matrix[some], mask[some])
 
@@ -165,7 +165,7 @@ def _loop(
     seed: int,
     on_epoch: Report | None,
     checkpoint: Checkpoint,
-    memory: Kept,
+    memory: MallocRetention,
 ) -> list[dict[str, float]]:
     device = choose_device(settings.device)
     model.to(device)
@@ -202,7 +202,7 @@ def _loop(
         )
         if on_epoch is not None:
             on_epoch(epoch, entry)
-        if progress.collapses >= PATIENT_COLLAPSES and settings.collapse == "stop":
+        if progress.collapses >= PATIENT_COLLAPSES and settings.on_collapse == "stop":
             raise CollapsedEncoderError(health.sensitivity, f"{settings.representation}, epoch {epoch}")
     if np.isfinite(progress.best_loss):
         model.load_state_dict(best)
@@ -216,7 +216,7 @@ def _train_epoch(
     optimiser: torch.optim.Optimizer,
     matrix: Tensor,
     mask: Tensor,
-    memory: Kept,
+    memory: MallocRetention,
 ) -> dict[str, float]:
     """One pass over the train split; the data are on the device already."""
     started = time.perf_counter()
@@ -231,7 +231,7 @@ def _train_epoch(
         optimiser.step()
         total += loss.detach().double() * len(rows)
         del loss
-        memory.settle()
+        memory.maybe_trim()
     train_loss = float(total) / len(matrix)
     seconds = time.perf_counter() - started
     return {"train_loss": train_loss, "words_per_second": float(mask.any(dim=2).sum()) / max(seconds, 1e-9)}

@@ -34,7 +34,7 @@ class RepresentationSettings(Settings):
     learning_rate: float = Field(default=2e-3, gt=0)
     weight_decay: float = Field(default=1e-4, ge=0)
     plateau: int = Field(default=3, ge=1, description="epochs without improvement before the rate falls to a third")
-    collapse: Literal["stop", "warn"] = Field(default="stop", description="when the latent ignores its input")
+    on_collapse: Literal["stop", "warn"] = Field(default="stop", description="when the latent ignores its input")
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = Field(default=False, description="torch.compile the model; pays on a GPU and for long trainings")
     threads: int | None = Field(default=None, ge=1, description="CPU threads; None: as many as torch has")

@@ -103,17 +103,17 @@ def _rows(
             for row in history:
                 run.log_metrics({name: value for name, value in row.items() if name != "epoch"}, int(row["epoch"]))
             seen = target in combination.corpora
-            found = {
+            rows = {
                 "dimension": float(bundle.card.protocol["dimension"]),
                 **{name: value for name, value in bundle.card.metrics.items() if name != "valid_loss"},
                 **probe(bundle if seen else adapt(bundle, corpora[target]), corpora[target]),
             }
-            run.log_metrics(found)
+            run.log_metrics(rows)
         yield {
             "corpora": "+".join(combination.corpora),
             "modalities": "+".join(combination.modalities),
             "with_target": seen,
-            **found,
+            **rows,
         }
 
 

@@ -84,18 +84,18 @@ class TuningSettings(Settings):
 
 def leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Choices | Between]:
     """The leaves of a nested space by their dotted names."""
-    found: dict[str, Choices | Between] = {}
+    choices: dict[str, Choices | Between] = {}
     for key, value in values.items():
         name = f"{prefix}{key}"
         if not isinstance(value, Mapping):
             raise ValueError(f"{name}: give choices, or low and high, not {value!r}")
         if "choices" in value:
-            found[name] = Choices(**value)
+            choices[name] = Choices(**value)
         elif "low" in value or "high" in value:
-            found[name] = Between(**value)
+            choices[name] = Between(**value)
         else:
-            found.update(leaves(value, f"{name}."))
-    return found
+            choices.update(leaves(value, f"{name}."))
+    return choices
 
 
 def placed(settings: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from demeanor.data.examples import Examples
 from demeanor.data.ragged import Ragged
 from demeanor.data.stream import Stream
 from demeanor.inference.model import TrainedModel
-from demeanor.representations.preparation import Preparation
+from demeanor.representations.input_transform import InputTransform
 from demeanor.training.pretraining.loop import pretrain
 from demeanor.training.pretraining.settings import RepresentationSettings
 from tests.toy import toy_examples
@@ -35,7 +35,7 @@ def column(number: int, value: float):
 
 def settings(**changes) -> RepresentationSettings:
     model = {"channels": 4, "representation_channels": 4}
-    base = RepresentationSettings(model=model, epochs=2, batch_size=16, collapse="warn", device="cpu")
+    base = RepresentationSettings(model=model, epochs=2, batch_size=16, on_collapse="warn", device="cpu")
     return base.model_copy(update=changes)
 
 
@@ -50,11 +50,11 @@ def test_a_column_that_says_nothing_is_zero_everywhere(development: Examples, va
     given = changed(development, "audio.frames", column(2, value))
     bundle, history = pretrain(settings(), given)
     assert np.isfinite([row["valid_loss"] for row in history]).all()
-    matrix, _ = Preparation.of(bundle)(given)
+    matrix, _ = InputTransform.of(bundle)(given)
     assert (matrix[..., 2] == 0).all()
     assert (matrix[..., 1] != 0).any()
     # Whatever another split holds there: it could not have been learnt.
-    other, _ = Preparation.of(bundle)(changed(given, "audio.frames", column(2, 1e9)))
+    other, _ = InputTransform.of(bundle)(changed(given, "audio.frames", column(2, 1e9)))
     assert (other[..., 2] == 0).all()
     assert all(np.isfinite(row).all() for row in TrainedModel.load(bundle).embed(given).ragged)
 
@@ -62,7 +62,7 @@ def test_a_column_that_says_nothing_is_zero_everywhere(development: Examples, va
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_single_values_that_are_not_finite_become_the_train_splits_mean(development: Examples):
     given = changed(development, "audio.frames", lambda values: np.where(np.arange(5) == 1, np.nan, values))
-    preparation = Preparation.fit([development], settings().word_matrix)
+    preparation = InputTransform.fit([development], settings().word_matrix)
     matrix, mask = preparation(given)
     normaliser = preparation.normalisers["mixture"]
     expected = (normaliser.fill - normaliser.low) / (normaliser.high - normaliser.low)
@@ -72,7 +72,7 @@ def test_single_values_that_are_not_finite_become_the_train_splits_mean(developm
 def test_modality_without_any_variation_is_said(development: Examples):
     given = changed(development, "audio.frames", np.ones_like)
     with pytest.warns(UserWarning, match="every column of audio is constant"):
-        Preparation.fit([given], settings().word_matrix)
+        InputTransform.fit([given], settings().word_matrix)
 
 
 def test_nothing_finite_at_all_is_an_error(development: Examples):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from demeanor.features.ahead import ahead
+from demeanor.features.prefetch import prefetch
 
 
 def test_order_and_bound():
@@ -18,7 +18,7 @@ def test_order_and_bound():
             taken.append(n)
             yield n
 
-    for n, item in enumerate(ahead(source(), 4)):
+    for n, item in enumerate(prefetch(source(), 4)):
         assert item == n
         assert len(taken) <= n + 4 + 2  # held, being handed on, being made
     assert len(taken) == 50
@@ -29,7 +29,7 @@ def test_an_error_comes_after_what_went_well():
         yield 1
         raise ValueError("the second picture is damaged")
 
-    items = ahead(source(), 4)
+    items = prefetch(source(), 4)
     assert next(items) == 1
     with pytest.raises(ValueError, match="second picture"):
         next(items)
@@ -45,7 +45,7 @@ def test_a_consumer_that_leaves_stops_the_thread():
         finally:
             closed.set()
 
-    items = ahead(source(), 2)
+    items = prefetch(source(), 2)
     next(items)
     items.close()
-    assert not [thread for thread in threading.enumerate() if thread.name == "ahead"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "prefetch"]

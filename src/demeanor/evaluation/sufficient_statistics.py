@@ -1,7 +1,7 @@
-"""What metrics are made of: statistics of utterances [K, N], and values of their sums [K, ...] -> [...].
+"""Sufficient statistics of metrics: per utterance [K, N], and how a metric is finalised from their sums [K, ...].
 
-The class metrics share one kind of statistics, the margins of the confusion matrix: for each of C classes whether the
-utterance is right, in the truth, and predicted (3 C rows).
+The class metrics share one kind of statistics, the counts of the confusion matrix: for each of C classes whether the
+utterance is a true positive, in its support, and predicted (3 C rows).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SIMS_EDGES = {2: (0.0,), 3: (-0.1, 0.1), 5: (-0.7, -0.1, 0.1, 0.7)}
 """Right-closed edges of the SIMS classes within [-1, 1]: a label on an edge belongs to the class below it."""
 
 
-# --- values of sums --------------------------------------------------------------------------------------------------
+# --- finalising: sums of the statistics [K, ...] to values [...] -----------------------------------------------------
 
 
 def _divide(numerator: Array | np.generic, denominator: Array | np.generic) -> Array:
@@ -29,7 +29,7 @@ def _divide(numerator: Array | np.generic, denominator: Array | np.generic) -> A
         return np.where(denominator == 0, np.nan, np.divide(numerator, denominator))
 
 
-def share(sums: Array) -> Array:
+def ratio(sums: Array) -> Array:
     """sums [2, ...] of (hit, counted): hits among what was counted."""
     return _divide(sums[0], sums[1])
 
@@ -51,20 +51,20 @@ def pearson(sums: Array) -> Array:
 
 
 def _per_class(sums: Array) -> tuple[Array, Array, Array]:
-    """sums [3 C, ...] -> right, supports (truth) and predicted counts, each [C, ...]."""
-    right, support, predicted = sums.reshape(3, -1, *sums.shape[1:])
-    return right, support, predicted
+    """sums [3 C, ...] -> true positives, supports (truth) and predicted counts, each [C, ...]."""
+    true_positives, support, predicted = sums.reshape(3, -1, *sums.shape[1:])
+    return true_positives, support, predicted
 
 
 def accuracy(sums: Array) -> Array:
-    right, support, _ = _per_class(sums)
-    return _divide(right.sum(axis=0), support.sum(axis=0))
+    true_positives, support, _ = _per_class(sums)
+    return _divide(true_positives.sum(axis=0), support.sum(axis=0))
 
 
 def _class_f1(sums: Array) -> Array:
     """[C, ...] F1 = 2 TP / (2 TP + FP + FN), NaN for a class that is neither in the truth nor predicted."""
-    right, support, predicted = _per_class(sums)
-    return _divide(2 * right, support + predicted)
+    true_positives, support, predicted = _per_class(sums)
+    return _divide(2 * true_positives, support + predicted)
 
 
 def weighted_f1(sums: Array) -> Array:
@@ -80,8 +80,8 @@ def _mean_of_defined(values: Array) -> Array:
 
 
 def mean_recall(sums: Array) -> Array:
-    right, support, _ = _per_class(sums)
-    return _mean_of_defined(_divide(right, support))
+    true_positives, support, _ = _per_class(sums)
+    return _mean_of_defined(_divide(true_positives, support))
 
 
 def macro_f1(sums: Array) -> Array:
@@ -93,8 +93,8 @@ def macro_f1(sums: Array) -> Array:
 # --- statistics of utterances ---------------------------------------------------------------------------------------
 
 
-def margins(predicted: Array, truth: Array, classes: int, counted: Array | None = None) -> Array:
-    """[3 C, N] booleans: for each class right, in the truth, predicted; rows that are not counted are all false."""
+def confusion_counts(predicted: Array, truth: Array, classes: int, counted: Array | None = None) -> Array:
+    """[3 C, N] booleans: true positive, in the truth, predicted, each for every class; False in rows not counted."""
     order = np.arange(classes)[:, None]
     truly, said = truth == order, predicted == order
     if counted is not None:
@@ -136,42 +136,42 @@ def rounded_hit(prediction: Array, target: Array, limit: float) -> Array:
     return np.stack([hit, np.ones_like(hit)])
 
 
-def sign_margins(prediction: Array, target: Array, zero: bool) -> Array:
+def sign_counts(prediction: Array, target: Array, zero: bool) -> Array:
     """Two classes at zero: (>= 0) over all utterances, or (> 0) over those whose label is not zero."""
     p = prediction[:, 0]
     if zero:
-        return margins(p >= 0, target >= 0, 2)
-    return margins(p > 0, target > 0, 2, counted=target != 0)
+        return confusion_counts(p >= 0, target >= 0, 2)
+    return confusion_counts(p > 0, target > 0, 2, counted=target != 0)
 
 
-def sims_margins(prediction: Array, target: Array, classes: int) -> Array:
+def sims_counts(prediction: Array, target: Array, classes: int) -> Array:
     edges = np.array(SIMS_EDGES[classes], dtype=np.float32)[:, None]
     p, t = _clip(prediction[:, 0], 1.0), _clip(target, 1.0)
     predicted = np.where(np.isnan(p), -1, (p > edges).sum(axis=0))
-    return margins(predicted, (t > edges).sum(axis=0), classes)
+    return confusion_counts(predicted, (t > edges).sum(axis=0), classes)
 
 
-def argmax_margins(prediction: Array, target: Array, classes: int) -> Array:
+def argmax_counts(prediction: Array, target: Array, classes: int) -> Array:
     predicted = np.where(np.isnan(prediction).any(axis=1), IGNORED - 1, prediction.argmax(axis=1))
-    return margins(predicted, target, classes)
+    return confusion_counts(predicted, target, classes)
 
 
-def label_margins(prediction: Array, target: Array, column: int, threshold: float) -> Array:
+def label_counts(prediction: Array, target: Array, column: int, threshold: float) -> Array:
     """Two classes (without, with) of one label, over the rows in which it is known."""
     known = ~np.isnan(target[:, column])
-    return margins(prediction[:, column] > np.float32(threshold), target[:, column] > 0, 2, counted=known)
+    return confusion_counts(prediction[:, column] > np.float32(threshold), target[:, column] > 0, 2, counted=known)
 
 
-def all_label_margins(prediction: Array, target: Array, threshold: float) -> Array:
-    """[6 C, N]: right, truth and predicted of (without, with) for every label; axis order (kind, class, label)."""
-    parts = [label_margins(prediction, target, c, threshold) for c in range(target.shape[1])]
+def all_label_counts(prediction: Array, target: Array, threshold: float) -> Array:
+    """[6 C, N]: true positive, in the truth, predicted of (without, with) for each label; axes kind, class, label."""
+    parts = [label_counts(prediction, target, c, threshold) for c in range(target.shape[1])]
     return np.stack(parts, axis=1).reshape(-1, len(target))
 
 
-def over_labels(value: Callable[[Array], Array], sums: Array, labels: int) -> Array:
+def over_labels(finalize: Callable[[Array], Array], sums: Array, labels: int) -> Array:
     """Mean over the labels of a two-class metric that is defined for them."""
     each = sums.reshape(6, labels, *sums.shape[1:])
-    return _mean_of_defined(value(each))
+    return _mean_of_defined(finalize(each))
 
 
 def positive_f1(sums: Array) -> Array:
@@ -181,5 +181,5 @@ def positive_f1(sums: Array) -> Array:
 
 def balanced_accuracy(sums: Array) -> Array:
     """Mean of the two recalls, NaN unless both classes are in the truth."""
-    right, support, _ = _per_class(sums)
-    return np.asarray(_divide(right, support).mean(axis=0))
+    true_positives, support, _ = _per_class(sums)
+    return np.asarray(_divide(true_positives, support).mean(axis=0))

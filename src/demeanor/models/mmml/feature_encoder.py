@@ -1,4 +1,4 @@
-"""The convolutional front of a speech encoder: only the frames that are read, and a memory of frozen ones."""
+"""The convolutional feature encoder of a speech model: only the frames that are read, and a cache of frozen ones."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch.nn import functional
 from demeanor.models.mmml.frames import Convolutions
 
 
-def convolve(
+def encode_frames(
     extractor: nn.Module, waveform: Float[Tensor, "batch samples"], frames: int, convolutions: Convolutions, padded: int
 ) -> Float[Tensor, "batch frames channels"]:
     """The first `frames` frames of what `extractor` (of a Hugging Face speech model) gives for rows padded to `padded`.
 
-    waveform holds zeros beyond each row's real samples and all real samples of every row. Layer-normalised fronts
-    (data2vec) work frame by frame, so samples that no wanted frame sees are left out. A first layer with group
-    normalisation (HuBERT, wav2vec 2.0 base) takes its statistics over time, padding included
+    waveform holds zeros beyond each row's real samples and all real samples of every row. With layer normalisation
+    (data2vec) frames are computed one by one, so samples that no wanted frame sees are left out. A first layer with
+    group normalisation (HuBERT, wav2vec 2.0 base) takes its statistics over time, padding included
     (docs/systems/mmml.md#q10): those are sums over the real part and a constant for the rest, divided by the full
     number of positions.
     """
@@ -28,7 +28,7 @@ def convolve(
     wanted = convolutions.samples(frames)
     norm = getattr(layers[0], "layer_norm", None)
     if not isinstance(norm, nn.GroupNorm):
-        hidden = fit(waveform, wanted)[:, None]
+        hidden = pad_or_trim(waveform, wanted)[:, None]
         for layer in layers:
             hidden = layer(hidden)
         return hidden.transpose(1, 2)
@@ -36,7 +36,7 @@ def convolve(
     kernel, stride = convolutions.kernels[0], convolutions.strides[0]
     # Every position that touches a real sample enters the statistics, also those that no whole frame reads.
     needed = min(max(wanted, waveform.shape[1] + kernel + stride), max(padded, wanted))
-    hidden = layers[0].conv(fit(waveform, needed)[:, None])
+    hidden = layers[0].conv(pad_or_trim(waveform, needed)[:, None])
     hidden = hidden.to(torch.promote_types(hidden.dtype, torch.float32))  # statistics are never taken in half precision
     positions = (padded - kernel) // stride + 1
     hidden = hidden[:, :, : max(positions, convolutions.after_first().samples(frames))]
@@ -54,27 +54,27 @@ def convolve(
     return hidden.transpose(1, 2)
 
 
-def fit(waveform: Float[Tensor, "batch samples"], samples: int) -> Float[Tensor, "batch fitted"]:
+def pad_or_trim(waveform: Float[Tensor, "batch samples"], samples: int) -> Float[Tensor, "batch fitted"]:
     """Cut or pad with zeros to exactly `samples`."""
     if waveform.shape[1] >= samples:
         return waveform[:, :samples]
     return functional.pad(waveform, (0, samples - waveform.shape[1]))
 
 
-class FrontMemory:
-    """Outputs of a frozen front by content of the waveform, in main memory, the longest unused forgotten first.
+class FeatureCache:
+    """LRU cache in main memory: outputs of a frozen feature encoder by content of the waveform.
 
-    A frozen front without dropout gives the same for the same samples in every epoch. The key is the number of
-    frames and two sums of products with fixed random odd 64-bit numbers, modulo 2^64: exact integer arithmetic, so it
-    depends neither on padding nor on the other rows, and two different clips share a key with a chance below 2^-60.
-    Threads may share a memory.
+    Frozen and without dropout it gives the same for the same samples in every epoch. The key is the number of frames
+    and two sums of products with fixed random odd 64-bit numbers, modulo 2^64: exact integer arithmetic, so it depends
+    neither on padding nor on the other rows, and two different clips share a key with a chance below 2^-60.
+    Threads may share a cache.
     """
 
     def __init__(self, gigabytes: float):
         self.room = int(gigabytes * 2**30)
         self.used = 0
         self.hits = 0
-        self._kept: OrderedDict[tuple[int, ...], Tensor] = OrderedDict()
+        self._cached: OrderedDict[tuple[int, ...], Tensor] = OrderedDict()
         self._multipliers = torch.zeros((2, 0), dtype=torch.int64)
         self._lock = Lock()
 
@@ -99,28 +99,28 @@ class FrontMemory:
     def get(self, key: tuple[int, ...]) -> Tensor | None:
         """Features [1, steps, dimension] that were computed before, or None."""
         with self._lock:
-            found = self._kept.get(key)
-            if found is not None:
-                self._kept.move_to_end(key)
+            frames = self._cached.get(key)
+            if frames is not None:
+                self._cached.move_to_end(key)
                 self.hits += 1
-            return found
+            return frames
 
     def put(self, key: tuple[int, ...], frames: Float[Tensor, "frames channels"]) -> None:
         size = frames.numel() * frames.element_size()
         if size > self.room:
             return
-        kept = frames.detach().cpu().clone()
+        cached = frames.detach().cpu().clone()
         with self._lock:
-            if key in self._kept:
+            if key in self._cached:
                 self._forget(key)
             while self.used + size > self.room:
-                self._forget(next(iter(self._kept)))
-            self._kept[key] = kept
+                self._forget(next(iter(self._cached)))
+            self._cached[key] = cached
             self.used += size
 
     def _forget(self, key: tuple[int, ...]) -> None:
-        old = self._kept.pop(key)
+        old = self._cached.pop(key)
         self.used -= old.numel() * old.element_size()
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._cached)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from demeanor.corpora.base import Card, Corpus
-from demeanor.corpora.weakening import weaken
+from demeanor.corpora.swap_noise import add_swap_noise
 from demeanor.data.errors import InputError
 from tests.toy import toy_examples
 
@@ -26,22 +26,22 @@ def changed(corpus: Corpus, weakened: Corpus, stream: str) -> list[str]:
 
 
 def test_a_share_of_valid_and_nothing_else(corpus: Corpus, tmp_path: Path):
-    weakened = weaken(corpus, {"text.words": 0.4}, tmp_path)
+    weakened = add_swap_noise(corpus, {"text.words": 0.4}, tmp_path)
     assert changed(corpus, weakened, "text.words") == ["valid"] * 8
     assert changed(corpus, weakened, "audio.frames") == []
     given = {values.tobytes() for values in corpus.streams["text.words"].ragged}
     assert all(values.tobytes() in given for values in weakened.streams["text.words"].ragged)
-    again = weaken(corpus, {"text.words": 0.4}, tmp_path)
+    again = add_swap_noise(corpus, {"text.words": 0.4}, tmp_path)
     np.testing.assert_array_equal(
         again.streams["text.words"].ragged.values, weakened.streams["text.words"].ragged.values
     )
     assert "8 of 20" in weakened.streams["text.words"].provenance.notes
-    assert [finding.kind for finding in weakened.findings] == ["weakened_valid"]
+    assert [finding.kind for finding in weakened.findings] == ["valid_swap_noise"]
 
 
 def test_what_cannot_be_weakened_is_named(corpus: Corpus, tmp_path: Path):
     with pytest.raises(InputError) as caught:
-        weaken(corpus, {"text.word": 0.1, "audio.frames": 1.5}, tmp_path)
+        add_swap_noise(corpus, {"text.word": 0.1, "audio.frames": 1.5}, tmp_path)
     assert "Did you mean 'text.words'" in str(caught.value)
     assert "1.5" in str(caught.value)
     assert not list(tmp_path.iterdir())

@@ -20,7 +20,7 @@ from demeanor.data.ragged import Ragged
 from demeanor.data.stream import SUFFIX, Stream
 
 
-def weaken(corpus: Corpus, shares: Mapping[str, float], output: Path, seed: int = 1) -> Corpus:
+def add_swap_noise(corpus: Corpus, shares: Mapping[str, float], output: Path, seed: int = 1) -> Corpus:
     """In each stream of `shares` (stream -> share from 0 to 1) that share of the valid split's utterances takes the
     sequence of another one of the valid split. Train and test are left alone. Files go to `output`."""
     problems = [
@@ -32,10 +32,10 @@ def weaken(corpus: Corpus, shares: Mapping[str, float], output: Path, seed: int 
         if not 0 <= share <= 1
     ]
     if problems:
-        raise InputError("weaken_valid", problems, "Name streams that come with the corpus.")
+        raise InputError("valid_swap_noise", problems, "Name streams that come with the corpus.")
     table = corpus.utterances
     valid = table.loc[table["split"] == "valid", "utterance_id"].to_numpy()
-    streams, told = dict(corpus.streams), []
+    streams, summary = dict(corpus.streams), []
     for number, (name, share) in enumerate(sorted(shares.items())):
         generator = np.random.default_rng([seed, number])
         count = round(share * len(valid))
@@ -51,6 +51,8 @@ def weaken(corpus: Corpus, shares: Mapping[str, float], output: Path, seed: int 
         path = output / f"{name}{SUFFIX}"
         made.save(path)
         streams[name] = Stream.load(path)
-        told.append(f"{name} {share:.0%}")
-    finding = Finding("weakened_valid", "note", f"validation vectors taken from other utterances: {', '.join(told)}")
+        summary.append(f"{name} {share:.0%}")
+    finding = Finding(
+        "valid_swap_noise", "note", f"validation vectors taken from other utterances: {', '.join(summary)}"
+    )
     return replace(corpus, streams=streams, findings=(*corpus.findings, finding))

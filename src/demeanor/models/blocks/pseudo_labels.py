@@ -33,7 +33,7 @@ class Head(nn.Module):
         return feature, self.third(functional.relu(self.second(feature)))
 
 
-class SelfSupervised(System):
+class PseudoLabelMultitask(System):
     """Base: `add_heads` once the widths are known, `output_of` from the four representations."""
 
     settings: Any
@@ -80,7 +80,7 @@ class SelfSupervised(System):
                 terms[mode] = mean(weight * (output.auxiliary[f"prediction_{mode}"][:, 0].float() - label).abs())
         return {"total": torch.stack(list(terms.values())).sum(), **terms}
 
-    def training_started(self, batches: Callable[[], Iterable[Batch]], examples: int) -> None:
+    def on_train_start(self, batches: Callable[[], Iterable[Batch]], examples: int) -> None:
         """Give the bank every training label. After a checkpoint was loaded this leaves its bank alone."""
         rows, labels = [], []
         for batch in batches():
@@ -88,7 +88,7 @@ class SelfSupervised(System):
             labels.append(batch.target)
         self.bank.start(torch.cat(rows), torch.cat(labels), examples)
 
-    def step_ended(self, output: Output, batch: Batch, epoch: int) -> None:
+    def on_step_end(self, output: Output, batch: Batch, epoch: int) -> None:
         features = {mode: output.auxiliary[f"feature_{mode}"] for mode in MODES}
         always = torch.ones_like(batch.rows, dtype=torch.bool)
         present = {mode: always if mode == FUSION or self.settings.reference else batch[mode].present for mode in MODES}

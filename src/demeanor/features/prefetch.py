@@ -13,7 +13,7 @@ _END = object()
 PATIENCE = 0.1
 
 
-def ahead(source: Iterable[Item], count: int) -> Iterator[Item]:
+def prefetch(source: Iterable[Item], count: int) -> Iterator[Item]:
     """The items of `source` in their order, at most `count` of them held at once.
 
     What `source` raises is raised here in its place. A consumer that stops early stops the thread, too. Worth it
@@ -41,7 +41,7 @@ def ahead(source: Iterable[Item], count: int) -> Iterator[Item]:
         else:
             put(_END)
 
-    thread = Thread(target=produce, name="ahead", daemon=True)
+    thread = Thread(target=produce, name="prefetch", daemon=True)
     thread.start()
     try:
         while True:

@@ -32,7 +32,7 @@ MIXTURE = "mixture"
 
 
 @dataclass(frozen=True)
-class Preparation:
+class InputTransform:
     """All that is fitted before the model: the same for training, embedding and serving.
 
     normalisers  MIXTURE and, where corpora are normalised one by one, the name of each corpus
@@ -54,7 +54,7 @@ class Preparation:
         each_corpus: bool = True,
         clip: bool = True,
         masked: bool = True,
-    ) -> Preparation:
+    ) -> InputTransform:
         """From the train splits alone."""
         examples = mix(development, [settings.streams[name] for name in settings.modalities], settings.times)
         train = examples.split("train")
@@ -112,15 +112,15 @@ class Preparation:
         for name, wanted in self.inputs.items():
             first, last = self.layout.blocks[name]
             expected = wanted.dimension if name in self.projections else last - first
-            found = examples.stream(wanted.stream).dimension
-            if found != expected:
-                problems.append(f"{expected} columns expected for {name}, stream '{wanted.stream}' has {found}")
+            width = examples.stream(wanted.stream).dimension
+            if width != expected:
+                problems.append(f"{expected} columns expected for {name}, stream '{wanted.stream}' has {width}")
         if problems:
             raise InputError("word matrix", problems, "Use streams like those that the representation was trained on.")
         for wanted in self.inputs.values():
             wanted.provenance.require(examples.stream(wanted.stream).provenance, wanted.stream)
 
-    def fitted_on(self, examples: Examples, clip: bool) -> Preparation:
+    def fitted_on(self, examples: Examples, clip: bool) -> InputTransform:
         """With one more normaliser per corpus of `examples`, from their train split."""
         self.require(examples)
         train = examples.split("train")
@@ -136,15 +136,15 @@ class Preparation:
 
     def tensors(self) -> dict[str, np.ndarray]:
         """By the name in a bundle: mean [features] and components [reduced, features], and each normaliser's."""
-        found: dict[str, np.ndarray] = {}
+        tensors: dict[str, np.ndarray] = {}
         for name, projection in self.projections.items():
-            found |= {f"reducer.{name}.mean": projection.mean, f"reducer.{name}.components": projection.components}
+            tensors |= {f"reducer.{name}.mean": projection.mean, f"reducer.{name}.components": projection.components}
         for name, normaliser in self.normalisers.items():
-            found |= normaliser.tensors(f"normaliser.{name}")
-        return found
+            tensors |= normaliser.tensors(f"normaliser.{name}")
+        return tensors
 
     @classmethod
-    def of(cls, bundle: Bundle) -> Preparation:
+    def of(cls, bundle: Bundle) -> InputTransform:
         layout = layout_of(bundle)
         values = bundle.card.settings
         stored = values.get("normaliser", {})
@@ -199,7 +199,7 @@ def _joined(streams: Sequence[Stream]) -> Stream:
     return Stream(streams[0].name, ragged, streams[0].provenance)
 
 
-def _advise(fitted: Preparation, normalisers: Mapping[str, MatrixNormaliser], matrix: WordMatrix) -> None:
+def _advise(fitted: InputTransform, normalisers: Mapping[str, MatrixNormaliser], matrix: WordMatrix) -> None:
     """Say what is legal but foolish."""
     constant = normalisers[MIXTURE].constant
     for name, (start, end) in fitted.layout.blocks.items():
@@ -234,6 +234,6 @@ def output_provenance(bundle: Bundle, version: str) -> Provenance:
     )
 
 
-def stored_normaliser(preparation: Preparation, clip: bool) -> dict[str, Any]:
+def stored_normaliser(preparation: InputTransform, clip: bool) -> dict[str, Any]:
     """What a bundle's card says of its normalisers; their numbers are among its tensors."""
     return {"fitted_on": sorted(preparation.normalisers), "clip": clip, "masked": preparation.masked}

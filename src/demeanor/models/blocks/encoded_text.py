@@ -12,7 +12,7 @@ from demeanor.data.bundle import InputSpecification
 from demeanor.data.settings import Settings
 from demeanor.data.task import Task
 from demeanor.models.base import Role, System
-from demeanor.models.blocks.layers import clean
+from demeanor.models.blocks.layers import zero_padding
 from demeanor.models.blocks.subnets import as_published
 from demeanor.models.blocks.text_encoder import TextEncoder
 
@@ -43,15 +43,15 @@ class EncodedSystem(System):
         super().__init__(settings, inputs, task)
         self.encoder = TextEncoder(inputs["text"], settings.encoder, settings.finetune, settings.encoder_configuration)
         self.settings = settings.model_copy(update={"encoder_configuration": self.encoder.configuration})
-        self.bucket = ("text",) if self.encoder.tokens else ()
+        self.length_bucket = ("text",) if self.encoder.tokens else ()
         self.widths = {name: inputs[name].dimension for name in MODALITIES} | {"text": self.encoder.dimension}
 
     def text_states(self, batch: Batch) -> Padded:
         """As published, padded word states are data like any others."""
         states = Padded(*self.encoder(batch["text"]))
         if not self.settings.reference:
-            return clean(states)
-        return as_published(states, None if self.encoder.tokens else self.inputs["text"].longest)
+            return zero_padding(states)
+        return as_published(states, None if self.encoder.tokens else self.inputs["text"].max_length)
 
     def parameter_groups(self, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
         """The encoder's two groups with its own rate, then the rest as everywhere."""

@@ -28,10 +28,10 @@ def planned(function: Function, jobs_of: Callable[..., Sequence[Job]], long: boo
 
 def plans(pipeline: Pipeline, catalog: DataCatalog) -> list[Plan]:
     """The plans of all nodes that, besides parameters and work folders, read nothing but the development examples."""
-    found = [node for node in pipeline.nodes if hasattr(node.func, PLAN) and _from_examples(node)]
+    nodes = [node for node in pipeline.nodes if hasattr(node.func, PLAN) and _from_examples(node)]
     # A long job that is begun last leaves all other workers idle until it ends.
-    found.sort(key=lambda node: not getattr(node.func, LONG))
-    return [_plan(node, catalog) for node in found]
+    nodes.sort(key=lambda node: not getattr(node.func, LONG))
+    return [_plan(node, catalog) for node in nodes]
 
 
 def _from_examples(node: Node) -> bool:
