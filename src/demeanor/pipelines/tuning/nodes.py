@@ -46,7 +46,7 @@ def tune_branches(
         found["branches"][branch] = tuned.block
         tables.append(tuned.trials)
     logger.info("found settings: kedro run --env %s_tuned --pipelines fusion_training", tuning.corpus)
-    files = {"globals.yml": {"corpus": tuning.corpus}, "parameters.yml": found}
+    files = {"globals": {"corpus": tuning.corpus}, "parameters": found}
     return pd.concat(tables, ignore_index=True), files
 
 
