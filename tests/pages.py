@@ -1,7 +1,7 @@
 """The tables of the documentation that say what a registry says.
 
-`python -m tests.pages` (part of `make lint`) writes them between their marks, `<!-- name -->` and `<!-- end of name -->`;
-a test holds them to the code. What is new is thus said where it is made, and nowhere else.
+`python -m tests.pages` (part of `make lint`) writes them between their marks, `<!-- name -->` and
+`<!-- end of name -->`, and a test holds them to the code: what is new is said where it is made, and nowhere else.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ CLASS = "<class>"
 
 
 def metrics_table(task: Task) -> str:
-    rows = (
-        f"| `{name}` | {metric.definition.replace('|', chr(92) + '|')} |" for name, metric in metrics_of(task).items()
-    )
+    defined = {name: metric.definition.replace("|", r"\|") for name, metric in metrics_of(task).items()}
+    rows = (f"| `{name}` | {definition} |" for name, definition in defined.items())
     return "\n".join(["| metric | definition |", "|---|---|", *rows])
 
 

@@ -1,4 +1,4 @@
-"""The catalog: what is wrong with it is told at once, and its datasets lie anywhere, whole, in versions, with a preview."""
+"""The catalog: what is wrong is told at once; its datasets lie anywhere, whole, in versions, and have a preview."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ class ConfigLoader(OmegaConfigLoader):
 
 
 def loader_of(conf: Path, environment: str | None = None) -> ConfigLoader:
-    """The loader of a configuration folder, for commands without a session of Kedro's. None: the default environment."""
+    """The loader of a configuration folder, for commands without a session of Kedro's; None: the default one."""
     with warnings.catch_warnings():  # as in settings.py: nobody here can act on it
         warnings.filterwarnings("ignore", message="register_new_resolver", category=UserWarning)
         return ConfigLoader(str(conf), env=environment, **ARGUMENTS)
