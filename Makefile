@@ -55,9 +55,10 @@ FUZZ ?= 2000
 fuzz: install ## feed hostile inputs to every reader: FUZZ=2000 of them
 	OMP_NUM_THREADS=1 DEMEANOR_FUZZ=$(FUZZ) $(BIN)/python -m pytest -s tests/fuzz
 
-lint: install ## repair style where that can be done by itself
+lint: install ## repair style and the documentation's tables where that can be done by itself
 	$(BIN)/ruff check --fix src tests
 	$(BIN)/ruff format src tests
+	$(BIN)/python -m tests.pages
 
 viz: install ## open the pipelines in kedro viz
 	$(BIN)/kedro viz run

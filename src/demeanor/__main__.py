@@ -336,7 +336,7 @@ def doctor(corpus: str, quick: bool, reader: str | None, name: str | None, optio
     """Look at a corpus and report what is wrong with it; nothing is written.
 
     The corpus is that of an environment of this project (by default the demo), or what lies at a path: a folder of
-    recordings, a table or a feature file, read as its names say.
+    recordings, a table or a feature file, read as its names say. Of an environment the catalog is looked at as well.
     """
     import tempfile
 
@@ -346,10 +346,15 @@ def doctor(corpus: str, quick: bool, reader: str | None, name: str | None, optio
     project = project_folder()
     folders = (path.name for path in (project / "conf").glob("*") if path.is_dir())
     known = sorted(name for name in folders if name not in ("base", "local"))
-    corpus = "demo" if corpus == "base" and "demo" in known else corpus  # its name until conf/base held defaults alone
     given = [f"--{key}" for key, value in (("reader", reader), ("name", name), ("option", options)) if value]
+    sound = True
     if corpus in known and not given:
+        from demeanor.catalog import examine_catalog
+
         settings, parameters = environment_corpus(project, corpus)
+        catalog = examine_catalog(project / "conf", corpus)
+        click.echo(catalog)  # at once: the corpus may be one that cannot be read at all
+        sound = not catalog.problems
     else:
         settings, parameters = path_corpus(corpus, known, reader, name, options), {}
     with tempfile.TemporaryDirectory() as place:
@@ -357,19 +362,15 @@ def doctor(corpus: str, quick: bool, reader: str | None, name: str | None, optio
         probes = {} if quick else probe_media(read)
         report, _, text = examine_corpus(read, probes, DoctorSettings(**parameters))
     click.echo(text)
-    sys.exit(1 if any(finding.severity == "error" for finding in report.findings) else 0)
+    sys.exit(0 if sound and all(finding.severity != "error" for finding in report.findings) else 1)
 
 
 def environment_corpus(project: Path, environment: str) -> tuple[CorpusSettings, dict[str, Any]]:
     """CorpusSettings of an environment and what its doctor is told; its paths are meant from the project's root."""
-    import warnings
-
-    from demeanor.configuration import ARGUMENTS, ConfigLoader
+    from demeanor.configuration import loader_of
     from demeanor.corpora.base import CorpusSettings
 
-    with warnings.catch_warnings():  # as in settings.py: nobody here can act on it
-        warnings.filterwarnings("ignore", message="register_new_resolver", category=UserWarning)
-        parameters = ConfigLoader(str(project / "conf"), env=environment, **ARGUMENTS)["parameters"]
+    parameters = loader_of(project / "conf", environment)["parameters"]
     os.chdir(project)
     return CorpusSettings(**parameters["corpus"]), parameters.get("doctor", {})
 

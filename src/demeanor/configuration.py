@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from pathlib import Path
 from typing import Any
 
 from kedro.config import MissingConfigException, OmegaConfigLoader
@@ -63,3 +65,10 @@ class ConfigLoader(OmegaConfigLoader):
 
         merged: Any = OmegaConf.to_container(OmegaConf.merge(made, own))
         return merged
+
+
+def loader_of(conf: Path, environment: str | None = None) -> ConfigLoader:
+    """The loader of a configuration folder, for commands without a session of Kedro's; None: the default one."""
+    with warnings.catch_warnings():  # as in settings.py: nobody here can act on it
+        warnings.filterwarnings("ignore", message="register_new_resolver", category=UserWarning)
+        return ConfigLoader(str(conf), env=environment, **ARGUMENTS)

@@ -112,9 +112,11 @@ class TrackingHooks:
         """Figures and tables that this run made, and the packages that it ran with, as artifacts of the run."""
         from importlib.metadata import distributions
 
+        from demeanor.datasets.located import path_of
+
         for name in sorted(pipeline.all_outputs()):
-            path = Path(getattr(catalog.get(name), "_filepath", "") or "")
-            if REPORTING in path.parts and path.is_file():
+            path = path_of(catalog.get(name))
+            if path is not None and REPORTING in path.parts and path.is_file():
                 self._tracker.log_artifacts(path, "reporting")
         packages = sorted(f"{package.metadata['Name']}=={package.version}" for package in distributions())
         self._tracker.log_text("\n".join(packages) + "\n", "environment/packages.txt")

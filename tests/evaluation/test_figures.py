@@ -24,6 +24,8 @@ from demeanor.evaluation.figures import (
     regression_scatter,
 )
 from demeanor.evaluation.robustness import modality_ablation
+from demeanor.pipelines.evaluation import create_pipeline
+from demeanor.pipelines.evaluation.drawing import DRAWINGS, draws
 
 MOSI = Task(name="sentiment", kind="regression", column="sentiment")
 EMOTION = Task(name="emotion", kind="classification", column="emotion", classes=("neutral", "happy", "sad"))
@@ -131,3 +133,17 @@ def test_pyplot_is_never_loaded():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_what_draws_a_figure_is_a_node():
+    before = create_pipeline().all_outputs()
+    assert {"evaluation.comparison_figure", "evaluation.reliability_figure"} <= before
+    try:
+
+        @draws("one", "other", of=["predictions"])
+        def draw_two(predictions: pd.DataFrame) -> tuple[Figure, Figure]:
+            return Figure(), Figure()
+
+        assert create_pipeline().all_outputs() - before == {"evaluation.one_figure", "evaluation.other_figure"}
+    finally:
+        DRAWINGS.pop()

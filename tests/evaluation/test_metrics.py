@@ -14,15 +14,21 @@ from sklearn import metrics as sk
 
 from demeanor.data.errors import InputError
 from demeanor.data.task import Task
+from demeanor.evaluation import metrics, sums
 from demeanor.evaluation.metrics import (
+    Metric,
     UndefinedMetricWarning,
+    direction_of,
     metric_of,
     metrics_of,
     prepare,
     primary_metrics,
     score,
 )
+from demeanor.evaluation.receipts import Receipt
+from demeanor.evaluation.seeds import COLUMNS, seeds_to_markdown
 from demeanor.reference.mmsa_three_classes import score_three_classes
+from tests.pages import TABLES
 
 MOSI = Task(name="sentiment", kind="regression", column="sentiment")
 SIMS = Task(name="sims", kind="regression", column="sentiment", low=-1, high=1, convention="sims")
@@ -269,3 +275,22 @@ def test_three_classes_without_and_with_the_published_fault():
     published = score_three_classes(logits, target, reference=True)
     assert published["Non0_acc_2"] == pytest.approx(1 / 3)
     assert published["Acc_3"] == 1.0
+
+
+def test_a_new_metric_is_said_once(monkeypatch: pytest.MonkeyPatch):
+    """One line in its list: scores, direction, tables and documentation know it."""
+    error = Metric("half_error", "half of |p − t|", sums.absolute_error, lambda s: sums.share(s) / 2, "min", rank=6)
+    every = [*metrics._mosi(), error]
+    monkeypatch.setattr(metrics, "_mosi", lambda: every)
+    monkeypatch.setattr(metrics, "_falling", metrics._falling.__wrapped__)
+    scores = score(MOSI, np.array([0.0, 1.0]), np.array([1.0, 3.0]))
+    assert scores["half_error"] == scores["MAE"] / 2 == 0.75
+    assert direction_of("sentiment.valid_half_error") == "min"
+    assert primary_metrics(MOSI)[-1] == "half_error"
+    receipt = Receipt(
+        branch="a", system="a", task="sentiment", corpus="c", split="test", seed=1, metrics=scores, n=2, data_hash="0"
+    )
+    header = [cell.strip() for cell in seeds_to_markdown(MOSI, [receipt]).splitlines()[0].strip("|").split("|")]
+    assert [name.split()[0] for name in header[2:-1]] == list(COLUMNS["mosi"])
+    assert header[-1] == "half_error ↓"
+    assert r"| `half_error` | half of \|p − t\| |" in TABLES["docs/metrics.md", "mosi"]()

@@ -16,22 +16,12 @@ if TYPE_CHECKING:
 IGNORED = -1
 """Class index of an utterance without a label: no loss, no metric."""
 Better = Literal["min", "max"]
-FALLING = frozenset({"MAE", "loss"})
-"""Metrics whose lower value is the better one; all others rise."""
-
-
-def direction_of(metric: str) -> Better:
-    """Which way a metric points, said here alone. A split or a part before the name (valid_MAE, positive.UAR) and a
-    task before it do not count."""
-    name = metric.rpartition(".")[2]
-    for split in ("train_", "valid_", "test_"):
-        name = name.removeprefix(split)
-    return "min" if name in FALLING else "max"
-
-
-def not_worse(metric: str, value: float, other: float) -> bool:
-    """Is `value` at least as good as `other`? NaN never is."""
-    return value <= other if direction_of(metric) == "min" else value >= other
+SELECTION: dict[str, tuple[str, Better]] = {
+    "regression": ("MAE", "min"),
+    "classification": ("weighted_F1", "max"),
+    "multilabel": ("macro_F1", "max"),
+}
+"""Kind of task -> the metric that chooses, and its direction."""
 
 
 class Task(Settings):
@@ -76,8 +66,7 @@ class Task(Settings):
     @property
     def selection_metric(self) -> tuple[str, Better]:
         """Validation metric that chooses epochs and systems, unless training says otherwise, and its direction."""
-        name = {"regression": "MAE", "classification": "weighted_F1", "multilabel": "macro_F1"}[self.kind]
-        return name, direction_of(name)
+        return SELECTION[self.kind]
 
     def targets(self, table: pd.DataFrame) -> np.ndarray:
         """Labels of an utterances table.

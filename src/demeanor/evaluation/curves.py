@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from demeanor.data.errors import InputError
-from demeanor.data.task import Better, direction_of
+from demeanor.data.task import Better
 from demeanor.evaluation import style
+from demeanor.evaluation.metrics import direction_of
 
 ACROSS = 4
 """Systems beside each other before the next line of panels begins."""

@@ -11,9 +11,9 @@ from matplotlib.ticker import StrMethodFormatter
 from numpy.typing import ArrayLike
 
 from demeanor.data.errors import InputError
-from demeanor.data.task import Task, direction_of
+from demeanor.data.task import Task
 from demeanor.evaluation import style
-from demeanor.evaluation.metrics import metric_of, prepare, primary_metrics, score
+from demeanor.evaluation.metrics import direction_of, metric_of, prepare, primary_metrics, score
 
 ARROWS = {"min": "lower is better", "max": "higher is better"}
 CROWD = 1500

@@ -1,7 +1,7 @@
-"""The field's metrics by their exact definitions; docs/metrics.md says the same in prose.
+"""The field's metrics by their exact definitions, which docs/metrics.md repeats (`make lint` writes its tables).
 
 Every metric is written as a value of sums over utterances: `statistics` gives K numbers per utterance, `finalize` makes
-the metric of their K sums. One definition thus serves the plain score and the bootstrap, where a resample is nothing
+the metric of their K stats. One definition thus serves the plain score and the bootstrap, where a resample is nothing
 but other weights in those sums (demeanor.evaluation.resampling).
 
 Comparisons are made in float32, as in the published evaluators: float32(0.1) <= 0.1 holds there and not in float64.
@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from demeanor.data.errors import InputError, nearest
-from demeanor.data.task import IGNORED, Better, Task, direction_of
+from demeanor.data.task import IGNORED, Better, Task
 from demeanor.evaluation import sufficient_statistics as stats
 
 Array = NDArray[Any]
+TWO_CLASSES = "F1 of these two classes, weighted by their support"
 
 
 class UndefinedMetricWarning(UserWarning):
@@ -31,20 +32,21 @@ class UndefinedMetricWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Metric:
-    """A named metric.
+    """A named metric, said here alone: tables, arrows, the choice of epochs and docs/metrics.md follow it.
 
+    definition  its row of docs/metrics.md; p is the prediction, t the label
     statistics  (prediction [N, outputs] float32, target as Task.targets) -> [K, N]
     finalize    sums of the statistics over utterances [K, ...] float64 -> [...], NaN where undefined
+    better      which way it points
+    rank        its place among the few that a table shows, from 1, which orders it; 0: not among them
     """
 
     name: str
     definition: str
     statistics: Callable[[Array, Array], Array]
     finalize: Callable[[Array], Array]
-
-    @property
-    def better(self) -> Better:
-        return direction_of(self.name)
+    better: Better = "max"
+    rank: int = 0
 
     def __call__(self, prediction: Array, target: Array) -> float:
         """The metric of all rows; `prepare` makes the arguments."""
@@ -79,12 +81,12 @@ def score(
 def metrics_of(task: Task, threshold: float = 0.0) -> dict[str, Metric]:
     """Name -> metric, in the order in which tables show them."""
     if task.kind == "classification":
-        metrics = _classification(len(task.classes))
+        found = _classification(len(task.classes))
     elif task.kind == "multilabel":
-        metrics = _multilabel(task.classes, threshold)
+        found = _multilabel(task.classes, threshold)
     else:
-        metrics = _mosi() if task.convention == "mosi" else _sims()
-    return {metric.name: metric for metric in metrics}
+        found = _mosi() if task.convention == "mosi" else _sims()
+    return {metric.name: metric for metric in found}
 
 
 def metric_of(task: Task, name: str, threshold: float = 0.0) -> Metric:
@@ -97,13 +99,28 @@ def metric_of(task: Task, name: str, threshold: float = 0.0) -> Metric:
 
 def primary_metrics(task: Task) -> tuple[str, ...]:
     """The few metrics that a table shows; the first one orders it."""
-    if task.kind == "classification":
-        return ("weighted_F1", "accuracy", "UAR", "macro_F1")
-    if task.kind == "multilabel":
-        return ("macro_F1", "mean_weighted_accuracy", "mean_weighted_F1")
-    if task.convention == "sims":
-        return ("MAE", "Corr", "Mult_acc_2", "F1_score", "Mult_acc_5")
-    return ("MAE", "Corr", "Mult_acc_7", "Has0_acc_2", "Non0_acc_2")
+    ranked = [metric for metric in metrics_of(task).values() if metric.rank]
+    return tuple(metric.name for metric in sorted(ranked, key=lambda metric: metric.rank))
+
+
+def direction_of(name: str) -> Better:
+    """Which way a metric or a loss points. A split or a part before the name (valid_MAE, positive.UAR) and a task
+    before it do not count; what is no metric of any task rises, unless it is a loss."""
+    name = name.rpartition(".")[2]
+    for split in ("train_", "valid_", "test_"):
+        name = name.removeprefix(split)
+    return "min" if name in _falling() else "max"
+
+
+def not_worse(metric: str, value: float, other: float) -> bool:
+    """Is `value` at least as good as `other`? NaN never is."""
+    return value <= other if direction_of(metric) == "min" else value >= other
+
+
+@cache
+def _falling() -> frozenset[str]:
+    every = [*_mosi(), *_sims(), *_classification(2), *_multilabel(("class",), 0.0)]
+    return frozenset({"loss", *(metric.name for metric in every if metric.better == "min")})
 
 
 def prepare(task: Task, prediction: ArrayLike, target: ArrayLike) -> tuple[Array, Array]:
@@ -165,65 +182,53 @@ def _warn_of_undefined(task: Task, scores: dict[str, float], prediction: Array, 
 
 @cache
 def _mosi() -> list[Metric]:
-    """MOSI and MOSEI (docs/metrics.md)."""
+    """Sentiment as a number, as MOSI and MOSEI score it."""
     has0, non0 = partial(stats.sign_counts, zero=True), partial(stats.sign_counts, zero=False)
     return [
-        Metric("MAE", "mean |p - t|, unclipped", stats.absolute_error, stats.mean_of_float32),
-        Metric("Corr", "Pearson's r, unclipped; undefined for a constant", stats.moments, stats.pearson),
+        Metric(
+            "MAE", "mean of |p − t|, not clipped", stats.absolute_error, stats.mean_of_float32, better="min", rank=1
+        ),
+        Metric("Corr", "Pearson's r, not clipped", stats.moments, stats.pearson, rank=2),
         Metric(
             "Mult_acc_7",
-            "both clipped to [-3, 3], rounded half to even, equal",
+            "p and t clipped to [−3, 3] and rounded half to even; share that is equal",
             partial(stats.rounded_hit, limit=3.0),
             stats.ratio,
+            rank=3,
         ),
+        Metric("Mult_acc_5", "the same with [−2, 2]", partial(stats.rounded_hit, limit=2.0), stats.ratio),
         Metric(
-            "Mult_acc_5",
-            "both clipped to [-2, 2], rounded half to even, equal",
-            partial(stats.rounded_hit, limit=2.0),
-            stats.ratio,
+            "Has0_acc_2",
+            "(p ≥ 0) = (t ≥ 0) over **all** utterances: negative against non-negative; −0.0 counts as ≥ 0",
+            has0,
+            stats.accuracy,
+            rank=4,
         ),
-        Metric("Has0_acc_2", "(p >= 0) == (t >= 0), zero is non-negative, all utterances", has0, stats.accuracy),
-        Metric("Has0_F1_score", "support-weighted F1 of those two classes", has0, stats.weighted_f1),
-        Metric("Non0_acc_2", "(p > 0) == (t > 0), labels of zero left out, p = 0 is negative", non0, stats.accuracy),
-        Metric("Non0_F1_score", "support-weighted F1 of those two classes", non0, stats.weighted_f1),
+        Metric("Has0_F1_score", TWO_CLASSES, has0, stats.weighted_f1),
+        Metric(
+            "Non0_acc_2",
+            "utterances with t = 0 are **left out**; (p > 0) = (t > 0): negative against positive; p = 0 is negative",
+            non0,
+            stats.accuracy,
+            rank=5,
+        ),
+        Metric("Non0_F1_score", TWO_CLASSES, non0, stats.weighted_f1),
     ]
 
 
 @cache
 def _sims() -> list[Metric]:
-    """CH-SIMS (docs/metrics.md): both clipped to [-1, 1] first, MAE and Corr too."""
+    """Sentiment as a number, as CH-SIMS scores it: both clipped to [-1, 1] first, for MAE and Corr too."""
+    error, moments = partial(stats.absolute_error, limit=1.0), partial(stats.moments, limit=1.0)
+    two, three, five = (partial(stats.sims_counts, classes=count) for count in (2, 3, 5))
+    sides = "two classes, [−1, 0] and (0, 1]: **zero is on the negative side**, the opposite of Has0"
     return [
-        Metric(
-            "MAE",
-            "mean |p - t| of clipped values",
-            partial(stats.absolute_error, limit=1.0),
-            stats.mean_of_float32,
-        ),
-        Metric("Corr", "Pearson's r of clipped values", partial(stats.moments, limit=1.0), stats.pearson),
-        Metric(
-            "Mult_acc_2",
-            "classes (-1, 0], (0, 1]: zero is on the negative side",
-            partial(stats.sims_counts, classes=2),
-            stats.accuracy,
-        ),
-        Metric(
-            "F1_score",
-            "support-weighted F1 of those two classes",
-            partial(stats.sims_counts, classes=2),
-            stats.weighted_f1,
-        ),
-        Metric(
-            "Mult_acc_3",
-            "classes with right-closed edges -0.1, 0.1",
-            partial(stats.sims_counts, classes=3),
-            stats.accuracy,
-        ),
-        Metric(
-            "Mult_acc_5",
-            "classes with right-closed edges -0.7, -0.1, 0.1, 0.7",
-            partial(stats.sims_counts, classes=5),
-            stats.accuracy,
-        ),
+        Metric("MAE", "mean of |p − t| of the clipped values", error, stats.mean_of_float32, better="min", rank=1),
+        Metric("Corr", "Pearson's r of the clipped values", moments, stats.pearson, rank=2),
+        Metric("Mult_acc_2", sides, two, stats.accuracy, rank=3),
+        Metric("F1_score", TWO_CLASSES, two, stats.weighted_f1, rank=4),
+        Metric("Mult_acc_3", "edges −0.1, 0.1", three, stats.accuracy),
+        Metric("Mult_acc_5", "edges −0.7, −0.1, 0.1, 0.7", five, stats.accuracy, rank=5),
     ]
 
 
@@ -231,11 +236,14 @@ def _sims() -> list[Metric]:
 def _classification(classes: int) -> list[Metric]:
     """One of several classes: the one of the largest output, of equal ones the first."""
     counts = partial(stats.argmax_counts, classes=classes)
+    right = "share of utterances that are right; IEMOCAP papers call it WA"
+    recall = "mean recall of the classes that occur in the labels; IEMOCAP papers call it UA"
+    either = "mean F1 of the classes that occur in the labels or in the predictions"
     return [
-        Metric("accuracy", "WA: share of utterances that are right", counts, stats.accuracy),
-        Metric("UAR", "UA: mean recall of the classes in the truth", counts, stats.mean_recall),
-        Metric("weighted_F1", "F1 of each class weighted by its support", counts, stats.weighted_f1),
-        Metric("macro_F1", "mean F1 of the classes in the truth or predicted", counts, stats.macro_f1),
+        Metric("accuracy", right, counts, stats.accuracy, rank=2),
+        Metric("UAR", recall, counts, stats.mean_recall, rank=3),
+        Metric("weighted_F1", "F1 of each class weighted by its support", counts, stats.weighted_f1, rank=1),
+        Metric("macro_F1", either, counts, stats.macro_f1, rank=4),
     ]
 
 
@@ -243,35 +251,23 @@ def _classification(classes: int) -> list[Metric]:
 def _multilabel(classes: tuple[str, ...], threshold: float) -> list[Metric]:
     """Any of several classes: each over the utterances in which its label is known."""
     every = partial(stats.all_label_counts, threshold=threshold)
-    metrics = [
-        Metric(
-            "macro_F1",
-            "mean over classes of the F1 of having the class",
-            every,
-            partial(stats.over_labels, stats.positive_f1, labels=len(classes)),
-        ),
-        Metric(
-            "mean_weighted_accuracy",
-            "mean over classes of <class>_weighted_accuracy",
-            every,
-            partial(stats.over_labels, stats.balanced_accuracy, labels=len(classes)),
-        ),
-        Metric(
-            "mean_weighted_F1",
-            "mean over classes of <class>_weighted_F1",
-            every,
-            partial(stats.over_labels, stats.weighted_f1, labels=len(classes)),
-        ),
+    having = 'mean over classes of the F1 of "has it"; without classes that are neither labelled nor predicted'
+    defined = "its mean over the classes for which it is defined"
+
+    def over(statistic: Callable[[Array], Array]) -> Callable[[Array], Array]:
+        return partial(stats.over_labels, statistic, labels=len(classes))
+
+    found = [
+        Metric("macro_F1", having, every, over(stats.positive_f1), rank=1),
+        Metric("mean_weighted_accuracy", defined, every, over(stats.balanced_accuracy), rank=2),
+        Metric("mean_weighted_F1", defined, every, over(stats.weighted_f1), rank=3),
     ]
+    recalls = 'mean of the recalls of "has it" and "has it not", MOSEI\'s weighted accuracy; needs both'
+    either = 'F1 of "has it" and "has it not", weighted by their support'
     for column, name in enumerate(classes):
         one = partial(stats.label_counts, column=column, threshold=threshold)
-        metrics += [
-            Metric(
-                f"{name}_weighted_accuracy",
-                "mean of the recalls of with and without",
-                one,
-                stats.balanced_accuracy,
-            ),
-            Metric(f"{name}_weighted_F1", "support-weighted F1 of with and without", one, stats.weighted_f1),
+        found += [
+            Metric(f"{name}_weighted_accuracy", recalls, one, stats.balanced_accuracy),
+            Metric(f"{name}_weighted_F1", either, one, stats.weighted_f1),
         ]
-    return metrics
+    return found

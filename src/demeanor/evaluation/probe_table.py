@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from demeanor.data.task import Task, direction_of
+from demeanor.data.task import Task
+from demeanor.evaluation.metrics import direction_of
 from demeanor.evaluation.tables import ABSENT, aligned
 
 #: Columns of the table by kind of task; of the first one the 95 % interval is shown, too.

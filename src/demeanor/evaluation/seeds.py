@@ -14,7 +14,7 @@ from demeanor.evaluation.receipts import Receipt
 from demeanor.evaluation.tables import ABSENT, aligned
 
 MEAN = "mean"
-#: Convention of a regression task -> metrics in the published order.
+#: Convention of a regression task -> metrics in the published order; those that were not published come after them.
 COLUMNS = {
     "mosi": (
         "Has0_acc_2", "Has0_F1_score", "Non0_acc_2", "Non0_F1_score", "Mult_acc_5", "Mult_acc_7", "MAE", "Corr",
@@ -29,8 +29,9 @@ def seeds_to_markdown(task: Task, receipts: Iterable[Receipt], decimals: int = 4
     Receipts of the task's whole test split are taken, those with modalities left out are not. An undefined metric
     is shown as a dash, and so is a mean with one in it. Two receipts of a system and seed are an InputError.
     """
-    columns = COLUMNS[task.convention] if task.kind == "regression" else primary_metrics(task)
     better = {name: metric.better for name, metric in metrics_of(task).items()}
+    published = COLUMNS[task.convention] if task.kind == "regression" else primary_metrics(task)
+    columns = (*published, *(name for name in better if task.kind == "regression" and name not in published))
     chosen = [one for one in receipts if one.task == task.name and one.split == "test" and not one.modalities]
     branches = list(dict.fromkeys(one.branch for one in chosen))
     body, problems = [], []

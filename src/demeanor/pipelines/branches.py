@@ -94,9 +94,9 @@ def _current() -> Selection:
 def _of_default_environment() -> Selection:
     from kedro.utils import find_kedro_project
 
-    from demeanor.configuration import ARGUMENTS, ConfigLoader
+    from demeanor.configuration import ARGUMENTS, loader_of
 
     conf = Path(find_kedro_project(Path.cwd()) or ".") / "conf"
     if not (conf / ARGUMENTS["base_env"]).is_dir():
         return Selection()  # an installed wheel: its configuration lies wherever `--conf-source` says
-    return selection_of(ConfigLoader(str(conf), **ARGUMENTS)["parameters"])
+    return selection_of(loader_of(conf)["parameters"])

@@ -40,12 +40,14 @@ def paired_on_validation(one: Bundle, other: Bundle, development: Examples) -> D
 
 def data_of(bundle: Bundle, project: Path) -> Examples:
     """The development examples of a project that a bundle was trained on. InputError where there are none."""
-    folders = sorted((project / "data" / "05_model_input").glob("*/development"))
+    root = project / "data" / "05_model_input"
+    # Beside the table of what streams they have; of versioned ones every version is looked at.
+    folders = sorted(listed.parent for listed in root.glob("*/development/**/streams.json"))
     for folder in folders:
         examples = Examples.load(folder)
         if examples.data_hash == bundle.card.data_hash:
             return examples
-    looked = ", ".join(folder.parent.name for folder in folders) or "none"
+    looked = ", ".join(dict.fromkeys(folder.relative_to(root).parts[0] for folder in folders)) or "none"
     raise InputError(
         f"data of {bundle.card.branch}",
         [f"no development examples of this project have the hash {bundle.card.data_hash} (corpora: {looked})"],

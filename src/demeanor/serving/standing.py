@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from demeanor.data.task import not_worse
+from demeanor.evaluation.metrics import not_worse
 from demeanor.evaluation.paired import Difference
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"

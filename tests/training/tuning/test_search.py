@@ -7,11 +7,12 @@ from types import SimpleNamespace
 import optuna
 import pytest
 import yaml
+from kedro.io import DataCatalog
 from optuna.trial import TrialState
 
+from demeanor.configuration import loader_of
 from demeanor.data.errors import InputError
 from demeanor.data.task import Tasks
-from demeanor.datasets import EnvironmentFolder
 from demeanor.pipelines.tuning.nodes import tune_branches
 from demeanor.training import tracking
 from demeanor.training.fit import fit
@@ -20,6 +21,7 @@ from demeanor.training.settings import BranchSettings
 from demeanor.training.tuning import search as tuning
 from demeanor.training.tuning.search import Search, TuningFailed
 from demeanor.training.tuning.settings import TuningSettings, leaves, placed
+from tests.project import PROJECT
 from tests.toy import SENTIMENT, toy_examples, toy_score
 
 TASKS = Tasks({"sentiment": SENTIMENT})
@@ -54,7 +56,11 @@ def test_the_found_environment_reproduces_the_score_exactly(development, tmp_pat
     monkeypatch.setattr("demeanor.pipelines.tuning.nodes.validation_score", toy_score)
     parameters = {"branches": {"mine": BLOCK, "other": {"kept": True}}, "workers": "1"}
     trials, files = tune_branches(development, settings(tmp_path, seeds=[1, 2]), TASKS, str(tmp_path), parameters)
-    EnvironmentFolder(filepath=str(tmp_path / "toy_tuned")).save(files)
+    entry = loader_of(PROJECT / "conf")["catalog"]["tuned_environment"]
+    catalog = DataCatalog.from_config({"tuned": {**entry, "path": str(tmp_path / "toy_tuned")}})
+    catalog.save("tuned", {**files, "stale": {}})
+    catalog.save("tuned", files)
+    assert len(list((tmp_path / "toy_tuned").iterdir())) == len(files), "what is no longer there stays"
     made = yaml.safe_load((tmp_path / "toy_tuned/parameters.yml").read_text())
     assert made["branches"]["other"] == {"kept": True}
     assert made["workers"] == "1"

@@ -1,19 +1,45 @@
-"""The figures of the sealed test."""
+"""The figures of the sealed test. A function that `draws` one is a node of the pipeline without being listed there."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from demeanor.data.task import Task, Tasks
-from demeanor.pipelines.evaluation.settings import EvaluationSettings, ceiling_of, predictions_of
+from demeanor.pipelines.evaluation.settings import SETTINGS, TASKS, EvaluationSettings, ceiling_of, predictions_of
 
 Figure = Any
 """matplotlib.figure.Figure, which takes long to import; Kedro wants to read every annotation when a run starts."""
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """A function that draws: names of its inputs in the catalog, and of the figure that it gives, or of several."""
+
+    function: Callable[..., Any]
+    inputs: list[str]
+    figures: str | list[str]
+
+
+DRAWINGS: list[Drawing] = []
+
+
+def draws(*figures: str, of: Sequence[str]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make a node of a function: it takes `of` and gives as many figures as are named, stored as `<figure>_figure`."""
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        names = [f"{figure}_figure" for figure in figures]
+        DRAWINGS.append(Drawing(function, list(of), names if len(names) > 1 else names[0]))
+        return function
+
+    return register
+
+
+@draws("comparison", of=["comparison", TASKS, SETTINGS])
 def draw_comparison(comparison: pd.DataFrame, tasks: Tasks, settings: EvaluationSettings) -> Figure:
     """Every system's test score with its interval, for the first task."""
     from demeanor.evaluation.figures import comparison_forest
@@ -36,6 +62,7 @@ def titled(table: pd.DataFrame) -> str:
     return f"{table['corpus'].iloc[0]}, sealed test"
 
 
+@draws("scatter", "confusion", of=["predictions", "champions", TASKS])
 def draw_answers(
     predictions: pd.DataFrame, champions: dict[str, dict[str, Any]], tasks: Tasks
 ) -> tuple[Figure, Figure]:
@@ -75,6 +102,7 @@ def empty_figure(text: str) -> Figure:
     return figure
 
 
+@draws("ablation", of=["ablation", TASKS])
 def draw_ablation(ablation: pd.DataFrame, tasks: Tasks) -> Figure:
     """What each subset of modalities is worth to the first champion."""
     from demeanor.evaluation.figures import modality_ablation_bars

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from kedro.pipeline import Node, Pipeline
 
-from demeanor.pipelines.evaluation import drawing, nodes, trust
-
-TASKS, SETTINGS = "params:tasks", "params:evaluation"
+from demeanor.pipelines.evaluation import nodes, trust
+from demeanor.pipelines.evaluation.drawing import DRAWINGS
+from demeanor.pipelines.evaluation.settings import SETTINGS, TASKS
 
 
 def create_pipeline() -> Pipeline:
@@ -33,14 +33,7 @@ def create_pipeline() -> Pipeline:
                 "ablation",
                 name="ablate_modalities",
             ),
-            Node(drawing.draw_comparison, ["comparison", TASKS, SETTINGS], "comparison_figure", name="draw_comparison"),
-            Node(
-                drawing.draw_answers,
-                ["predictions", "champions", TASKS],
-                ["scatter_figure", "confusion_figure"],
-                name="draw_answers",
-            ),
-            Node(drawing.draw_ablation, ["ablation", TASKS], "ablation_figure", name="draw_ablation"),
+            *(Node(one.function, one.inputs, one.figures, name=one.function.__name__) for one in DRAWINGS),
             Node(
                 trust.examine_trust,
                 ["sealed_test", "predictions", "champions", "candidates", TASKS, SETTINGS],
@@ -53,12 +46,6 @@ def create_pipeline() -> Pipeline:
                 ["sealed_test", "champions", "candidates", SETTINGS],
                 ["contributions", "reasons"],
                 name="explain_champions",
-            ),
-            Node(
-                trust.draw_trust,
-                ["sealed_test", "predictions", "champions", "candidates", TASKS],
-                ["reliability_figure", "risk_coverage_figure"],
-                name="draw_trust",
             ),
             Node(
                 trust.write_report,

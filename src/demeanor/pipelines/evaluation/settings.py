@@ -10,6 +10,9 @@ from demeanor.data.places import anchored
 from demeanor.data.settings import Settings
 from demeanor.data.task import Task
 
+TASKS, SETTINGS = "params:tasks", "params:evaluation"
+"""Names that nodes of the evaluation ask the catalog for."""
+
 
 class EvaluationSettings(Settings):
     """

@@ -16,8 +16,9 @@ from demeanor.data.errors import InputError
 from demeanor.data.examples import Examples
 from demeanor.data.places import anchored
 from demeanor.data.task import Task, Tasks
+from demeanor.pipelines.evaluation.drawing import draws
 from demeanor.pipelines.evaluation.nodes import AllBundles, Bundles, card_of
-from demeanor.pipelines.evaluation.settings import EvaluationSettings, predictions_of
+from demeanor.pipelines.evaluation.settings import TASKS, EvaluationSettings, predictions_of
 
 logger = logging.getLogger(__name__)
 
@@ -158,6 +159,7 @@ def judge(task: Task, modalities: tuple[str, ...], table: pd.DataFrame, settings
     return found | flag_quality(ordered["strength"].to_numpy(), contradiction)
 
 
+@draws("reliability", "risk_coverage", of=["sealed_test", "predictions", "champions", "candidates", TASKS])
 def draw_trust(
     sealed_test: Examples,
     predictions: pd.DataFrame,

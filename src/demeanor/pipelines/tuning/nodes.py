@@ -46,7 +46,7 @@ def tune_branches(
         settings["branches"][branch] = tuned.block
         tables.append(tuned.trials)
     logger.info("found settings: kedro run --env %s_tuned --pipelines fusion_training", tuning.corpus)
-    files = {"globals.yml": {"corpus": tuning.corpus}, "parameters.yml": settings}
+    files = {"globals": {"corpus": tuning.corpus}, "parameters": settings}
     return pd.concat(tables, ignore_index=True), files
 
 

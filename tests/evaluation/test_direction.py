@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from demeanor.data.task import Task, Tasks, direction_of, not_worse
+from demeanor.data.task import Task, Tasks
 from demeanor.evaluation.curves import training_curves
-from demeanor.evaluation.metrics import metrics_of, score
+from demeanor.evaluation.metrics import direction_of, metrics_of, not_worse, score
 from demeanor.evaluation.probe_table import probe_to_markdown
 from demeanor.pipelines.fusion_training.nodes import draw_training
 from demeanor.training.loop import selection_of

@@ -1,0 +1,91 @@
+"""Datasets of one file: those of kedro-datasets, saved whole or not at all."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import copy
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import fsspec
+from kedro.io.core import get_filepath_str
+from kedro_datasets.json import JSONDataset
+from kedro_datasets.matplotlib import MatplotlibDataset
+from kedro_datasets.pandas import CSVDataset, ParquetDataset
+from kedro_datasets.text import TextDataset
+from kedro_datasets.yaml import YAMLDataset
+
+from demeanor.data.files import write_atomically
+from demeanor.datasets.previews import HTMLPreview, TablePreview, table_of, text_of
+
+LOCAL = "file"
+
+
+@contextmanager
+def whole_file(filesystem: Any, protocol: str, path: PurePosixPath) -> Iterator[Path]:
+    """Yield a local path to write to; when the block ends well, what is there takes its place at `path`.
+
+    On the local disk by a rename beside it, elsewhere by one upload: a killed run leaves the former file or the new.
+    """
+    if protocol == LOCAL:
+        with write_atomically(Path(path)) as temporary:
+            yield temporary
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder) / path.name
+        filesystem.put_file(str(Path(folder) / path.name), get_filepath_str(path, protocol))
+
+
+class _Whole:
+    """Saves through `whole_file`.
+
+    The writing is done by a copy of the dataset that points there, never by this one: other threads may be reading.
+    """
+
+    _filepath: PurePosixPath
+    _protocol: str
+    _fs: Any
+    _version: Any
+
+    def save(self, data: Any) -> None:
+        with whole_file(self._fs, self._protocol, self._get_save_path()) as temporary:  # type: ignore[attr-defined]
+            writer = copy(self)
+            writer._filepath, writer._version = PurePosixPath(temporary), None
+            writer._protocol, writer._fs = LOCAL, fsspec.filesystem(LOCAL)
+            super(_Whole, writer).save(data)  # type: ignore[misc]
+        self._fs.invalidate_cache(get_filepath_str(self._filepath, self._protocol))
+
+
+class ParquetFile(_Whole, ParquetDataset):
+    """pandas.ParquetDataset, saved whole."""
+
+    def preview(self, nrows: int = 5) -> TablePreview:
+        """The first rows. Kedro's own reads the local disk alone."""
+        first = self.load().head(nrows)
+        return table_of(first.to_dict(orient="records"))
+
+
+class CSVFile(_Whole, CSVDataset):
+    """pandas.CSVDataset, saved whole."""
+
+
+class JSONFile(_Whole, JSONDataset):
+    """json.JSONDataset, saved whole."""
+
+
+class YAMLFile(_Whole, YAMLDataset):
+    """yaml.YAMLDataset, saved whole."""
+
+
+class TextFile(_Whole, TextDataset):
+    """text.TextDataset, saved whole."""
+
+    def preview(self) -> HTMLPreview:
+        """A page as it is, any other text as it is typed."""
+        return text_of(self.load(), self._filepath.suffix == ".html")
+
+
+class FigureFile(_Whole, MatplotlibDataset):
+    """matplotlib.MatplotlibDataset, saved whole."""
