@@ -46,9 +46,16 @@ def as_identifier(text: str) -> str:
     return re.sub(r"[\s/\\]+", "_", text.strip())
 
 
-def with_slashes(path: str) -> str:
-    """A path as Windows writes it, with the separators that every system reads."""
-    return path.strip().replace("\\", "/")
+def within(path: str, root: Path) -> str:
+    """A path of a table as it is meant below the folder `root`, with the separators that every system reads.
+
+    A whole one that lies below `root` is cut to what follows it; any other stays, and `why_unsafe` refuses it.
+    """
+    path = path.strip()
+    for folder in (root.absolute(), root.resolve()):
+        if Path(path).is_absolute() and Path(path).is_relative_to(folder):
+            path = str(Path(path).relative_to(folder))
+    return path.replace("\\", "/")
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ MEDIA_SUFFIXES = VIDEO_SUFFIXES + AUDIO_SUFFIXES
 
 
 def normal_form(name: str) -> str:
-    """`name` as it is compared: 1, 01, 0001 and 1.0 are one number, wherever in a name they stand.
+    """`name` as it is compared: 1, 01, 0001, 1.0 and 1,0 are one number, wherever in a name they stand.
 
     Accents are one character however they were stored (macOS parts them), letters are small, separators of either kind
     and white space are underscores, characters that nobody sees are left out. In `82_7645`, which is 82.7645 s in
@@ -34,7 +34,7 @@ def normal_form(name: str) -> str:
     if re.fullmatch(r"[0-9]+[._][0-9]+", text) and not re.fullmatch(r"[0-9]+\.0+", text):
         whole, _, part = text.replace("_", ".").partition(".")
         return f"{whole.lstrip('0') or 0}.{part}"
-    text = re.sub(r"(?<=[0-9])\.0+(?![0-9])", "", text)
+    text = re.sub(r"(?<=[0-9])(?:\.0+|,0)(?![0-9])", "", text)  # 1,0 where a spreadsheet has decimal commas
     return re.sub(r"(?<![0-9])(?<![0-9][._])0+(?=[0-9])", "", text)
 
 
