@@ -137,8 +137,11 @@ class Clip:
 
     def at_hand(self, pictures: bool) -> Clip:
         """A copy for several extractors in turn: its sound, and with `pictures` its frames (up to film.HELD bytes), are
-        decoded once for all of them and held until the copy is let go."""
+        decoded once for all of them and held until the copy is let go. Sound that was decoded before, to hear its
+        words, is not decoded again."""
         copy = replace(self)
+        if "waveform" in self.__dict__:
+            copy.__dict__["waveform"] = self.waveform
         copy.__dict__["film"] = None
         if pictures and self.media is not None:
             from demeanor.features.film import Film
