@@ -140,6 +140,17 @@ def test_in_prediction(recordings: Path, opens: Counter[str], content: bool):
         np.testing.assert_array_equal(found.examples.stream(name).ragged[0], expected, name)
 
 
+def test_sound_that_was_decoded_for_its_words_is_not_decoded_again(recordings: Path, opens: Counter[str]):
+    from demeanor.inference.transcripts import Transcript, with_transcript
+
+    clip = Clip("a", media=recordings / "c0.mp4")
+    assert clip.audible is not None
+    held = with_transcript(clip, Transcript("so be it"), (), 0).at_hand(pictures=True)
+    assert held.text == "so be it"
+    np.testing.assert_array_equal(held.waveform, clip.waveform)
+    assert opens == {"c0.mp4": 1}
+
+
 @pytest.mark.parametrize(("start", "end"), [(0.0, None), (0.2, 0.6)])
 @pytest.mark.parametrize(("rate", "side"), [(5.0, None), (3.0, 48), (None, None)])
 def test_a_film_shows_what_decoding_anew_shows(recordings: Path, opens, start: float, end, rate, side):
