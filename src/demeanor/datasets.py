@@ -54,7 +54,10 @@ class TextFile(_Atomic, TextDataset):
 
 
 class FigureFile(_Atomic, MatplotlibDataset):
-    """matplotlib.MatplotlibDataset, saved atomically."""
+    """matplotlib.MatplotlibDataset, saved atomically; what is loaded is the content of the PNG file."""
+
+    def load(self) -> bytes:  # type: ignore[override]
+        return Path(self._filepath).read_bytes()
 
 
 class _Folder(AbstractDataset):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kedro.pipeline import Node, Pipeline
 
-from demeanor.pipelines.evaluation import drawing, nodes, trust
+from demeanor.pipelines.evaluation import asking, drawing, nodes, reasons, report, trust
 
 TASKS, SETTINGS = "params:tasks", "params:evaluation"
 
@@ -28,10 +28,22 @@ def create_pipeline() -> Pipeline:
                 name="compare_systems",
             ),
             Node(
-                nodes.ablate_modalities,
-                ["sealed_test", "champions", SETTINGS, "candidates"],
+                asking.ask_champions,
+                ["sealed_test", "champions", "candidates"],
+                "subset_answers",
+                name="ask_champions",
+            ),
+            Node(
+                reasons.ablate_modalities,
+                ["subset_answers", "sealed_test", "champions", TASKS, SETTINGS],
                 "ablation",
                 name="ablate_modalities",
+            ),
+            Node(
+                asking.gather_calibrated,
+                ["sealed_test", "predictions", "candidates", TASKS],
+                "calibrated_answers",
+                name="gather_calibrated",
             ),
             Node(drawing.draw_comparison, ["comparison", TASKS, SETTINGS], "comparison_figure", name="draw_comparison"),
             Node(
@@ -43,38 +55,39 @@ def create_pipeline() -> Pipeline:
             Node(drawing.draw_ablation, ["ablation", TASKS], "ablation_figure", name="draw_ablation"),
             Node(
                 trust.examine_trust,
-                ["sealed_test", "predictions", "champions", "candidates", TASKS, SETTINGS],
+                ["calibrated_answers", "sealed_test", "champions", TASKS, SETTINGS],
                 ["trust", "slices"],
                 name="examine_trust",
                 tags="tracked",
             ),
             Node(
-                trust.explain_champions,
-                ["sealed_test", "champions", "candidates", SETTINGS],
+                reasons.explain_champions,
+                ["subset_answers", "sealed_test", "champions", "candidates", SETTINGS],
                 ["contributions", "reasons"],
                 name="explain_champions",
             ),
             Node(
                 trust.draw_trust,
-                ["sealed_test", "predictions", "champions", "candidates", TASKS],
+                ["calibrated_answers", "champions", TASKS],
                 ["reliability_figure", "risk_coverage_figure"],
                 name="draw_trust",
             ),
             Node(
-                trust.write_report,
+                report.write_report,
                 [
                     "summary",
                     "comparison",
-                    "ablation",
                     "trust",
                     "slices",
                     "reasons",
-                    "predictions",
                     "champions",
                     "candidates",
-                    "sealed_test",
-                    TASKS,
-                    SETTINGS,
+                    "comparison_figure",
+                    "scatter_figure",
+                    "confusion_figure",
+                    "ablation_figure",
+                    "reliability_figure",
+                    "risk_coverage_figure",
                 ],
                 "report",
                 name="write_report",
