@@ -9,6 +9,9 @@ import pandas as pd
 import pytest
 
 from demeanor.data.calibration import CalibrationSettings
+from demeanor.data.provenance import Provenance
+from demeanor.data.ragged import Ragged
+from demeanor.data.stream import Stream
 from demeanor.data.task import Task
 from demeanor.evaluation.calibration import probabilities
 from demeanor.evaluation.conformal import fit_calibration
@@ -17,6 +20,9 @@ from demeanor.evaluation.planted import carrier_agreement, flag_quality
 from demeanor.evaluation.report import Section, html_report, html_table
 from demeanor.evaluation.slices import groups_of, slice_table
 from demeanor.evaluation.trust import confidence_curve, selective_curve, surer_without, trust
+from demeanor.features.audio import Waveform
+from demeanor.features.face_mesh import FaceMesh
+from demeanor.features.measures import measured
 
 CLASSES = Task(name="e", kind="classification", column="e", classes=("a", "b", "c"))
 NUMBER = Task(name="s", kind="regression", column="s")
@@ -76,6 +82,57 @@ def test_slices_score_stated_groups_and_count_small_ones(fitted):
     assert found.loc[("speaker", "bob"), "coverage"] < 0.8
     assert "language" not in found.index.get_level_values("slice")  # one group is no slice
     assert len(set(groups_of(table, names)["length"])) == 3
+
+
+def test_slices_are_made_of_every_stated_column_and_of_what_is_measured(fitted):
+    logits, target, names = too_sure(120, 4)
+    table = pd.DataFrame(
+        {
+            "utterance_id": [f"u{n}" for n in range(120)], "speaker": "ann", "language": "en", "start": 0.0, "end": 1.0,
+            "text": "one", "intensity": ["normal", "strong"] * 60, "age": np.arange(120) % 40,
+            "take": np.arange(120) % 2, "e": "a", "valence_e": 1.0,
+        }
+    )  # fmt: skip
+    face = np.where(np.arange(120) < 40, 0.0, np.linspace(0.1, 1, 120))
+    measures = {"loudness": np.where(np.arange(120) < 3, np.nan, np.linspace(-50, -10, 120)), "face_share": face}
+    found = groups_of(table, names, measures, labels={"valence_e", "e"})
+    assert {"intensity", "age", "take", "loudness", "face_share"} <= set(found)
+    assert not {"e", "valence_e", "utterance_id", "start"} & set(found)
+    assert set(found["intensity"]) == {"normal", "strong"}
+    assert set(found["take"]) == {"0", "1"}
+    assert len(set(found["age"])) == 3
+    assert set(found["loudness"][:3]) == {""}
+    assert found["loudness"][-1].startswith("over -")
+    assert set(found["face_share"][:40]) == {"no face"}
+    made = slice_table(CLASSES, logits, target, table, names, fitted, 50, measures, {"valence_e"})
+    assert {"intensity", "loudness", "face_share"} <= set(made["slice"])
+    assert made.groupby("slice")["worst"].sum().drop("all").max() == 1
+    assert made.groupby("slice")["n"].sum()["loudness"] == 117
+
+
+def test_loudness_and_share_of_the_face_are_read_from_streams():
+    tone = np.rint(32767 * np.sin(np.arange(1600) / 5)).astype(np.int16)[:, None]
+    quiet = (tone // 10).astype(np.int16)
+    sound = {"loud": tone, "quiet": quiet, "none": tone[:0]}
+    mesh = FaceMesh({"rate": 5})
+    seen = np.zeros((4, mesh.dimension), np.float32)
+    seen[:3, mesh.names.index("presence")] = 1
+    streams = {
+        "audio.waveform": Stream(
+            "audio.waveform", Ragged.from_sequences(sound, 1, np.int16), Waveform({}).provenance()
+        ),
+        "vision.frames": Stream(
+            "vision.frames",
+            Ragged.from_sequences({"loud": seen, "quiet": seen[:0], "none": seen}, mesh.dimension, np.float32),
+            Provenance(extractor="face_mesh", version="1", unit="frame", parameters={"rate": 5.0}),
+        ),
+    }
+    found = measured(streams)
+    assert found["loudness"][0] == pytest.approx(-3.01, abs=0.05)
+    assert found["loudness"][0] - found["loudness"][1] == pytest.approx(20, abs=0.1)
+    assert np.isnan(found["loudness"][2])
+    assert found["face_share"].tolist() == [0.75, 0.0, 0.75]
+    assert measured({}) == {}
 
 
 def test_losing_a_modality_should_not_make_surer(fitted):

@@ -17,7 +17,8 @@ from demeanor.inference.describe import as_text, columns_of, describe
 from demeanor.inference.extraction import Extracted
 from demeanor.inference.model import Embedded, TrainedModel
 from demeanor.models import SYSTEMS, find_system
-from demeanor.pipelines.evaluation.nodes import ablate_modalities
+from demeanor.pipelines.evaluation.asking import ask_champions
+from demeanor.pipelines.evaluation.reasons import ablate_modalities, explain_champions
 from demeanor.pipelines.evaluation.settings import EvaluationSettings
 from demeanor.serving.registry import registered_name, signature_of
 from demeanor.training.fit import fit
@@ -100,8 +101,16 @@ def test_an_ablation_builds_each_network_once(examples, bundle, monkeypatch):
     champions = {"sentiment": {"branch": "fusion", "seed": "seed_1"}}
     found = {"fusion": {"seed_1": bundle, "seed_2": bundle}}
     sealed = examples.split("test")
-    table = ablate_modalities(sealed, champions, EvaluationSettings(resamples=20), found)
-    assert len(built) == 2
+    settings = EvaluationSettings(resamples=20)
+    asked = ask_champions(sealed, champions, found)
+    table = ablate_modalities(asked, sealed, champions, {"sentiment": SENTIMENT}, settings)
+    contributions, reasons = explain_champions(asked, sealed, champions, found, settings)
+    assert len(built) == 2  # both tables are made of the same passes
+    assert contributions["utterance_id"].tolist() == sealed.ids
+    parts = contributions[[name for name in contributions if name.startswith("contribution_")]].sum(axis=1)
+    whole = TrainedModel.load(bundle).predict(sealed)[:, 0]
+    assert (contributions["baseline"] + parts).to_numpy() == pytest.approx(whole, abs=1e-4)
+    assert reasons["conflicts"].tolist() == [0]  # the flag wants a calibration
     assert len(table) == 7
     row = table[table["modalities"] == "text"].iloc[0]
     mine = TrainedModel.load(bundle).without("audio", "vision").predict(sealed)

@@ -30,13 +30,13 @@ nav a { margin-right: 1rem; }
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with words (one paragraph each), tables (caption -> rows), figures (caption -> figure) and text whose
-    lines and columns stay as they are."""
+    """A heading with words (one paragraph each), tables (caption -> rows), figures (caption -> figure, or the content
+    of a PNG file of it) and text whose lines and columns stay as they are."""
 
     title: str
     words: Sequence[str] = ()
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
-    figures: Mapping[str, Figure] = field(default_factory=dict)
+    figures: Mapping[str, Figure | bytes] = field(default_factory=dict)
     plain: str = ""
 
 
@@ -84,9 +84,13 @@ def _cell(value: Any) -> str:
     return f"<td>{value}</td>" if whole else f"<td>{value:.3f}</td>"
 
 
-def picture(figure: Figure, caption: str) -> str:
-    """A figure as an image whose bytes are in its address."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    content = base64.b64encode(buffer.getvalue()).decode("ascii")
+def picture(figure: Figure | bytes, caption: str) -> str:
+    """A figure, or a PNG file, as an image whose bytes are in its address."""
+    if isinstance(figure, bytes):
+        drawn = figure
+    else:
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=100)
+        drawn = buffer.getvalue()
+    content = base64.b64encode(drawn).decode("ascii")
     return f'<img alt="{escape(caption, quote=True)}" src="data:image/png;base64,{content}">'

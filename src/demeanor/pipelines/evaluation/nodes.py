@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,9 +18,6 @@ from demeanor.data.progress import with_progress
 from demeanor.data.task import Task, Tasks
 from demeanor.pipelines.branches import enabled
 from demeanor.pipelines.evaluation.settings import EvaluationSettings, ceiling_of, predictions_of
-
-if TYPE_CHECKING:
-    from demeanor.inference.model import TrainedModel
 
 logger = logging.getLogger(__name__)
 
@@ -213,34 +210,6 @@ def card_of(by_seed: Bundles) -> BundleCard:
 
 def is_unimodal(by_seed: Bundles) -> bool:
     return len({value.modality for value in card_of(by_seed).inputs.values()}) == 1
-
-
-def ablate_modalities(
-    sealed_test: Examples, champions: dict[str, dict[str, Any]], settings: EvaluationSettings, bundles: AllBundles
-) -> pd.DataFrame:
-    """Each champion with every subset of its modalities, all seeds, as if the rest had not been recorded."""
-    from demeanor.evaluation.robustness import modality_ablation
-    from demeanor.inference.model import Embedded, TrainedModel
-
-    tables = []
-    embedded = Embedded(sealed_test)
-    for name, champion in with_progress(list(champions.items()), "leaving modalities out", "champions"):
-        by_seed = bundles[champion["branch"]]
-        card = card_of(by_seed)
-        models = [TrainedModel.load(bundle) for bundle in by_seed.values()]
-
-        def predict(chosen: Sequence[tuple[str, ...]], models: Sequence[TrainedModel] = models) -> np.ndarray:
-            return np.stack([model.outputs(embedded.for_model(model), chosen) for model in models], axis=1)
-
-        table = modality_ablation(
-            card.task,
-            predict,
-            card.task.targets(sealed_test.utterances),
-            card.modalities,
-            resamples=settings.resamples,
-        )
-        tables.append(table.assign(task=name, branch=champion["branch"]))
-    return pd.concat(tables, ignore_index=True)
 
 
 def register_champions(

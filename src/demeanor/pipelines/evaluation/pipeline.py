@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kedro.pipeline import Node, Pipeline
 
-from demeanor.pipelines.evaluation import nodes, trust
+from demeanor.pipelines.evaluation import asking, nodes, reasons, report, trust
 from demeanor.pipelines.evaluation.drawing import DRAWINGS
 from demeanor.pipelines.evaluation.settings import SETTINGS, TASKS
 
@@ -28,40 +28,53 @@ def create_pipeline() -> Pipeline:
                 name="compare_systems",
             ),
             Node(
-                nodes.ablate_modalities,
-                ["sealed_test", "champions", SETTINGS, "candidates"],
+                asking.ask_champions,
+                ["sealed_test", "champions", "candidates"],
+                "subset_answers",
+                name="ask_champions",
+            ),
+            Node(
+                reasons.ablate_modalities,
+                ["subset_answers", "sealed_test", "champions", TASKS, SETTINGS],
                 "ablation",
                 name="ablate_modalities",
+            ),
+            Node(
+                asking.gather_calibrated,
+                ["sealed_test", "predictions", "candidates", TASKS],
+                "calibrated_answers",
+                name="gather_calibrated",
             ),
             *(Node(one.function, one.inputs, one.figures, name=one.function.__name__) for one in DRAWINGS),
             Node(
                 trust.examine_trust,
-                ["sealed_test", "predictions", "champions", "candidates", TASKS, SETTINGS],
+                ["calibrated_answers", "sealed_test", "champions", TASKS, SETTINGS],
                 ["trust", "slices"],
                 name="examine_trust",
                 tags="tracked",
             ),
             Node(
-                trust.explain_champions,
-                ["sealed_test", "champions", "candidates", SETTINGS],
+                reasons.explain_champions,
+                ["subset_answers", "sealed_test", "champions", "candidates", SETTINGS],
                 ["contributions", "reasons"],
                 name="explain_champions",
             ),
             Node(
-                trust.write_report,
+                report.write_report,
                 [
                     "summary",
                     "comparison",
-                    "ablation",
                     "trust",
                     "slices",
                     "reasons",
-                    "predictions",
                     "champions",
                     "candidates",
-                    "sealed_test",
-                    TASKS,
-                    SETTINGS,
+                    "comparison_figure",
+                    "scatter_figure",
+                    "confusion_figure",
+                    "ablation_figure",
+                    "reliability_figure",
+                    "risk_coverage_figure",
                 ],
                 "report",
                 name="write_report",

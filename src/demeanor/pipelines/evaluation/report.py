@@ -1,0 +1,116 @@
+"""The run's report.html: what a reader opens first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from demeanor.pipelines.evaluation.nodes import AllBundles, Bundles, card_of
+
+Picture = Any
+"""A figure, or the PNG file that the catalog keeps of it, as bytes."""
+
+
+def write_report(
+    summary: str,
+    comparison: pd.DataFrame,
+    trust_table: pd.DataFrame,
+    slices: pd.DataFrame,
+    reasons: pd.DataFrame,
+    champions: dict[str, dict[str, Any]],
+    bundles: AllBundles,
+    comparison_figure: Picture,
+    scatter_figure: Picture,
+    confusion_figure: Picture,
+    ablation_figure: Picture,
+    reliability_figure: Picture,
+    risk_coverage_figure: Picture,
+) -> str:
+    """The run's `report.html`. Figures are those that the other nodes have drawn."""
+    from demeanor.evaluation.report import Section, html_report
+
+    corpus = str(comparison["corpus"].iloc[0])
+    shown = [column for column in comparison if not str(column).endswith(("_low", "_high", "_sd"))]
+    systems = {
+        f"{name}: means over seeds on the sealed test; n clips.": comparison.loc[
+            comparison["task"] == name, ["branch", *[c for c in shown if c not in (*SAID_ABOVE, "branch", "task")]]
+        ].dropna(axis=1, how="all")
+        for name in champions
+    }
+    sections = [
+        Section("Summary", words(champions, bundles, corpus)),
+        Section("Systems", tables=systems, figures={
+            "The first task's systems with 95 % bootstrap intervals.": comparison_figure,
+        }),
+        Section("Answers of the champions", figures={
+            "Predicted against true.": scatter_figure,
+            "Confusion of classes, or of the sign of a number.": confusion_figure,
+            "What each set of modalities is worth to the champion.": ablation_figure,
+        }),
+        Section("How sure, and rightly so?", TRUST_WORDS, by_task(trust_table, champions), {
+            "How often the champion is right over how sure it is.": reliability_figure,
+            "Risk over coverage: the champion and other branches.": risk_coverage_figure,
+        }),
+        Section("Who is served worse?", SLICE_WORDS, by_task(scored_groups(slices), champions)),
+        Section("Why: contributions of the modalities", REASON_WORDS, by_task(reasons, champions)),
+        Section("The closing summary of the run", plain=summary),
+    ]  # fmt: skip
+    return html_report(f"Demeanor on {corpus}", sections)
+
+
+SAID_ABOVE = ("kind", "corpus", "split", "synthetic")
+"""Columns of the comparison that say the same of every row."""
+TRUST_WORDS = (
+    "coverage is the share of clips whose interval, or set of classes, holds the label; promised is what it was fitted "
+    "for on validation. size is the mean length of an interval, or number of classes in a set. Figures with raw before "
+    "them are those without calibration.",
+    "AURC and AUGRC are the mean risk over all shares of answers given, the surest first; lower is better. An answer "
+    "counts as wrong when it names another class, or lies on the other side of the scale's middle than the label.",
+)
+SLICE_WORDS = (
+    "Groups are made by what the corpus states and never by what is inferred; those of fewer than 30 clips stand in "
+    "slices.csv with their number alone. Of each column the worst group is marked.",
+)
+REASON_WORDS = (
+    "Exact Shapley values of the modalities in the task's own units. agreement is the share of clips in which the "
+    "largest contribution is of the modality that carries the label in truth, chance what naming the commonest one "
+    "would give; precision, recall and AUROC judge the flag `conflict` by the planted contradictions. Known for the "
+    "synthetic demo alone.",
+    "A modality_dropout of 0 means that sets of modalities were not seen in training: contributions are then an "
+    "experiment, which predict refuses unless asked.",
+)
+
+
+def words(champions: dict[str, dict[str, Any]], bundles: AllBundles, corpus: str) -> list[str]:
+    """What the champions are and how they are calibrated, a paragraph each."""
+    lines = []
+    if "synthetic" in corpus:
+        lines.append(
+            "This is a synthetic corpus: the figures show that the software works and say nothing about how well "
+            "people's feelings are read."
+        )
+    for name, champion in champions.items():
+        found: Bundles = bundles[champion["branch"]]
+        card = card_of(found)
+        fitted = "It is uncalibrated." if card.calibration is None else f"Calibrated: {card.calibration.describe()}."
+        lines.append(
+            f"{name}: {champion['branch']} {champion['seed'].replace('_', ' ')}, chosen on validation by "
+            f"{champion['metric']} ({champion['value']:.3f}). {fitted}"
+        )
+    return lines
+
+
+def scored_groups(slices: pd.DataFrame) -> pd.DataFrame:
+    """The groups that are large enough to be scored."""
+    return slices[slices["wrong"].notna()] if "wrong" in slices else slices
+
+
+def by_task(table: pd.DataFrame, champions: dict[str, dict[str, Any]]) -> dict[str, pd.DataFrame]:
+    """Caption -> the rows of each task, without columns that hold nothing for it."""
+    made = {}
+    for name in champions:
+        mine = table[table["task"] == name].drop(columns="task").dropna(axis=1, how="all")
+        if len(mine):
+            made[name] = mine
+    return made
