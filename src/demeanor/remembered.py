@@ -1,8 +1,8 @@
 """What a registry in a SQLite file has said, for as long as nobody has written to that file.
 
 MLflow takes seconds to import, and then says three lines of a database: which models have a champion, which version
-that is, where its files lie. A command that only reads asks for them here, and MLflow where the database is no longer as it
-was when it was asked before. The answers lie beside the database; without them, nothing but time is lost.
+that is, where its files lie. A command that only reads asks for them here, and MLflow where the database is no longer
+as it was when it was asked before. The answers lie beside the database; without them, nothing but time is lost.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ COUNTER = slice(24, 28)
 
 
 def state_of(database: Path) -> list[list[int]] | None:
-    """What no change of the database leaves as it is: of the file, and of the log beside it where it has one, which file
-    it is, its size, its time, and SQLite's counter. None where it is being changed, or is not there."""
+    """What no change of the database leaves as it is: of the file, and of the log beside it where it has one, which
+    file it is, its size, its time, and SQLite's counter. None where it is being changed, or is not there."""
     if database.with_name(f"{database.name}-journal").exists():
         return None
     state = []
