@@ -7,6 +7,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from demeanor import remembered
 from demeanor.data.bundle import Bundle, BundleCard
 
 if TYPE_CHECKING:
@@ -153,6 +154,10 @@ class Demeanor:
 
 def champion_addresses() -> list[str]:
     """Addresses of all champions in the registry that MLflow is connected to; InputError where there is none."""
+    return list(remembered.asked("champions", _champion_addresses))
+
+
+def _champion_addresses() -> list[str]:
     import mlflow
     from mlflow import MlflowClient
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from demeanor import logged_models
+from demeanor import logged_models, remembered
 from demeanor.data.files import disk_error
 from demeanor.data.settings import flatten
 from demeanor.outbox import PATIENCE, Event, Outbox, Refused, hand_over, kept_header
@@ -45,6 +45,23 @@ def connect(project: Path, configured: str | None = None, writing: bool = False)
     """Point MLflow at the tracking server or file of this project; its address. InputError if nothing answers there."""
     uri = tracking_uri(project, configured)
     require_answer(uri, writing)
+    remembered.use(None)
+    _point_mlflow(uri)
+    return uri
+
+
+def connect_when_asked(project: Path) -> str:
+    """The same for a command that only reads: MLflow is imported where the registry has to be asked, which a file has
+    not while nobody writes to it (demeanor.remembered). InputError if nothing answers there."""
+    uri = tracking_uri(project)
+    if not uri.startswith(SQLITE):
+        return connect(project)
+    require_answer(uri)
+    remembered.use(remembered.Registry(Path(uri.removeprefix(SQLITE)), lambda: _point_mlflow(uri)))
+    return uri
+
+
+def _point_mlflow(uri: str) -> None:
     for name, value in {**MODEST, "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}.items():
         os.environ.setdefault(name, value)
     import mlflow
@@ -57,7 +74,6 @@ def connect(project: Path, configured: str | None = None, writing: bool = False)
         logging.getLogger(name).setLevel(logging.CRITICAL)
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
-    return uri
 
 
 def choose_experiment(name: str, project: Path) -> str:

@@ -71,23 +71,19 @@ def test_the_answers_are_those_of_the_model_byte_for_byte(door, bundle_folder):
     assert [row["modalities"] for row in offline] == ["text", "text", "text", "audio+text+vision", ""]
 
 
-def test_requests_that_share_a_forward_pass_keep_their_dialogues_and_their_answers(door, bundle_folder):
-    alone = [post(door, [row]).json()["predictions"][0] for row in ROWS]
-    with ThreadPoolExecutor(3) as pool:
-        together = list(pool.map(lambda row: post(door, [row]).json()["predictions"][0], ROWS[:3]))
-    for one, other in zip(alone, together, strict=False):
-        assert one["sentiment"] == pytest.approx(other["sentiment"], abs=1e-5)
-        assert (one["modalities"], one["problem"]) == (other["modalities"], other["problem"])
-
-
-def test_merged_requests_are_split_again(door):
+@pytest.mark.parametrize("without", [(), ("audio",)])
+def test_requests_that_are_answered_together_get_what_each_gets_alone_byte_for_byte(door, without):
+    """Rows of several lengths, dialogues of the same name, and a row without an answer among them."""
     served = door.app.state.engine.shelf.all[0]
-    extraction = Extraction(served.card)
-    tables = answers(served, (), [extraction(ROWS[:3]), extraction(ROWS[4:]), extraction(ROWS[1:2])])
-    assert [len(table) for table in tables] == [3, 1, 1]
-    assert tables[1]["problem"][0]
-    assert tables[0]["sentiment"][1] == pytest.approx(tables[2]["sentiment"][0], abs=1e-5)
-    assert list(tables[0]["utterance_id"]) == ["row_0", "row_1", "row_2"]
+    read = [Extraction(served.card)(rows) for rows in (ROWS[:3], ROWS[4:], ROWS[1:2], ROWS[3:4], ROWS[2:3])]
+    alone = [answers(served, without, [each])[0] for each in read]
+    together = answers(served, without, read)
+    assert [json.dumps(records_of(table)) for table in together] == [json.dumps(records_of(table)) for table in alone]
+    assert [len(table) for table in together] == [3, 1, 1, 1, 1]
+    assert together[1]["problem"][0]
+    assert list(together[0]["utterance_id"]) == ["row_0", "row_1", "row_2"]
+    explained = [answers(served, without, some, explained=True)[0] for some in (read[:1], read)]
+    assert json.dumps(records_of(explained[0])) == json.dumps(records_of(explained[1]))
 
 
 def test_what_was_recognised_is_told_by_requests_that_shared_a_pass(door):

@@ -26,6 +26,22 @@ SHORTEST = 0.06
 _SMILING = Lock()
 
 
+def smile_of(feature_set: str, level: str) -> Any:
+    """The library's extractor of one set and level, both by their names.
+
+    To write its own name into its parameters it would read the metadata of every installed package, for a second; told
+    beforehand what it looks for, it reads none.
+    """
+    import opensmile
+    from audobject.core import utils
+
+    getattr(utils, "PACKAGES_DISTRIBUTIONS", {}).setdefault("opensmile", ["opensmile"])
+    return opensmile.Smile(
+        feature_set=getattr(opensmile.FeatureSet, feature_set),
+        feature_level=getattr(opensmile.FeatureLevel, level),
+    )
+
+
 def both_levels(feature_set: str) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     """What gives descriptors ("lld") and functionals ("func") of samples in one pass: openSMILE computes both anyway.
 
@@ -33,10 +49,9 @@ def both_levels(feature_set: str) -> Callable[[np.ndarray], dict[str, np.ndarray
 
     Samples [samples] at 16 kHz become [frames, descriptors] and [1, functionals].
     """
-    import opensmile
     from opensmile.core.config import config
 
-    smile = opensmile.Smile(getattr(opensmile.FeatureSet, feature_set), opensmile.FeatureLevel.Functionals)
+    smile = smile_of(feature_set, "Functionals")
     root = Path(smile.default_config_root)
     options = {
         **smile._options(),
@@ -124,13 +139,8 @@ class _OpenSmile(Extractor):
 
     @cached_property
     def _smile(self) -> Any:
-        import opensmile
-
         with _SMILING:
-            return opensmile.Smile(
-                feature_set=getattr(opensmile.FeatureSet, self.settings.features),
-                feature_level=getattr(opensmile.FeatureLevel, self.level),
-            )
+            return smile_of(self.settings.features, self.level)
 
     @cached_property
     def names(self) -> list[str]:
@@ -196,13 +206,8 @@ class OpenSmileDescriptors(_OpenSmile):
 
     @cached_property
     def _deltas(self) -> Any:
-        import opensmile
-
         with _SMILING:
-            return opensmile.Smile(
-                feature_set=getattr(opensmile.FeatureSet, self.settings.features),
-                feature_level=opensmile.FeatureLevel.LowLevelDescriptors_Deltas,
-            )
+            return smile_of(self.settings.features, "LowLevelDescriptors_Deltas")
 
     @cached_property
     def names(self) -> list[str]:

@@ -152,13 +152,23 @@ class TrainedModel:
         """
         return self.answer(self.extraction(rows), explained, anyway)
 
-    def answer(self, read: Extracted, explained: bool = False, anyway: bool = False) -> pd.DataFrame:
-        """`score` for rows that `extraction` has read, here or in another process."""
+    def answer(
+        self, read: Extracted, explained: bool = False, anyway: bool = False, parts: Sequence[Extracted] = ()
+    ) -> pd.DataFrame:
+        """`score` for rows that `extraction` has read, here or in another process.
+
+        parts  of which `read` was put together, in order: each goes through the network by itself, so that its rows
+               get, to the last bit, the outputs that they get alone
+        """
         if self.absent:
-            read = read.only(self._sources())
-        examples = Embedded(read.examples).for_model(self) if len(read.examples) else read.examples
+            sources = self._sources()
+            read, parts = read.only(sources), [part.only(sources) for part in parts]
+        separate = [
+            Embedded(part.examples).for_model(self) if len(part.examples) else part.examples for part in parts or [read]
+        ]
         used = [read.used[name] for name in read.examples.ids]
-        return read.complete(self._answers(examples, used, explained, anyway))
+        languages = list(read.examples.utterances["language"])
+        return read.complete(self._answers(separate, languages, used, explained, anyway))
 
     def score_examples(self, examples: Examples, explained: bool = False, anyway: bool = False) -> pd.DataFrame:
         """The same for examples; errors as `outputs`."""
@@ -167,19 +177,26 @@ class TrainedModel:
         if len(examples):
             examples = Embedded(examples).for_model(self)
             self.network.require(examples)
-        answers = self._answers(examples, given, explained, anyway)
+        answers = self._answers([examples], list(examples.utterances["language"]), given, explained, anyway)
         answers.insert(0, "utterance_id", examples.ids)
         given_text = ["given" if isinstance(text, str) else "" for text in examples.utterances["text"]]
         return answers.assign(problem="", transcript="", transcript_source=given_text)
 
     def _answers(
-        self, examples: Examples, used: Sequence[Collection[str]], explained: bool, anyway: bool
+        self,
+        separate: Sequence[Examples],
+        languages: Sequence[str],
+        used: Sequence[Collection[str]],
+        explained: bool,
+        anyway: bool,
     ) -> pd.DataFrame:
+        """Of examples that go through the network one after the other; `languages` and `used` of all their rows."""
         if explained and not anyway:
             refuse_unseen_subsets(self.card)
         subsets = every_subset(self.modalities) if explained else [self.modalities]
-        outputs = self._forward(examples, [self._dropped(subset) for subset in subsets])
-        answers = describe(self.card, outputs[-1], used, list(examples.utterances["language"]))
+        dropped = [self._dropped(subset) for subset in subsets]
+        outputs = np.concatenate([self._forward(examples, dropped) for examples in separate], axis=1)
+        answers = describe(self.card, outputs[-1], used, languages)
         if not explained:
             return answers
         here = [seen(self.card, given) for given in used]

@@ -13,7 +13,7 @@ import pandas as pd
 from demeanor.data.errors import InputError, nearest
 from demeanor.data.media import remarked
 from demeanor.data.places import anchored
-from demeanor.data.utterances import make_table
+from demeanor.data.utterances import table_of_checked
 from demeanor.features.base import SAMPLE_RATE, Clip
 from demeanor.features.sound import Heard, listen
 from demeanor.inference import cells
@@ -127,13 +127,13 @@ def utterances_of(rows: Sequence[RawRow]) -> pd.DataFrame:
         }
         for name, dialogue, turn, row in zip(names, dialogues, turns, rows, strict=True)
     ]
-    return make_table(made, "rows to score") if made else empty_table()
+    return table_of_checked(made) if made else empty_table()
 
 
 def empty_table() -> pd.DataFrame:
     """The utterances of a request without a row."""
     one = {"utterance_id": "none", "corpus": "recordings", "split": "test", "dialogue": "none", "turn": 0}
-    return make_table([one]).iloc[:0]
+    return table_of_checked([one]).iloc[:0]
 
 
 def _names(given: Sequence[str | None]) -> list[str]:

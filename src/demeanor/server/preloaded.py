@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import gc
 from contextlib import suppress
 from importlib import import_module
 
-import av  # noqa: F401
-import cv2  # noqa: F401
-import pandera.pandas
-import pandera.typing  # noqa: F401
-import torch  # noqa: F401
-
-import demeanor.features.media
-import demeanor.features.sound
-import demeanor.inference.extraction
-import demeanor.server.extraction
-import demeanor.server.lengths  # noqa: F401
-
+#: What every worker needs.
+NEEDED = (
+    "av", "cv2", "torch", "demeanor.features.media", "demeanor.features.sound", "demeanor.inference.extraction",
+    "demeanor.server.extraction", "demeanor.server.lengths",
+)  # fmt: skip
 #: What the usual extractors load when they are first asked; a wheel that is not installed is not missed here. Not
 #: transformers, which takes longer than all of these together: the packaged MiniLM does without it, and workers import
 #: it themselves for a model that reads another encoder.
-for _name in ("opensmile", "scipy.signal"):
+USUAL = ("opensmile", "tokenizers", "safetensors.torch")
+
+gc.disable()  # nothing that an import makes is garbage
+for _name in NEEDED:
+    import_module(_name)
+for _name in USUAL:
     with suppress(ImportError):
         import_module(_name)
+gc.freeze()  # what all workers share is not looked through again, and so stays shared
+gc.enable()

@@ -37,9 +37,9 @@ def start(
 
     settings = ServerSettings(**numbers)
     if not uris or any(uri.startswith(("models:", "runs:")) for uri in uris):
-        from demeanor.tracking import connect
+        from demeanor.tracking import connect_when_asked
 
-        connect(project())
+        connect_when_asked(project())
     if not uris:
         uris = champions()
     serve(uris, host, port, settings)

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from demeanor import remembered
 from demeanor.data.bundle import Bundle, BundleCard
 from demeanor.data.errors import DemeanorError, InputError
 from demeanor.data.examples import Examples
@@ -254,6 +255,11 @@ def champion_version(name: str) -> str | None:
 
 def version_of(name: str, alias: str) -> str | None:
     """Version that an alias points to; None if there is none."""
+    found = remembered.asked(f"version of {name}@{alias}", lambda: _version_of(name, alias))
+    return None if found is None else str(found)
+
+
+def _version_of(name: str, alias: str) -> str | None:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
@@ -294,6 +300,12 @@ def load_bundle(uri: str) -> Bundle:
     """The bundle of a registered model (`models:/name@champion`) or of a folder on disk."""
     if not uri.startswith(("models:", "runs:", "mlflow-artifacts:")):
         return Bundle.load(uri)
+    folder = remembered.asked(f"folder of {uri}", lambda: _downloaded(uri), lambda folder: Path(folder).is_dir())
+    return Bundle.load(Path(folder))
+
+
+def _downloaded(uri: str) -> str:
+    """Folder of a registered bundle: its own where the store is a folder of this machine."""
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
@@ -303,4 +315,4 @@ def load_bundle(uri: str) -> Bundle:
         raise InputError(
             f"model {uri}", [str(error)], "Train and register one first: kedro run. Or give the folder of a bundle."
         ) from error
-    return Bundle.load(folder / "artifacts" / "bundle")
+    return str(folder / "artifacts" / "bundle")
