@@ -11,7 +11,7 @@ from demeanor.data.errors import InputError
 from demeanor.features.pools import available_cores
 from demeanor.timeline.formats import format_of, write_timeline
 from demeanor.timeline.pictures import PICTURES, write_picture
-from demeanor.timeline.sides import SideFiles
+from demeanor.timeline.sides import KnownWords, SideFiles
 from demeanor.timeline.summary import summary_of
 from demeanor.timeline.table import Timeline
 
@@ -42,6 +42,7 @@ def run(
         else:
             write_timeline(made, path)
     SideFiles(outputs[0], "").remove()
+    KnownWords(outputs[0], "").remove()
     return told(made, outputs, loaded - began, time.monotonic() - loaded)
 
 

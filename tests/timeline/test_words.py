@@ -11,13 +11,27 @@ import pytest
 from demeanor.data.bundle import BundleCard, InputSpecification
 from demeanor.data.errors import MissingExtraError
 from demeanor.data.provenance import Provenance
+from demeanor.features.base import Word
+from demeanor.features.recognition import Recognised, RecognitionSettings
 from demeanor.inference.extraction import Extraction
 from demeanor.inference.model import TrainedModel, score_together
 from demeanor.timeline.given import GivenSpan
+from demeanor.timeline.planning import Options
+from demeanor.timeline.run import make_timeline
 from demeanor.timeline.segments import TimedWord
-from demeanor.timeline.words import ADVICE, LONGEST, Recogniser, _held, _stretches, recogniser_of
+from demeanor.timeline.words import (
+    ADVICE,
+    AROUND,
+    LONGEST,
+    Recogniser,
+    _groups,
+    _heard,
+    _pieces,
+    _sound,
+    recogniser_of,
+)
 from tests.timeline.examples import RATE, SENTIMENT, silence, voice, write_wav
-from tests.timeline.test_run import make
+from tests.timeline.test_run import CountingScorer, make
 
 
 class Dictation:
@@ -77,7 +91,7 @@ def test_what_is_heard_on_a_channel_belongs_to_whoever_speaks_there(tmp_path):
 
 
 def test_without_the_package_a_sentence_stands_in_the_header_and_the_rest_goes_on(tmp_path, monkeypatch):
-    def missing(model: str) -> str:
+    def missing(model: str, workers: int) -> str:
         raise MissingExtraError("speech recognition", "speech")
 
     monkeypatch.setattr("demeanor.features.recognition.maker_of", missing)
@@ -92,23 +106,73 @@ def test_without_the_package_a_sentence_stands_in_the_header_and_the_rest_goes_o
 def test_what_is_heard_at_once_is_short_apart_and_misses_no_voice():
     sound = voice(100).astype(np.float32)
     sound[70 * RATE : 70 * RATE + 3200] = 0.0
-    given = [(1.0, 3.0), (3.4, 20.0), (50.0, 99.0)]
-    found = _stretches(sound, given)
-    assert all(0 < end - start <= LONGEST + 0.5 for start, end in found)
-    assert all(first[1] <= second[0] for first, second in itertools.pairwise(found))
+    given = [(1.0, 3.0), (3.4, 20.0), (50.0, 63.5), (63.7, 99.0)]
+    pieces = _pieces(sound, given)
+    assert all(0 < sum(end - start for start, end in piece) <= LONGEST + 1e-6 for piece in pieces)
+    parts = [part for piece in pieces for part in piece]
+    assert all(first[1] <= second[0] for first, second in itertools.pairwise(parts))
     for start, end in given:
-        assert any(first <= start for first, _ in found)
-        assert any(last >= end for _, last in found)
-    assert any(70.0 < end < 70.2 for _, end in found), "cut where it is quiet"
+        assert sum(max(min(end, last) - max(start, first), 0) for first, last in parts) == pytest.approx(end - start)
+    assert sum(end - start for start, end in parts) <= 68.5 + 1e-6, "the long silence is not heard"
+    assert any(70.0 < end < 70.2 for _, end in parts), "cut where it is quiet"
+
+
+def test_words_stand_where_they_were_said_although_silence_is_left_out(monkeypatch):
+    """A recogniser that finds a word in every tenth of a second that is loud."""
+    asked = []
+
+    def recognise_all(sounds, settings, expected, spans, workers):
+        (sound,), ((*pieces,),) = sounds, spans
+        asked.append((len(sound) / RATE, [(piece.start, piece.end) for piece in pieces]))
+        loud = [n / 10 for n in range(len(sound) // 1600) if np.abs(sound[n * 1600 :][:1600]).max() > 0.01]
+        return [Recognised("x", tuple(Word("x", start, start + 0.1, 0.5) for start in loud), "en", 1.0)]
+
+    monkeypatch.setattr("demeanor.features.recognition.recognise_all", recognise_all)
+    sound = np.concatenate([silence(5), voice(2), silence(9), voice(3), silence(4)]).astype(np.float32)
+    heard = _heard(100.0, sound, [(5.0, 7.0), (16.0, 19.0)], RecognitionSettings(), 1)
+    ((seconds, pieces),) = asked
+    assert seconds == pytest.approx(5 + 4 * AROUND)
+    assert pieces == [(0.0, pytest.approx(seconds))]
+    times = np.array([(start, end) for _, start, end, _ in heard["words"]]) - 100
+    assert ((times >= 4.8) & (times <= 7.2) | (times >= 15.8) & (times <= 19.2)).all()
+    assert np.abs(times[:, 0, None] - [5.0, 6.9, 16.0, 18.9]).min(axis=0).max() < 0.2
 
 
 def test_a_long_recording_is_held_in_parts(tmp_path, monkeypatch):
     monkeypatch.setattr("demeanor.timeline.words.HELD", 4.0)
     path = write_wav(tmp_path / "long.wav", voice(20))
     spans = [GivenSpan(0, 1), GivenSpan(2, 3), GivenSpan(5, 19), GivenSpan(18, 20)]
-    parts = list(_held(path, spans, None))
+    parts = [_sound(path, group, None) for group in _groups(spans)]
     assert max(len(samples) for _, samples, _ in parts) <= 4.5 * RATE
     assert sum(end - start for _, _, inside in parts for start, end in inside) == pytest.approx(17.0, abs=0.05)
+
+
+def test_a_stopped_run_does_not_hear_again_what_it_has_heard(tmp_path, monkeypatch):
+    monkeypatch.setattr("demeanor.timeline.words.HELD", 4.0)
+    monkeypatch.setattr("demeanor.features.recognition.maker_of", lambda model, workers: f"recognised by {model}")
+    heard = []
+
+    def recognise_all(sounds, settings, expected, spans, workers):
+        if len(heard) == 2:
+            raise KeyboardInterrupt
+        heard.append(settings.language)
+        return [Recognised("Word.", (Word("Word.", 0.5, 0.9, 0.5),), "de", 0.9)]
+
+    monkeypatch.setattr("demeanor.features.recognition.recognise_all", recognise_all)
+    path, output = write_wav(tmp_path / "talk.wav", voice(12)), tmp_path / "out.json"
+    options = Options(spans=[GivenSpan(n, n + 3) for n in (0, 4, 8)], recogniser="whisper-base")
+    with pytest.raises(KeyboardInterrupt):
+        make_timeline(path, CountingScorer(), options, output=output)
+    assert len(list((tmp_path / ".out.json.words").iterdir())) == 2
+    heard.clear()
+    made = make_timeline(path, CountingScorer(), options, output=output)
+    assert heard == ["de"], "the third part alone, in the language of the first"
+    assert [span.text for span in made.spans] == ["Word."] * 3
+    heard.clear()
+    write_wav(path, 0.5 * voice(12))
+    with pytest.raises(KeyboardInterrupt):
+        make_timeline(path, CountingScorer(), options, output=output)
+    assert heard == [None, "de"], "another recording is heard from its beginning"
 
 
 def card(version: str = "1", recogniser: str = "auto") -> BundleCard:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from demeanor.features.whisper_base import WHISPER_BASE, WHISPER_BASE_SHA256, pa
 #: Seconds that are heard at once: the model reads thirty, and a stretch is a little wider than its span.
 PIECE = 29.0
 #: Seconds of sound and silence that the encoder is given.
-REACHES = (10.0, 20.0, 30.0)
+REACHES = (10.0, 15.0, 20.0, 30.0)
 #: Whisper's own rule (section 4.5): probably no speech, and improbable words besides.
 NO_SPEECH, IMPROBABLE = 0.6, -1.0
 #: A text that zlib makes this much shorter repeats itself: the model was caught in a loop.
@@ -38,28 +39,34 @@ ADVICE = (
 
 @dataclass(frozen=True)
 class Recogniser:
-    """A Whisper that several threads may use at once; `sha256` is that of its weights."""
+    """A Whisper that several threads may use at once; `sha256` is that of its weights.
+
+    workers  passes that it makes at the same time, each on one core; 1: one pass, on all cores
+    """
 
     model: Any
     sha256: str
+    workers: int = 1
 
     def hear(
         self,
         pieces: Sequence[Float[np.ndarray, " _time"]],
-        choose: Callable[[int, Mapping[str, float]], str],
+        choose: Callable[[int, Callable[[], Mapping[str, float]]], str],
     ) -> list[list[Word]]:
         """Words of each stretch of 16 kHz sound with times from its beginning, as many as their text has between
         spaces; none where the model doubts that somebody speaks, or repeats itself.
 
         pieces  of like length (`reach`), at most thirty seconds each
-        choose  the language (ISO 639-1) of a piece, of its number and the model's probabilities of languages
+        choose  the language (ISO 639-1) of a piece, of its number and what gives the model's probabilities of
+                languages; who knows the language does not ask for them, which saves a pass of the decoder
         """
         from faster_whisper.tokenizer import Tokenizer
         from faster_whisper.transcribe import get_compression_ratio, get_suppressed_tokens, merge_punctuations
 
         model, multilingual = self.model, self.model.model.is_multilingual
-        encoded = model.encode(self._features(pieces))
-        languages = [choose(number, found) for number, found in enumerate(self._languages(encoded, len(pieces)))]
+        encoded = self._encoded(self._features(pieces))
+        asked = cache(lambda: self._languages(encoded, len(pieces)))
+        languages = [choose(number, partial(lambda place: asked()[place], number)) for number in range(len(pieces))]
         languages = [name if multilingual else "en" for name in languages]
         tokenizers = {
             name: Tokenizer(model.hf_tokenizer, multilingual, task="transcribe", language=name)
@@ -92,6 +99,16 @@ class Recogniser:
         extract = self.model.feature_extractor
         frames = round(max(reach(len(piece)) for piece in pieces) * SAMPLE_RATE / extract.hop_length)
         return np.stack([pad_or_trim(extract(piece)[..., :-1], frames) for piece in pieces])
+
+    def _encoded(self, features: Float[np.ndarray, "pieces bands frames"]) -> Any:
+        """On the CPU piece by piece: attention to all places of many pieces at once would take hundreds of megabytes
+        and saves nothing."""
+        import ctranslate2
+
+        if self.model.model.device != "cpu" or len(features) == 1:
+            return self.model.encode(features)
+        states = [np.asarray(self.model.encode(features[n : n + 1])) for n in range(len(features))]
+        return ctranslate2.StorageView.from_array(np.concatenate(states))
 
     def _languages(self, encoded: Any, count: int) -> list[dict[str, float]]:
         if not self.model.model.is_multilingual:
@@ -165,8 +182,12 @@ def can_recognise() -> bool:
 
 
 @loaded_once(maxsize=2)
-def load_recogniser(model: str) -> Recogniser:
-    """The model, int8 on the CPU and float16 on a GPU; errors as of `place_of`, and where it cannot be loaded."""
+def load_recogniser(model: str, workers: int = 1) -> Recogniser:
+    """The model, int8 on the CPU and float16 on a GPU; errors as of `place_of`, and where it cannot be loaded.
+
+    workers  passes at the same time, each on one core: for much sound better than one pass on all cores, which wait for
+             one another at every layer
+    """
     try:
         from faster_whisper import WhisperModel
     except ImportError:
@@ -180,13 +201,13 @@ def load_recogniser(model: str) -> Recogniser:
     try:
         loaded = WhisperModel(
             str(folder), device=kind, compute_type="float16" if kind == "cuda" else "int8",
-            cpu_threads=available_cores(), local_files_only=True,
+            cpu_threads=1 if workers > 1 else available_cores(), num_workers=workers, local_files_only=True,
         )  # fmt: skip
     except (RuntimeError, ValueError, OSError, KeyError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise EncoderError(f"recogniser '{model}' cannot be loaded ({first}).\n{ADVICE}") from None
     known = WHISPER_BASE_SHA256 if folder == _packaged_folder(model) else sha256_of_file(folder / "model.bin")
-    return Recogniser(loaded, known)
+    return Recogniser(loaded, known, workers)
 
 
 def _packaged_folder(model: str) -> Path | None:

@@ -8,8 +8,10 @@ the model is sure of another. What is recognised in ingestion stands in the utte
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -97,10 +99,12 @@ def recognise_all(
     settings: RecognitionSettings,
     expected: Sequence[str],
     spans: Sequence[Sequence[Span]] | None = None,
+    workers: int = 1,
 ) -> list[Recognised]:
     """The same for many sounds at 16 kHz, whose stretches of speech share passes.
 
-    spans  of each sound, where somebody speaks: in order, apart, none longer than PIECE; None: they are found
+    spans    of each sound, where somebody speaks: in order, apart, none longer than PIECE; None: they are found
+    workers  passes at the same time, for much sound; see `load_recogniser`
     """
     voice = VoiceSettings(longest=PIECE, pause=0.5, padding=0.2)
     heard = []
@@ -109,29 +113,47 @@ def recognise_all(
         own = list(spans[number]) if spans is not None else joined(voice_spans(samples, SAMPLE_RATE, voice), PIECE)
         heard.append(_Hearing(samples, own, settings.language or language, float(settings.language is not None)))
     if any(one.spans for one in heard):
-        recogniser = load_recogniser(settings.model)
+        recogniser = load_recogniser(settings.model) if workers == 1 else load_recogniser(settings.model, workers)
         _hear(heard, recogniser, settings)
     return [_result(one) for one in heard]
 
 
 def _hear(heard: list[_Hearing], recogniser: Recogniser, settings: RecognitionSettings) -> None:
-    """Words of all stretches, those of like length together; first what each recording begins with, whose language is
-    that of the rest."""
-    for first in (True, False):
+    """Words of all stretches, those of like length together; where the language is not known, first what each recording
+    begins with, whose language is that of the rest."""
+    for opening in (True, False):
         groups: dict[float, list[tuple[_Hearing, int]]] = {}
         for one in heard:
             for number in range(len(one.spans)):
-                if (number == 0) == first:
+                if (number == 0 and settings.language is None) == opening:
                     groups.setdefault(reach(len(one.piece(number))), []).append((one, number))
-        for places in groups.values():
-            for start in range(0, len(places), settings.together):
-                _hear_group(places[start : start + settings.together], recogniser, settings)
+        passes = [part for places in groups.values() for part in _passes(places, settings.together, recogniser.workers)]
+        if recogniser.workers == 1 or len(passes) < 2:
+            for part in passes:
+                _hear_group(part, recogniser, settings)
+            continue
+        with ThreadPoolExecutor(recogniser.workers) as threads:
+            for done in [threads.submit(_hear_group, part, recogniser, settings) for part in passes]:
+                done.result()
 
 
-def _hear_group(group: list[tuple[_Hearing, int]], recogniser: Recogniser, settings: RecognitionSettings) -> None:
-    def choose(place: int, found: Mapping[str, float]) -> str:
+def _passes(
+    places: Sequence[tuple[_Hearing, int]], together: int, workers: int
+) -> list[Sequence[tuple[_Hearing, int]]]:
+    """At most `together` each; for several workers of like size, and so many that none of them is left without."""
+    if workers == 1:
+        return [places[start : start + together] for start in range(0, len(places), together)]
+    rounds = -(-len(places) // (together * workers))
+    count = min(rounds * workers, len(places))
+    edges = [len(places) * number // count for number in range(count + 1)]
+    return [places[start:end] for start, end in pairwise(edges)]
+
+
+def _hear_group(group: Sequence[tuple[_Hearing, int]], recogniser: Recogniser, settings: RecognitionSettings) -> None:
+    def choose(place: int, probabilities: Callable[[], Mapping[str, float]]) -> str:
         one, number = group[place]
         if number == 0 and settings.language is None:
+            found = probabilities()
             best = max(found, key=lambda name: found[name])
             one.language = best if found[best] >= settings.sure else one.language
             one.probability = found.get(one.language, 0.0)
@@ -140,10 +162,10 @@ def _hear_group(group: list[tuple[_Hearing, int]], recogniser: Recogniser, setti
     answers = recogniser.hear([one.piece(number) for one, number in group], choose)
     for (one, number), words in zip(group, answers, strict=True):
         begin, limit = one.spans[number].start, one.spans[number].end
-        one.words += [
+        one.words.extend(
             Word(word.text, min(begin + word.start, limit), min(begin + word.end, limit), word.confidence)
             for word in words
-        ]
+        )
 
 
 def _result(one: _Hearing) -> Recognised:
@@ -154,9 +176,10 @@ def _result(one: _Hearing) -> Recognised:
     return Recognised(text, tuple(one.words), one.language, one.probability)
 
 
-def maker_of(model: str) -> str:
+def maker_of(model: str, workers: int = 1) -> str:
     """How column `transcript` names a recogniser: "recognised by <model> <first digits of its hash>"."""
-    return f"recognised by {model} {load_recogniser(model).sha256[:12]}"
+    recogniser = load_recogniser(model) if workers == 1 else load_recogniser(model, workers)
+    return f"recognised by {model} {recogniser.sha256[:12]}"
 
 
 def transcribe(clips: Sequence[Clip], settings: RecognitionSettings) -> list[Recognised]:

@@ -24,6 +24,7 @@ from demeanor.timeline.segments import (
     with_overlaps,
     with_words,
 )
+from demeanor.timeline.sides import KnownWords
 from demeanor.timeline.table import Header, Span
 from demeanor.timeline.words import AUTO, Recogniser, recogniser_of
 
@@ -65,9 +66,11 @@ class Plan:
     info: MediaInfo
 
 
-def plan(path: Path, options: Options, name: str | None = None) -> Plan:
-    """Everything that can be known before a model is asked."""
+def plan(path: Path, options: Options, name: str | None = None, output: Path | None = None) -> Plan:
+    """Everything that can be known before a model is asked. What is heard is kept beside `output`, see KnownWords."""
     info = probe(path)
+    digest = sha256_of_file(path)
+    hear_words = _Listener(path, info, options, KnownWords(output, digest))
     recording = name or path.stem
     remarks: list[str] = []
     channels: dict[str, int] = {}
@@ -76,7 +79,7 @@ def plan(path: Path, options: Options, name: str | None = None) -> Plan:
         given = _given(options.spans)
         duration = info.duration
         found, voice_name = "spans were given", ""
-        heard_words = _words(path, [span for span in given if not span.text], info, options, {}, remarks)
+        heard_words = hear_words([span for span in given if not span.text], {}, remarks)
         pieces = with_words(
             [Segment(span.start, span.end, span.speaker, span.text) for span in given], heard_words.words
         )
@@ -102,11 +105,11 @@ def plan(path: Path, options: Options, name: str | None = None) -> Plan:
             remarks.append("no voice was found")
         silence = max(options.segments.silence - 2 * hearing.padding, 0.05)
         turns = turns_of(voice, speakers)
-        heard_words = _words(path, [turn for turn in turns if not turn.text], info, options, channels, remarks)
+        heard_words = hear_words([turn for turn in turns if not turn.text], channels, remarks)
         pieces = utterances_of(turns, heard_words.words, options.segments.model_copy(update={"silence": silence}))
     header = Header(
         recording=recording, medium=str(path), duration=duration, frame_rate=info.frame_rate,
-        sha256=sha256_of_file(path), voice_activity=voice_name, speakers=where or "unknown",
+        sha256=digest, voice_activity=voice_name, speakers=where or "unknown",
         recognition=heard_words.source, remarks=tuple(remarks),
         segmentation={**options.segments.model_dump(), "from": found}, demeanor=__version__,
     )  # fmt: skip
@@ -122,33 +125,36 @@ class _Words:
     language: str = ""
 
 
-def _words(
-    path: Path,
-    silent: Sequence[GivenSpan],
-    info: MediaInfo,
-    options: Options,
-    channels: Mapping[str, int],
-    remarks: list[str],
-) -> _Words:
-    """Words of the turns or spans that have none; of channels those of each with whom it belongs to."""
-    if not silent or not info.has_audio:
-        return _Words()
-    recogniser, remark = recogniser_of(options.recogniser, options.language)
-    remarks += [remark] if remark else []
-    if recogniser is None:
-        return _Words()
-    if not channels:
-        words, language = recogniser.recognise(path, silent, None)
-        return _Words(tuple(words), recogniser.name, language)
-    found: list[TimedWord] = []
-    languages = []
-    for speaker, channel in channels.items():
-        own = [span for span in silent if span.speaker == speaker]
-        if own:
-            words, language = recogniser.recognise(path, own, channel)
-            found += [replace(word, speaker=speaker) for word in words]
-            languages += [language] * len(words)
-    return _Words(tuple(found), recogniser.name, max(languages, key=languages.count, default=""))
+@dataclass(frozen=True)
+class _Listener:
+    """Hears words of one recording."""
+
+    path: Path
+    info: MediaInfo
+    options: Options
+    known: KnownWords
+
+    def __call__(self, silent: Sequence[GivenSpan], channels: Mapping[str, int], remarks: list[str]) -> _Words:
+        """Of the turns or spans that have none; of channels those of each with whom it belongs to."""
+        if not silent or not self.info.has_audio:
+            return _Words()
+        options = self.options
+        recogniser, remark = recogniser_of(options.recogniser, options.language, options.processes, self.known)
+        remarks += [remark] if remark else []
+        if recogniser is None:
+            return _Words()
+        if not channels:
+            words, language = recogniser.recognise(self.path, silent, None)
+            return _Words(tuple(words), recogniser.name, language)
+        found: list[TimedWord] = []
+        languages = []
+        for speaker, channel in channels.items():
+            own = [span for span in silent if span.speaker == speaker]
+            if own:
+                words, language = recogniser.recognise(self.path, own, channel)
+                found += [replace(word, speaker=speaker) for word in words]
+                languages += [language] * len(words)
+        return _Words(tuple(found), recogniser.name, max(languages, key=languages.count, default=""))
 
 
 def hearing_of(choice: str) -> Hearing:

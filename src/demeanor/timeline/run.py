@@ -32,13 +32,13 @@ def make_timeline(
     """The timeline of a recording.
 
     make    makes the scorer in other processes, for `options.processes` > 1
-    output  where it will be written: a run that is killed goes on there, see SideFiles
+    output  where it will be written: a run that is killed goes on there, see SideFiles and KnownWords
     name    of the recording in the table; its file name without ending by default
     MediaError where the recording cannot be read, InputError where spans or speakers cannot.
     """
     options = options or Options()
     path = Path(recording)
-    planned = plan(path, options, name)
+    planned = plan(path, options, name, output)
     spans, header = planned.spans, planned.header.model_copy(update={"models": scorer.headers})
     scored = [span for span in spans if not span.problem.startswith(BEYOND) and not _has_windows(span, spans)]
     size = TURNS if scorer.in_dialogue else TOGETHER

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from demeanor.data.errors import InputError
-from demeanor.data.files import read_json, write_json
+from demeanor.data.files import read_json, sha256_of, write_json
 
 PLAN = "plan.json"
 
@@ -45,5 +45,40 @@ class SideFiles:
 
     def remove(self) -> None:
         """The output is written: nothing of this is needed any more."""
+        if self.folder is not None and self.folder.is_dir():
+            shutil.rmtree(self.folder)
+
+
+class KnownWords:
+    """What was heard of a recording, part by part, for the run that goes on after a kill; the parts of answers cannot
+    hold it, for what there is to answer depends on the words.
+
+    folder     `.NAME.words` beside the output; None keeps nothing
+    recording  hash of the recording
+    """
+
+    def __init__(self, output: Path | None, recording: str):
+        self.folder = None if output is None else output.with_name(f".{output.name}.words")
+        self.recording = recording
+
+    def get(self, key: Any) -> Any:
+        """What was kept under `key` (anything that becomes JSON); None where nothing was, or only half of it."""
+        path = self._path(key)
+        if path is None or not path.is_file():
+            return None
+        try:
+            return read_json(path)
+        except (OSError, InputError):
+            return None
+
+    def keep(self, key: Any, heard: Any) -> None:
+        path = self._path(key)
+        if path is not None:
+            write_json(path, heard)
+
+    def _path(self, key: Any) -> Path | None:
+        return None if self.folder is None else self.folder / f"{sha256_of([self.recording, key])}.json"
+
+    def remove(self) -> None:
         if self.folder is not None and self.folder.is_dir():
             shutil.rmtree(self.folder)

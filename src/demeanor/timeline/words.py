@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float32
@@ -17,18 +17,22 @@ from demeanor.features.base import SAMPLE_RATE
 from demeanor.features.sound import stream_samples
 from demeanor.timeline.given import GivenSpan
 from demeanor.timeline.segments import TimedWord
+from demeanor.timeline.sides import KnownWords
 
 if TYPE_CHECKING:
+    from demeanor.features.base import Word
     from demeanor.features.recognition import RecognitionSettings
 
 AUTO, NONE = "auto", "none"
 ADVICE = "no words were recognised: pip install 'demeanor[speech]', or give spans with their text"
 #: Seconds of voice, pauses included, that are held and heard at once; flat memory for any recording.
-HELD = 240.0
-#: A recogniser hears thirty seconds at once; a longer stretch is cut at its quietest place beyond the half of it.
-LONGEST = 28.0
-#: Seconds that are heard on both sides of a stretch, for soft beginnings and ends.
+HELD = 480.0
+#: Seconds that are heard together. Whisper takes thirty, but its attention costs most of the time and grows with the
+#: square of them; a longer stretch is cut at its quietest place beyond the half of it.
+LONGEST = 13.0
+#: Seconds that are heard on both sides of a voice, for soft beginnings and ends; of a pause no more than twice that.
 AROUND = 0.15
+Stretch = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -43,11 +47,15 @@ class Recogniser:
     name: str
 
 
-def recogniser_of(choice: Recogniser | str | None, language: str | None) -> tuple[Recogniser | None, str]:
+def recogniser_of(
+    choice: Recogniser | str | None, language: str | None, workers: int = 1, known: KnownWords | None = None
+) -> tuple[Recogniser | None, str]:
     """A recogniser and a remark: "auto" is the packaged one and without its package none, with a sentence about it.
 
     choice    "auto", "none" or None, the name or folder of a model, or a recogniser
     language  ISO 639-1 code of what is said; None: that which the recogniser is sure of
+    workers   passes at the same time
+    known     what a run that was stopped has heard of this recording, and where this one keeps what it hears
     MissingExtraError, EncoderError or WeightsError for a model that was asked for by name and cannot be had.
     """
     if choice is None or choice == NONE or isinstance(choice, Recogniser):
@@ -57,7 +65,7 @@ def recogniser_of(choice: Recogniser | str | None, language: str | None) -> tupl
 
     model = WHISPER_BASE if choice == AUTO else choice
     try:
-        name = maker_of(model)
+        name = maker_of(model, workers)
     except MissingExtraError:
         if choice == AUTO:
             return None, ADVICE
@@ -69,53 +77,98 @@ def recogniser_of(choice: Recogniser | str | None, language: str | None) -> tupl
     settings = RecognitionSettings(model=model, language=language)
 
     def recognise(path: Path, spans: Sequence[GivenSpan], channel: int | None) -> tuple[list[TimedWord], str]:
-        return _recognised(path, spans, channel, settings)
+        return _recognised(path, spans, channel, settings, workers, known or KnownWords(None, ""), name)
 
     return Recogniser(recognise, name), ""
 
 
 def _recognised(
-    path: Path, spans: Sequence[GivenSpan], channel: int | None, settings: RecognitionSettings
+    path: Path,
+    spans: Sequence[GivenSpan],
+    channel: int | None,
+    settings: RecognitionSettings,
+    workers: int,
+    known: KnownWords,
+    name: str,
 ) -> tuple[list[TimedWord], str]:
-    from demeanor.features.recognition import recognise_all
-    from demeanor.features.voice import Span
-
     words: list[TimedWord] = []
     language = settings.language or ""
     seconds = sum(span.end - span.start for span in _apart(spans))
     with Progress("words", round(seconds), "seconds of voice") as progress:
-        for offset, samples, inside in _held(path, spans, channel):
-            stretches = [Span(start, end) for start, end in _stretches(samples, inside)]
-            known = settings.model_copy(update={"language": language or None})
-            heard = recognise_all([samples], known, ["en"], [stretches])[0]
-            if not language and heard.probability >= settings.sure:
-                language = heard.language  # one recording, one language: it is not asked for again
-            words += [
-                TimedWord(word.text, offset + word.start, offset + word.end, word.confidence) for word in heard.words
-            ]
-            progress.advance(round(sum(end - start for start, end in inside)))
+        for group in _groups(spans):
+            asked = settings.model_copy(update={"language": language or None})
+            key = [name, asked.as_dict(), channel, [(span.start, span.end) for span in group], HELD, LONGEST, AROUND]
+            heard = known.get(key)
+            if heard is None:
+                heard = _heard(*_sound(path, group, channel), asked, workers)
+                known.keep(key, heard)
+            if not language and heard["probability"] >= settings.sure:
+                language = heard["language"]  # one recording, one language: it is not asked for again
+            words += [TimedWord(*word) for word in heard["words"]]
+            progress.advance(round(sum(span.end - span.start for span in group)))
     return words, language or "en"
 
 
-def _held(
-    path: Path, spans: Sequence[GivenSpan], channel: int | None
-) -> Iterator[tuple[float, Float32[np.ndarray, " samples"], list[tuple[float, float]]]]:
-    """(seconds at which the sound begins, the sound, stretches within it): voices that lie near to each other."""
+def _heard(
+    offset: float,
+    samples: Float32[np.ndarray, " samples"],
+    inside: Sequence[Stretch],
+    settings: RecognitionSettings,
+    workers: int,
+) -> dict[str, Any]:
+    """Language, its probability, and words as (text, start, end, confidence) in seconds of the recording."""
+    from demeanor.features.recognition import recognise_all
+    from demeanor.features.voice import Span
+
+    pieces = _pieces(samples, inside)
+    parts = [part for piece in pieces for part in piece]
+    # The voices one after the other, without what is silent between them.
+    edges = np.cumsum([0, *(round((end - start) * SAMPLE_RATE) for start, end in parts)])
+    sound = np.zeros(edges[-1], np.float32)
+    for (start, _), first, last in zip(parts, edges[:-1], edges[1:], strict=True):
+        part = samples[round(start * SAMPLE_RATE) :][: last - first]
+        sound[first : first + len(part)] = part
+    ends = edges[np.cumsum([len(piece) for piece in pieces])] / SAMPLE_RATE if pieces else []
+    spans = [Span(float(start), float(end)) for start, end in pairwise([0.0, *ends])]
+    found = recognise_all([sound], settings, ["en"], [spans], workers)[0]
+    begins = edges[:-1] / SAMPLE_RATE
+
+    def said(word: Word) -> tuple[str, float, float, float | None]:
+        """Where it stands in the recording: within the voice that holds its middle."""
+        place = max(int(np.searchsorted(begins, (word.start + word.end) / 2, side="right")) - 1, 0)
+        first, last = parts[place]
+        moved = first - float(begins[place])
+        start, end = (min(max(time + moved, first), last) for time in (word.start, word.end))
+        return word.text, offset + start, offset + end, word.confidence
+
+    return {
+        "language": found.language, "probability": found.probability, "words": [said(word) for word in found.words]
+    }  # fmt: skip
+
+
+def _groups(spans: Sequence[GivenSpan]) -> Iterator[list[GivenSpan]]:
+    """Voices that lie near to each other and are held together."""
     group: list[GivenSpan] = []
-    for span in [*_apart(spans), None]:
-        if span is not None and (not group or span.end - group[0].start <= HELD):
-            group.append(span)
-            continue
-        if group:
-            start, end = max(group[0].start - AROUND, 0.0), group[-1].end + AROUND
-            blocks = list(stream_samples(path, SAMPLE_RATE, start, end, channel))
-            samples = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
-            seconds = len(samples) / SAMPLE_RATE
-            inside = [
-                (one.start - start, min(one.end - start, seconds)) for one in group if one.start - start < seconds
-            ]
-            yield start, samples, inside
-        group = [] if span is None else [span]
+    for span in _apart(spans):
+        if group and span.end - group[0].start > HELD:
+            yield group
+            group = []
+        group.append(span)
+    if group:
+        yield group
+
+
+def _sound(
+    path: Path, group: Sequence[GivenSpan], channel: int | None
+) -> tuple[float, Float32[np.ndarray, " samples"], list[Stretch]]:
+    """Seconds at which the sound of a group begins, the sound, and the voices within it."""
+    start, end = max(group[0].start - AROUND, 0.0), group[-1].end + AROUND
+    blocks = list(stream_samples(path, SAMPLE_RATE, start, end, channel))
+    samples = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+    seconds = len(samples) / SAMPLE_RATE
+    return start, samples, [
+        (one.start - start, min(one.end - start, seconds)) for one in group if one.start - start < seconds
+    ]  # fmt: skip
 
 
 def _apart(spans: Sequence[GivenSpan]) -> Iterator[GivenSpan]:
@@ -134,30 +187,30 @@ def _apart(spans: Sequence[GivenSpan]) -> Iterator[GivenSpan]:
         yield replace(span, start=start)
 
 
-def _stretches(
-    samples: Float32[np.ndarray, " samples"], spans: Sequence[tuple[float, float]]
-) -> list[tuple[float, float]]:
-    """What is heard at once: neighbours together, for a sentence is understood better whole; long ones in parts."""
+def _pieces(samples: Float32[np.ndarray, " samples"], voices: Sequence[Stretch]) -> list[list[Stretch]]:
+    """What is heard at once: neighbouring voices, for a sentence is understood better whole; long ones in parts.
+
+    Each piece lists its parts, in seconds of the samples: what is silent between them is not heard.
+    """
     seconds = len(samples) / SAMPLE_RATE
-    made: list[tuple[float, float]] = []
-    for begin, end in spans:
-        start = begin
+    edges = [0.0, *((first[1] + second[0]) / 2 for first, second in pairwise(voices)), seconds]
+    parts: list[Stretch] = []
+    for number, (begin, stop) in enumerate(voices):
+        start, end = max(begin - AROUND, edges[number]), min(stop + AROUND, edges[number + 1])
         while end - start > LONGEST:
             cut = _quietest(samples, start + LONGEST / 2, start + LONGEST)
-            made.append((start, cut))
+            parts.append((start, cut))
             start = cut
-        made.append((start, end))
-    joined: list[tuple[float, float]] = []
-    for start, end in made:
-        if joined and end - joined[-1][0] <= LONGEST:
-            joined[-1] = (joined[-1][0], end)
-        else:
-            joined.append((start, end))
-    edges = [0.0, *((first[1] + second[0]) / 2 for first, second in pairwise(joined)), seconds]
-    return [
-        (max(start - AROUND, edges[number]), min(end + AROUND, edges[number + 1]))
-        for number, (start, end) in enumerate(joined)
-    ]
+        parts.append((start, end))
+    pieces: list[list[Stretch]] = []
+    room = 0.0
+    for start, end in parts:
+        if not pieces or end - start > room:
+            pieces.append([])
+            room = LONGEST
+        pieces[-1].append((start, end))
+        room -= end - start
+    return pieces
 
 
 def _quietest(samples: Float32[np.ndarray, " samples"], first: float, last: float) -> float:
