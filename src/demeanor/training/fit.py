@@ -83,7 +83,9 @@ def _fit(
     subsets = subset_outputs(loop.system, loop.batches["valid"], task.outputs, loop.device, predicted)
     last = loop
     if training.refit:
-        both = labelled(development, task).split("train", "valid")
+        table = labelled(development, task).utterances
+        # From here on validation is training data, also for what guards that statistics are fitted on train alone.
+        both = Examples.of(table.assign(split="train"), development.streams)
         last, normaliser = _loop(settings, inputs, task, {"train": both}, seed, score, processes)
         checkpoint = Checkpoint(None, {})
         last.run(checkpoint, lambda row, epoch: None, f"{title}, refit", progress and processes.first, loop.best_epoch)
