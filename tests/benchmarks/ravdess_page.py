@@ -19,9 +19,11 @@ from demeanor.evaluation.tables import aligned
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 PAGE, FACTS = RESULTS / "ravdess.md", RESULTS / "ravdess.json"
 PROBES = RESULTS.parent / "benchmarks" / "ravdess.json"
-PROBE, BRANCH, AVERAGE = "linear_probe", "speech_mix", "speech_mix_average"
+PROBE, STACKED_PROBE = "linear_probe", "linear_probe_side_by_side"
+BRANCH, AVERAGE = "speech_mix", "speech_mix_average"
 LABELS = {
     PROBE: "Whisper base, mean of layers 3 to 6, linear probe",
+    STACKED_PROBE: "Whisper base, layers 2 to 5 side by side, linear probe",
     BRANCH: "Whisper base, the environment's branch `speech_mix`, trained",
     AVERAGE: "the same, its seeds averaged (one system of five networks)",
 }
@@ -100,20 +102,22 @@ def page(facts: Mapping[str, Any], probes: Mapping[str, Any], notes: str, task: 
         "",
         "Rows without an interval are means over the same folds ([how](../benchmarks/ravdess.md)).",
         "",
-        compared(draws[BRANCH], draws[PROBE], ("The trained branch", "the linear probe")),
-        compared(draws[AVERAGE], draws[PROBE], ("The average of its seeds", "the linear probe")),
+        compared(draws[BRANCH], draws[PROBE], ("The trained branch", "the probe on the mean of layers 3 to 6")),
+        compared(draws[BRANCH], draws[STACKED_PROBE], ("The trained branch", "the probe on the same layers")),
+        compared(draws[AVERAGE], draws[PROBE], ("The average of its seeds", "the probe on the mean of layers 3 to 6")),
         aimed(draws[BRANCH], "the trained branch"),
         aimed(draws[AVERAGE], "the average of its seeds"),
         "",
-        f"On the validation speakers of the folds the probe reached {np.mean(facts['valid'][PROBE]):.3f}, the branch "
-        f"{np.mean(facts['valid'][BRANCH]):.3f}. The branch: {said_of(facts['branch'])}.",
+        "On the validation speakers of the folds: "
+        + ", ".join(f"{name} {np.mean(values):.3f}" for name, values in facts["valid"].items())
+        + f". The branch: {said_of(facts['branch'])}.",
         "",
         f"## {len(tried)} settings tried, on validation alone",
         "",
         *tried_table(tried),
         "",
     ]
-    for branch in (PROBE, BRANCH):
+    for branch in LABELS:
         lines += [f"## {branch}", "", *fold_table(folds, task.name, branch, METRICS), ""]
     published = ", ".join(f"{name} {value:.3f}" for name, value in PUBLISHED.items())
     lines += [
