@@ -20,11 +20,11 @@ RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 PAGE, FACTS = RESULTS / "ravdess.md", RESULTS / "ravdess.json"
 PROBES = RESULTS.parent / "benchmarks" / "ravdess.json"
 PROBE, STACKED_PROBE = "linear_probe", "linear_probe_side_by_side"
-BRANCH, AVERAGE = "speech_mix", "speech_mix_average"
+BRANCH, AVERAGE = "speech_stack", "speech_stack_average"
 LABELS = {
     PROBE: "Whisper base, mean of layers 3 to 6, linear probe",
     STACKED_PROBE: "Whisper base, layers 2 to 5 side by side, linear probe",
-    BRANCH: "Whisper base, the environment's branch `speech_mix`, trained",
+    BRANCH: "Whisper base, the environment's branch `speech_stack`, trained",
     AVERAGE: "the same, its seeds averaged (one system of five networks)",
 }
 METRICS = ("UAR", "accuracy", "macro_F1")
