@@ -105,7 +105,7 @@ def job(corpus: Path, data: Path, timed: Callable[..., Any]) -> dict[str, int]:
             "text.word_times": features.StreamRequest(extractor="uniform_word_times"),
         },
     )
-    places = (root, wanted, str(data / "features"), cache)
+    places = (root, wanted, str(data / "features"), cache, {})
     text = timed("text.tokens, text.word_times", features.extract_text, table, streams, *places)
     development, test = timed("cut", features.cut, table, streams, text, {}, {})
     timed("save both parts", lambda: [development.save(data / "development"), test.save(data / "test")])

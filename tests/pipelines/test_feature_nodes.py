@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 
 from demeanor.corpora.base import Card, Corpus
+from demeanor.data.errors import DemeanorError
 from demeanor.data.utterances import make_table
+from demeanor.features import whisper_base
 from demeanor.features.base import Word
 from demeanor.features.recogniser import Recogniser
 from demeanor.features.recognition import Recognised, RecognitionSettings
@@ -43,13 +45,32 @@ def test_times_of_words_made_from_text_reach_the_audio_streams(spoken: tuple[pd.
             "workers": 1,
         }
     )
-    where = (str(root), settings, str(tmp_path / "streams"), str(tmp_path / "cache"))
+    where = (str(root), settings, str(tmp_path / "streams"), str(tmp_path / "cache"), {})
     text = feature_nodes.extract_text(table, {}, *where)
     audio = feature_nodes.after_text("audio")(table, {}, text, *where)
     lengths = {name: len(audio["audio.words"].ragged[name]) for name in table["utterance_id"]}
     assert lengths == {"a": 3, "b": 2, "c": 0}
-    without = feature_nodes.after_text("audio")(table, {}, {}, str(root), settings, str(tmp_path / "alone"), where[-1])
+    alone = (str(root), settings, str(tmp_path / "alone"), *where[3:])
+    without = feature_nodes.after_text("audio")(table, {}, {}, *alone)
     assert not len(without["audio.words"].ragged.values)
+
+
+def test_a_stream_may_wait_until_a_branch_reads_it(
+    spoken: tuple[pd.DataFrame, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """One that wants weights which not everybody has does not stop a run that never reads it; one that does is told in
+    a line what to install."""
+    table, root = spoken
+    monkeypatch.setattr("demeanor.features.whisper_base.PARTS", ("no_such_part_one", "no_such_part_two"))
+    monkeypatch.setattr("demeanor.features.speech.resolve", lambda model: whisper_base._data(0))
+    waiting = {"extractor": "hf_speech_statistics", "when_read": True}
+    settings = feature_nodes.FeatureSettings.model_validate({"audio": {"audio.speech": waiting}, "workers": 1})
+    where = (str(root), settings, str(tmp_path / "streams"), str(tmp_path / "cache"))
+    branch = {"system": "audio_only", "streams": {"audio": "audio.speech"}}
+    stands_ready = {"speech": {**branch, "enabled": False}}
+    assert set(feature_nodes.after_text("audio")(table, {}, {}, *where, stands_ready)) == set()
+    with pytest.raises(DemeanorError, match="pip install 'demeanor\\[speech\\]'"):
+        feature_nodes.after_text("audio")(table, {}, {}, *where, {"speech": branch})
 
 
 def test_only_missing_transcripts_are_recognised(

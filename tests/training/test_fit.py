@@ -13,6 +13,7 @@ from demeanor.data.provenance import Provenance
 from demeanor.data.ragged import Ragged
 from demeanor.data.stream import Stream
 from demeanor.inference.model import TrainedModel
+from demeanor.inference.normaliser import Normaliser
 from demeanor.training.fit import fit
 from demeanor.training.loop import TrainingFailed
 from demeanor.training.schedules import plateaus
@@ -62,6 +63,29 @@ def test_same_seed_same_numbers_and_another_seed_others(development):
     runs = [fit("words", branch(), SENTIMENT, development, seed, toy_score, progress=False) for seed in (1, 1, 2)]
     np.testing.assert_array_equal(runs[0].validation, runs[1].validation)
     assert not np.array_equal(runs[0].validation, runs[2].validation)
+
+
+def test_a_refit_learns_from_validation_too_for_as_many_epochs_as_it_chose(development):
+    """What is told of validation is the first training's; the bundle is that of a training on both parts."""
+
+    def run(**training):
+        settings = branch("audio_only", {"audio": "audio.frames"}, **training)
+        return fit("a", settings, SENTIMENT, development, 1, toy_score, progress=False)
+
+    plain, refit = (run(epochs=12, patience=12, learning_rate=2e-2, refit=chosen) for chosen in (False, True))
+    np.testing.assert_array_equal(plain.validation, refit.validation)
+    assert [row["valid_loss"] for row in plain.history] == [row["valid_loss"] for row in refit.history]
+    assert plain.bundle.card.metrics == refit.bundle.card.metrics
+    both = Examples.of(development.utterances.assign(split="train"), development.streams)
+    for name, value in Normaliser.fit(both, {"audio": "audio.frames"}).tensors().items():
+        np.testing.assert_allclose(refit.bundle.tensors[name], value, rtol=1e-6)
+        assert not np.allclose(plain.bundle.tensors[name], value)
+    chosen = refit.bundle.card.protocol["epoch"]
+    assert chosen < 12
+    shorter = run(epochs=chosen, patience=12, learning_rate=2e-2, refit=True)
+    assert shorter.bundle.weights_sha256 == refit.bundle.weights_sha256 != plain.bundle.weights_sha256
+    with pytest.raises(ValueError, match="plateau"):
+        TrainingSettings(refit=True, schedule="plateau")
 
 
 EVERY_STREAM = {"text": "text.words", "audio": "audio.frames", "vision": "vision.frames"}

@@ -36,10 +36,12 @@ REPORT_COLUMNS = ("utterance_id", "stream", "reason")
 
 
 class StreamRequest(Settings):
-    """One stream to make: `extractor` names it in the registry, `parameters` are its settings."""
+    """One stream to make: `extractor` names it in the registry, `parameters` are its settings; with `when_read` only
+    where a branch that is enabled reads it, because it wants weights or time that not everybody has."""
 
     extractor: str
     parameters: dict[str, Any] = Field(default_factory=dict)
+    when_read: bool = False
 
     def build(self) -> Extractor:
         return find_extractor(self.extractor, self.parameters)

@@ -62,12 +62,18 @@ def enabled(branches: Mapping[str, Any]) -> tuple[str, ...]:
 
     branches  name -> settings, as mappings or as what Kedro has made of them
     """
+    return tuple(str(name) for name, settings in branches.items() if bool(_given(settings, "enabled", True)))
 
-    def on(settings: Any) -> bool:
-        given = settings.get("enabled", True) if isinstance(settings, Mapping) else settings.enabled
-        return bool(given)
 
-    return tuple(str(name) for name, settings in branches.items() if on(settings))
+def streams_read(branches: Mapping[str, Any]) -> frozenset[str]:
+    """Names of the streams that the enabled ones of `branches` (as for `enabled`) read."""
+    return frozenset(
+        str(stream) for name in enabled(branches) for stream in (_given(branches[name], "streams", None) or {}).values()
+    )
+
+
+def _given(settings: Any, name: str, default: Any) -> Any:
+    return settings.get(name, default) if isinstance(settings, Mapping) else getattr(settings, name)
 
 
 def _reads_embeddings(settings: Mapping[str, Any]) -> bool:

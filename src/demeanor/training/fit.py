@@ -72,39 +72,35 @@ def _fit(
 ) -> Trained:  # fmt: skip
     training = settings.training
     train, valid = sealed(development, task)
-    system_class = find_system(settings.system)
     inputs = specify(settings, development)
-    seed_everything(seed)
-    model = system_class.Settings(**settings.model)
-    roles = system_class.card_of(model).roles
-    normalised = {
-        role: value.stream
-        for role, value in inputs.items()
-        if settings.normalise and roles[role].normalised and not value.integer
-    }
-    normaliser = Normaliser.fit(train, normalised)
-    device = choose_device(training.device)
-    system = system_class(model, inputs, task)
-    use_onednn_linear(system.to(device))
-    batches = {
-        name: Batches(part, inputs, task, normaliser, system.card.batching, system.length_bucket)
-        for name, part in {"train": train, "valid": valid}.items()
-    }
-    loop = Loop(system, task, batches, training, seed, score, device, processes)
+    loop, normaliser = _loop(settings, inputs, task, {"train": train, "valid": valid}, seed, score, processes)
     frozen = {} if checkpoints is None or not loop.frozen else {"frozen": loop.frozen_digest()}
     known = {"task": task.as_dict(), "seed": seed, "data": development.data_hash, "version": __version__, **frozen}
     checkpoint = Checkpoint(checkpoints if processes.is_main else None, identity_of(settings, **known))
-    loop.run(checkpoint, report, f"{branch} seed {seed}", progress and processes.is_main)
+    title = f"{branch} seed {seed}"
+    loop.run(checkpoint, report, title, progress and processes.is_main)
+    predicted = forward_all(loop.system, loop.batches["valid"], task.outputs, device=loop.device)
+    subsets = subset_outputs(loop.system, loop.batches["valid"], task.outputs, loop.device, predicted)
+    last = loop
+    if training.refit:
+        table = labelled(development, task).utterances
+        # From here on validation is training data, also for what guards that statistics are fitted on train alone.
+        both = Examples.of(table.assign(split="train"), development.streams)
+        last, normaliser = _loop(settings, inputs, task, {"train": both}, seed, score, processes)
+        checkpoint = Checkpoint(None, {})
+        last.run(
+            checkpoint, lambda row, epoch: None, f"{title}, refit", progress and processes.is_main, loop.best_epoch
+        )
     weights = {
         f"model.{name}": value.detach().cpu().contiguous().numpy()
-        for name, value in loop.best_weights(checkpoint).items()
-        if not is_training_buffer(system, name)
+        for name, value in last.best_weights(checkpoint).items()
+        if not is_training_buffer(last.system, name)
     }
     best = loop.history[loop.best_epoch - 1]
     card = BundleCard(
         branch=branch,
         system=settings.system,
-        settings=system.settings.as_dict(),
+        settings=loop.system.settings.as_dict(),
         task=task,
         inputs=inputs,
         protocol={
@@ -127,9 +123,32 @@ def _fit(
         languages=tuple(sorted(set(train.utterances["language"].dropna()))),
         recogniser=recogniser_of(settings, train),
     )
-    predicted = forward_all(system, batches["valid"], task.outputs, device=device)
-    subsets = subset_outputs(system, batches["valid"], task.outputs, device, predicted)
     return Trained(Bundle(card, {**weights, **normaliser.tensors()}), loop.history, predicted, subsets)
+
+
+def _loop(
+    settings: BranchSettings, inputs: Mapping[str, InputSpecification], task: Task, parts: Mapping[str, Examples],
+    seed: int, score: Score, processes: Processes,
+) -> tuple[Loop, Normaliser]:  # fmt: skip
+    """A training that has not begun, on the train part, and the statistics of that part."""
+    system_class = find_system(settings.system)
+    seed_everything(seed)
+    model = system_class.Settings(**settings.model)
+    roles = system_class.card_of(model).roles
+    normalised = {
+        role: value.stream
+        for role, value in inputs.items()
+        if settings.normalise and roles[role].normalised and not value.integer
+    }
+    normaliser = Normaliser.fit(parts["train"], normalised)
+    device = choose_device(settings.training.device)
+    system = system_class(model, inputs, task)
+    use_onednn_linear(system.to(device))
+    batches = {
+        name: Batches(part, inputs, task, normaliser, system.card.batching, system.length_bucket)
+        for name, part in parts.items()
+    }
+    return Loop(system, task, batches, settings.training, seed, score, device, processes), normaliser
 
 
 def recogniser_of(settings: BranchSettings, examples: Examples) -> str:
@@ -147,8 +166,8 @@ def sealed(development: Examples, task: Task) -> tuple[Examples, Examples]:
     problems = []
     if "test" in splits:
         problems.append("test utterances reached training: the test split is sealed")
-    labelled = Examples.of(development.utterances[task.labelled(development.utterances)], development.streams)
-    parts = [labelled.split(name) for name in ("train", "valid")]
+    known = labelled(development, task)
+    parts = [known.split(name) for name in ("train", "valid")]
     problems += [
         f"the {name} split has no utterance with a label for {task.name}"
         for name, part in zip(("train", "valid"), parts, strict=True)
@@ -157,6 +176,11 @@ def sealed(development: Examples, task: Task) -> tuple[Examples, Examples]:
     if problems:
         raise InputError("development examples", problems)
     return parts[0], parts[1]
+
+
+def labelled(examples: Examples, task: Task) -> Examples:
+    """The utterances that have a label for the task."""
+    return Examples.of(examples.utterances[task.labelled(examples.utterances)], examples.streams)
 
 
 def specify(settings: BranchSettings, examples: Examples) -> dict[str, InputSpecification]:

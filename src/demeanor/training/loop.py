@@ -34,7 +34,10 @@ class TrainingFailed(DemeanorError):
 
 
 class Loop:
-    """State of one training; `run` goes from where the checkpoint stands to the end."""
+    """State of one training; `run` goes from where the checkpoint stands to the end.
+
+    Without `valid` among the batches nothing chooses an epoch: the last one is kept.
+    """
 
     def __init__(
         self,
@@ -69,16 +72,20 @@ class Loop:
             name for name, value in system.named_parameters(remove_duplicate=False) if not value.requires_grad
         }
 
-    def run(self, checkpoint: Checkpoint, report: Report, title: str, progress: bool) -> None:
+    def run(
+        self, checkpoint: Checkpoint, report: Report, title: str, progress: bool, epochs: int | None = None
+    ) -> None:
+        """`epochs`: stop after so many, with the learning rates of a training of all."""
+        epochs = self.training.epochs if epochs is None else min(epochs, self.training.epochs)
         if not self._resume(checkpoint, report):
             self.system.on_train_start(self._first_pass, len(self.batches["train"]))
         forward = self.processes.wrap(self.system)
         with (
             retain_freed_memory() as memory,
-            Progress(title, self.training.epochs, "epochs", progress) as bar,
+            Progress(title, epochs, "epochs", progress) as bar,
         ):
             bar.advance(len(self.history))
-            while len(self.history) < self.training.epochs and not self._exhausted():
+            while len(self.history) < epochs and not self._exhausted():
                 row = self._epoch(forward, len(self.history) + 1, memory)
                 self.history.append(row)
                 if self.training.schedule == "plateau":
@@ -147,7 +154,8 @@ class Loop:
             seen += counted
         totals, seen = self.processes.all_reduce(totals, seen)
         row = {f"train_{'loss' if name == 'total' else name}": value / seen for name, value in totals.items()}
-        row.update(self._validate())
+        if "valid" in self.batches:
+            row.update(self._validate())
         seconds = time.perf_counter() - began
         row.update(epoch=float(epoch), learning_rate=self.optimiser.param_groups[0]["lr"], seconds=seconds)
         row["utterances_per_second"] = seen / seconds
@@ -210,6 +218,8 @@ class Loop:
         return (batch.to(self.device) for batch in train.iterate(train.plan(self.training.batch_size)))
 
     def _improved(self) -> bool:
+        if "valid" not in self.batches:
+            return True
         value = self.history[-1].get(self._watched, math.nan)
         if not math.isfinite(value):
             return False

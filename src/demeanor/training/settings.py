@@ -22,6 +22,11 @@ class TrainingSettings(Settings):
     seeds: tuple[int, ...] = Field(default=(1, 2, 3), min_length=1, description="one model per seed")
     epochs: int = Field(default=60, ge=1)
     patience: int = Field(default=12, ge=1, description="epochs without improvement on validation before it stops")
+    refit: bool = Field(
+        default=False,
+        description="once the epoch is chosen, train again on train and valid together for as many epochs; what is "
+        "told of validation stays that of the first training",
+    )
     selection: str | None = Field(default=None, description="validation metric or 'loss'; None: the task's own")
     batch_size: int = Field(default=32, ge=1)
     max_tokens_per_batch: int | None = Field(
@@ -43,6 +48,12 @@ class TrainingSettings(Settings):
     devices: int | Literal["auto"] = Field(default=1, description="processes; auto: one per GPU")
     threads: int = Field(default=2, ge=1, description="CPU threads; results on CPU depend on it in the last digits")
     workers: int = Field(default=0, ge=0, description="processes that make batches ahead")
+
+    @model_validator(mode="after")
+    def _refit_knows_its_rates(self) -> TrainingSettings:
+        if self.refit and self.schedule == "plateau":
+            raise ValueError("refit has no validation loss for schedule 'plateau' to look at")
+        return self
 
 
 class BranchSettings(Settings):

@@ -9,7 +9,7 @@ import torch
 from demeanor.data.batch import Batch, Padded
 from demeanor.data.bundle import InputSpecification
 from demeanor.data.errors import InputError
-from demeanor.models.blocks.layer_mix import LayerMix
+from demeanor.models.blocks.layer_mix import LayerMix, LayerStack
 from demeanor.models.unimodal import AudioOnly, UnimodalSettings
 from tests.models.examples import PROVENANCE, TASKS
 
@@ -51,6 +51,27 @@ def test_a_trained_mix_answers_alike_alone_and_in_company_and_for_absent_rows() 
 def test_rows_with_other_numbers_of_layers_are_refused() -> None:
     with pytest.raises(InputError, match="rows have 2 steps, not one for each of 3 layers"):
         LayerMix(3, 4)(padded(torch.zeros(2, 3, 4), [3, 2]))
+
+
+def test_a_stack_is_its_layers_side_by_side_standardised_by_training_rows() -> None:
+    torch.manual_seed(3)
+    values = torch.randn(6, 4, 2) * 3 + 1
+    stack = LayerStack(4, (1, 3), 2)
+    with torch.no_grad():
+        answer = stack.train()(padded(values, [4] * 6)).numpy()
+    side_by_side = values[:, [1, 3]].flatten(1).numpy()
+    expected = (side_by_side - side_by_side.mean(0)) / side_by_side.std(0)
+    np.testing.assert_allclose(answer, expected, rtol=1e-3, atol=1e-3)
+    stack.eval()
+    with torch.no_grad():
+        stack.absence.vector.fill_(5.0)
+        together = stack(padded(values, [4, 4, 0, 4, 4, 4]))
+        torch.testing.assert_close(together[:1], stack(padded(values[:1], [4])))
+        assert (together[2] == 5.0).all()
+    with pytest.raises(InputError, match="rows have 3 steps, not one for each of 4 layers"):
+        stack(padded(values[:, :3], [3] * 6))
+    with pytest.raises(ValueError, match="there is no 4 among 4 layers"):
+        UnimodalSettings(layers=4, stacked=(1, 4))
 
 
 def test_audio_only_learns_which_layer_speaks() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from demeanor.data.batch import Padded
@@ -30,17 +32,45 @@ class LayerMix(nn.Module):
     def forward(self, padded: Padded) -> Float[Tensor, "batch dimension"]:
         """InputError where a row that is there has another number of steps."""
         layers = len(self.weights)
-        present = padded.present
-        lengths = padded.lengths[present]
-        if bool((lengths != layers).any()):
-            wrong = sorted(set(lengths.tolist()) - {layers})
-            raise InputError(
-                "layer mix",
-                [f"rows have {', '.join(map(str, wrong))} steps, not one for each of {layers} layers"],
-                "Set the system's `layers` to the number of layers that the stream keeps apart.",
-            )
-        if not len(lengths):
+        present = require_layers(padded, layers)
+        if not bool(present.any()):
             return self.absence(padded.values.new_zeros((len(present), len(self.absence.vector))), present)
         values = zero_padding(padded).values[:, :layers].to(self.weights.dtype)
         mixed = torch.einsum("bld,l->bd", values, self.weights.softmax(dim=0))
         return self.absence(self.standard(mixed, present), present)
+
+
+class LayerStack(nn.Module):
+    """Some of `layers` steps side by side, each column standardised as in `LayerMix`; absent rows get a learned vector.
+
+    More to learn from than a mix, and a linear head may ask one layer for one class and another for the next.
+    """
+
+    def __init__(self, layers: int, chosen: Sequence[int], dimension: int):
+        super().__init__()
+        self.layers, self.chosen = layers, list(chosen)
+        self.standard = PresentBatchNorm(len(chosen) * dimension, affine=False)
+        self.absence = Absence(len(chosen) * dimension)
+
+    def forward(self, padded: Padded) -> Float[Tensor, "batch chosen_times_dimension"]:
+        """InputError where a row that is there has another number of steps."""
+        present = require_layers(padded, self.layers)
+        width = len(self.absence.vector)
+        if not bool(present.any()):
+            return self.absence(padded.values.new_zeros((len(present), width)), present)
+        values = clean(padded).values[:, self.chosen].flatten(1).to(self.absence.vector.dtype)
+        return self.absence(self.standard(values, present), present)
+
+
+def require_layers(padded: Padded, layers: int) -> Bool[Tensor, " batch"]:
+    """Which rows are there; InputError where one of them has another number of steps than `layers`."""
+    present = padded.present
+    lengths = padded.lengths[present]
+    if bool((lengths != layers).any()):
+        wrong = sorted(set(lengths.tolist()) - {layers})
+        raise InputError(
+            "layer mix",
+            [f"rows have {', '.join(map(str, wrong))} steps, not one for each of {layers} layers"],
+            "Set the system's `layers` to the number of layers that the stream keeps apart.",
+        )
+    return present

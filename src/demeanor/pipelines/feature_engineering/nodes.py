@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -13,6 +13,7 @@ from demeanor.data.places import anchored
 from demeanor.data.settings import Settings
 from demeanor.data.stream import Stream
 from demeanor.features.engine import StreamRequest
+from demeanor.pipelines.branches import streams_read
 
 logger = logging.getLogger(__name__)
 
@@ -39,15 +40,18 @@ def extract(
     settings: FeatureSettings,
     folder: str,
     cache: str,
+    branches: Mapping[str, Any],
 ) -> dict[str, Stream]:
     """All streams of one modality; what has been made before from the same content is not made again.
 
     Of the streams `given`, the waveform spares decoding and the times of words serve those that average over words.
+    A stream `when_read` is left out where none of the `branches` that are enabled reads it.
     """
     from demeanor.features.clips import clips_of
     from demeanor.features.engine import extract_streams
 
-    wanted = getattr(settings, modality)
+    read = streams_read(branches)
+    wanted = {n: one for n, one in getattr(settings, modality).items() if n in read or not one.when_read}
     streams, set_aside = extract_streams(
         clips_of(utterances, root, given),
         wanted,
@@ -62,10 +66,16 @@ def extract(
 
 
 def extract_text(
-    utterances: pd.DataFrame, imported: dict[str, Stream], root: str, settings: FeatureSettings, folder: str, cache: str
+    utterances: pd.DataFrame,
+    imported: dict[str, Stream],
+    root: str,
+    settings: FeatureSettings,
+    folder: str,
+    cache: str,
+    branches: dict[str, Any],
 ) -> dict[str, Stream]:
     """text.tokens, text.words, text.sentence, as the parameters name them."""
-    return extract("text", utterances, imported, root, settings, folder, cache)
+    return extract("text", utterances, imported, root, settings, folder, cache, branches)
 
 
 def after_text(modality: str) -> Callable[..., dict[str, Stream]]:
@@ -79,8 +89,9 @@ def after_text(modality: str) -> Callable[..., dict[str, Stream]]:
         settings: FeatureSettings,
         folder: str,
         cache: str,
+        branches: dict[str, Any],
     ) -> dict[str, Stream]:
-        return extract(modality, utterances, {**imported, **text}, root, settings, folder, cache)
+        return extract(modality, utterances, {**imported, **text}, root, settings, folder, cache, branches)
 
     return extract_after_text
 

@@ -29,6 +29,7 @@ def create_pipeline() -> Pipeline:
                 "params:features",
                 "feature_folder",
                 "cache",
+                "params:branches",
             ],
             f"{modality}_streams",
             name=f"extract_{modality}",
@@ -42,5 +43,5 @@ def create_pipeline() -> Pipeline:
         namespace="feature_engineering",
         inputs={"utterances", "imported_streams", "media_root", "feature_folder", "cache"},
         outputs={"development", "sealed_test"},
-        parameters={"features"},
+        parameters={"features", "branches"},
     )
