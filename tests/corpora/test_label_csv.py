@@ -98,6 +98,7 @@ def test_text_only(tmp_path):
 
 
 def test_clip_order_reads_start_times():
+    assert sorted(["10,0", "2,0"], key=clip_order) == ["2,0", "10,0"]
     clips = ["82_7645", "119_919", "4_84", "13_6315", "119_92"]
     assert sorted(clips, key=clip_order) == ["4_84", "13_6315", "82_7645", "119_919", "119_92"]
     assert sorted(["clip10", "clip9", "2"], key=clip_order) == ["2", "clip9", "clip10"]

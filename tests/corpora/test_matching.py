@@ -36,7 +36,8 @@ def label_csv(root: Path, rows: list[tuple[str, str]], *files: str, **settings):
 @pytest.mark.parametrize(
     ("table", "file"),
     [
-        ("1.0", "1"), ("1.0", "0001"), ("0001", "1"), ("1", "001"), ("01", "1"), ("0", "000"), ("clip_01", "clip_1"),
+        ("1.0", "1"), ("1.0", "0001"), ("1,0", "01"), ("0001", "1"), ("1", "001"), ("01", "1"), ("0", "000"),
+        ("clip_01", "clip_1"),
         ("Clip1", "clip1"), ("café", unicodedata.normalize("NFD", "café")), ("a\u200bb", "ab"), ("a b", "a_b"),
         ("12.50", "12_50"), ("dia01_utt2", "dia1_utt02"),
     ],
@@ -46,7 +47,7 @@ def test_one_normal_form(table: str, file: str):
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [("1", "10"), ("82_7645", "82_07645"), ("1", "1.5"), ("a1", "b1"), ("10", "1")]
+    ("one", "other"), [("1", "10"), ("82_7645", "82_07645"), ("1", "1.5"), ("a1", "b1"), ("10", "1"), ("1,000", "1")]
 )
 def test_what_is_not_the_same(one: str, other: str):
     assert normal_form(one) != normal_form(other)
@@ -134,6 +135,21 @@ def test_a_manifest_made_on_windows(tmp_path: Path):
 def test_a_drive_is_refused_clearly(tmp_path: Path, path: str):
     with pytest.raises(InputError, match=r"a drive or a network share.* in row 2"):
         manifest(tmp_path, f"id;video\na;{path}\n")
+
+
+def test_a_whole_path_counts_where_it_leads_into_the_folder(tmp_path: Path):
+    lay(tmp_path, "mine/clips/c0.mp4", "other/c1.mp4")
+    root = tmp_path / "mine"
+    (tmp_path / "link").symlink_to(root)
+    for written in (root / "clips/c0.mp4", tmp_path / "link/clips/c0.mp4"):
+        (root / "manifest.csv").write_text(f"id,video\na,{written}\n", encoding="utf-8")
+        assert FolderReader().read(FolderSettings(path=tmp_path / "link"), tmp_path).utterances["media"].tolist() == [
+            "clips/c0.mp4"
+        ]
+    for written in (tmp_path / "other/c1.mp4", root / "../other/c1.mp4"):
+        (root / "manifest.csv").write_text(f"id,video\na,{written}\n", encoding="utf-8")
+        with pytest.raises(InputError, match="leads out of the folder"):
+            FolderReader().read(FolderSettings(path=root), tmp_path)
 
 
 def test_a_manifest_path_is_found_by_its_normal_form_or_nobody_guesses(tmp_path: Path):

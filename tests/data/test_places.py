@@ -52,6 +52,10 @@ def test_a_number_where_a_name_is_meant_is_its_text(given: object, text: str):
     assert CorpusSettings(reader="label_csv", options={"path": "x", "name": given}).options["name"] == given
 
 
+def test_a_folder_whose_name_is_a_number():
+    assert LabelCsvSettings(path=2024).path.name == "2024"
+
+
 @pytest.mark.parametrize("name", ["../x", "a/b", "a\\b", "..", "", "\u200b", "C:x", "/etc", "a\nb", "a\0b"])
 def test_the_name_of_a_corpus_is_no_path(name: str):
     with pytest.raises(ValueError, match="the name of a corpus"):

@@ -16,6 +16,7 @@ import av
 import numpy as np
 import pytest
 
+from demeanor.data.names import MEDIA_SUFFIXES
 from demeanor.features import limits, media
 from demeanor.features.limits import FORMATS, SUFFIXES, Limits
 from demeanor.features.media import MediaError, decode_frames, probe
@@ -193,6 +194,7 @@ def test_every_format_is_known_to_the_library_and_every_suffix_is_lower_case():
     assert not missing
     assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in SUFFIXES)
     assert len(set(SUFFIXES)) == len(SUFFIXES)
+    assert sorted(SUFFIXES) == sorted(MEDIA_SUFFIXES), "a folder is searched for what is opened"
 
 
 GROWTH = """

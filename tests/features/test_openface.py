@@ -105,7 +105,7 @@ def test_tables_are_found_by_the_normal_form_of_names(tmp_path: Path):
 
 
 def test_the_doctor_hears_of_tables_with_several_faces(tmp_path: Path):
-    from demeanor.corpora.examination import REMARKS
+    from demeanor.data.media import REMARKS
     from demeanor.features.openface import faces_in
     from demeanor.pipelines.ingestion.nodes import probe_one
 

@@ -19,6 +19,7 @@ from demeanor.inference.describe import as_text
 from demeanor.inference.model import TrainedModel
 from demeanor.training.fit import fit
 from demeanor.training.settings import BranchSettings, TrainingSettings
+from tests.features.media_samples import voice, write_tracks
 from tests.project import DEMO
 from tests.toy import SENTIMENT, toy_examples, toy_score
 
@@ -110,6 +111,24 @@ def test_a_row_that_cannot_be_read_says_why_and_the_others_are_answered(bundle, 
     assert "nothing in it that this model reads (audio, text, vision)" in answers["problem"][3]
     assert answers["sentiment"][1:].isna().all()
     assert "no answer" in as_text(answers.iloc[1].to_dict(), bundle.card)
+
+
+def test_an_answer_says_how_its_recording_was_read(bundle, tmp_path):
+    silence = np.zeros(8000, np.float32)
+    film = write_tracks(tmp_path / "v.mkv", [("Desktop", False, silence), ("Microphone", True, voice(0.5))])
+    quiet = write_tracks(tmp_path / "q.mkv", [("Desktop", True, silence), (None, False, voice(0.5))])
+    rows = [
+        {"text": "so be it", "video": str(film)}, {"text": "so be it", "audio_bytes": film.read_bytes()},
+        {"video": str(quiet)}, {"text": "so be it"},
+    ]  # fmt: skip
+    answers = TrainedModel.load(bundle).score(rows)
+    for row in (0, 1):
+        assert answers["modalities"][row] == "audio+text"
+        assert answers["notes"][row].endswith("further tracks, which are not read: audio track 0 'Desktop'")
+    assert "nothing in it" in answers["problem"][2]
+    assert answers["notes"][2] == "there are further tracks, which are not read: audio track 1"
+    assert "tracks" not in answers["notes"][3]
+    assert "audio track 1" in as_text(answers.iloc[2].to_dict(), bundle.card)
 
 
 def test_unknown_columns_are_named_with_the_nearest(bundle):

@@ -14,7 +14,7 @@ import pandas as pd
 from demeanor.corpora.base import Corpus, Finding
 from demeanor.corpora.paths import VIDEO_SUFFIXES, MediaFolder
 from demeanor.data.files import sha256_of_file
-from demeanor.data.media import MediaProbe
+from demeanor.data.media import HARMLESS, REMARKS, MediaProbe
 from demeanor.data.ragged import Ragged
 from demeanor.data.stream import Stream
 from demeanor.data.utterances import has_text
@@ -25,29 +25,6 @@ SPEEDS = {"zh": (0.5, 15.0), "ja": (0.5, 15.0), "ko": (0.5, 15.0)}
 ALPHABET_SPEED = (1.0, 35.0)
 SHORTEST_SECONDS = 0.1
 UNIQUE_WORDS = 4
-#: Remark of a probe (features/sound.py) -> what the report says of it, and what to do.
-REMARKS = {
-    "cancelling_channels": (
-        "the channels of the sound cancel each other; the louder one is taken",
-        "One of them was recorded with the wrong polarity; nothing is lost.",
-    ),
-    "sound_gaps": (
-        "parts of the sound are missing, by its own timestamps",
-        "They are silent here, so that what follows stays in its place.",
-    ),
-    "mixed_sound_formats": (
-        "the sample rate or the number of channels changes within the sound",
-        "Each part is converted by itself; listen whether they belong together.",
-    ),
-    "several_faces": (
-        "the OpenFace table beside the recording holds several faces",
-        "One of them is read, the surest; setting `face` of openface_csv names another by its face_id.",
-    ),
-    "sound_ends_early": (
-        "the sound ends before half of the recording",
-        "What there is of it is used; look whether the microphone was switched off.",
-    ),
-}
 
 
 def _why_not_there(root: Path, files: list[str], finder: MediaFolder, taken: frozenset[str]) -> str:
@@ -130,7 +107,7 @@ def _remarked(table: pd.DataFrame, probes: Mapping[str, MediaProbe]) -> list[Fin
             )
         for remark in probe.remarks:
             message, advice = REMARKS[remark]
-            concerned[remark, "note" if remark == "mixed_sound_formats" else "warning", message, advice].append(name)
+            concerned[remark, "note" if remark in HARMLESS else "warning", message, advice].append(name)
     return [
         Finding(kind, "note" if severity == "note" else "warning", message, len(names), _three(names), advice)
         for (kind, severity, message, advice), names in concerned.items()

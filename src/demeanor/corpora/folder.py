@@ -17,7 +17,7 @@ from demeanor.corpora.base import Card, Corpus, Finding, Reader, ReaderSettings,
 from demeanor.corpora.folder_media import find_recordings, scan
 from demeanor.corpora.label_csv import SPLIT_NAMES
 from demeanor.corpora.packed_tables import check_parquet
-from demeanor.corpora.paths import as_identifier, why_unsafe, why_unsafe_name, with_slashes
+from demeanor.corpora.paths import as_identifier, why_unsafe, why_unsafe_name, within
 from demeanor.corpora.recordings import require_inside
 from demeanor.corpora.splits import random_split
 from demeanor.corpora.tables import listed, numbers, read_table
@@ -135,7 +135,7 @@ def _rows(
     labels = _label_columns(table, settings, problems)
     if problems:
         return [], []
-    clean = _clean(table, separator)
+    clean = _clean(table, separator, settings.path)
     values = {name: _label(table[name].astype(str).str.strip(), separator) for name in labels}
     places = line if line is not None else pd.Series(range(1, len(table) + 1), index=table.index)
     for wrong, what in _checks(clean, values, settings):
@@ -153,15 +153,15 @@ def _rows(
     ], labels  # fmt: skip
 
 
-def _clean(table: pd.DataFrame, separator: str) -> pd.DataFrame:
-    """All known columns, as strings or numbers; empty where the manifest has none."""
+def _clean(table: pd.DataFrame, separator: str, root: Path) -> pd.DataFrame:
+    """All known columns, as strings or numbers; empty where the manifest has none. Paths are those below `root`."""
     nothing = pd.Series("", index=table.index, dtype=object)
     told = {name: table[name].astype(str).str.strip() if name in table else nothing for name in KNOWN}
     clean = pd.DataFrame({name: told[name] for name in ("text", "speaker", "language")})
     clean["id"] = told["id"].map(as_identifier)
     dialogue = told["dialogue"].map(as_identifier)
     clean["dialogue"] = dialogue.where(dialogue != "", clean["id"])
-    media, sound, video = (told[name].map(with_slashes) for name in ("media", "audio", "video"))
+    media, sound, video = (told[name].map(lambda cell: within(cell, root)) for name in ("media", "audio", "video"))
     picture = media.where(video == "", video)
     # Sound beside a picture takes the place of the picture's own; sound alone is the recording.
     clean["media"] = picture.where(picture != "", sound)

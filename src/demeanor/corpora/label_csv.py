@@ -253,7 +253,7 @@ def clip_order(clip: str) -> tuple[int, float, str]:
     Numbers sort as numbers. In MOSEI's table a clip is named after its start time with the point replaced, so that
     `82_7645` is 82.7645 s (and not 827645, which is what Python's own `float` would read).
     """
-    if re.fullmatch(r"\d+([._]\d+)?", clip):
-        return 0, float(clip.replace("_", ".")), clip
+    if re.fullmatch(r"\d+([._,]\d+)?", clip):
+        return 0, float(re.sub("[_,]", ".", clip)), clip
     found = re.search(r"(\d+)\D*$", clip)
     return 1, float(found.group(1)) if found else 0.0, clip

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from demeanor.data.names import AUDIO_SUFFIXES, MEDIA_SUFFIXES, VIDEO_SUFFIXES, Index, leads_out, normal_form
+from demeanor.data.places import expanded
 
 __all__ = ["AUDIO_SUFFIXES", "MEDIA_SUFFIXES", "VIDEO_SUFFIXES", "MediaFolder", "Recording", "leads_out"]
 
@@ -46,9 +47,18 @@ def as_identifier(text: str) -> str:
     return re.sub(r"[\s/\\]+", "_", text.strip())
 
 
-def with_slashes(path: str) -> str:
-    """A path as Windows writes it, with the separators that every system reads."""
-    return path.strip().replace("\\", "/")
+def within(path: str, root: Path) -> str:
+    """A path of a table as it is meant below the folder `root`, with the separators that every system reads.
+
+    A whole one (or one from the home folder, `~`) that lies below `root` is cut to what follows it; any other stays,
+    and `why_unsafe` refuses it.
+    """
+    path = path.strip()
+    whole = expanded(path)
+    if whole.is_absolute():
+        inside = (folder for folder in (root.absolute(), root.resolve()) if whole.is_relative_to(folder))
+        path = next((str(whole.relative_to(folder)) for folder in inside), path)
+    return path.replace("\\", "/")
 
 
 @dataclass(frozen=True)

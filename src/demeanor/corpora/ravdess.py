@@ -15,7 +15,7 @@ from pydantic import Field
 
 from demeanor.corpora.base import Corpus, Finding, Reader, ReaderSettings, require_path
 from demeanor.corpora.cards import card_for
-from demeanor.corpora.paths import MEDIA_SUFFIXES, why_unsafe, with_slashes
+from demeanor.corpora.paths import MEDIA_SUFFIXES, why_unsafe, within
 from demeanor.corpora.recordings import require_inside
 from demeanor.corpora.tables import listed, missing_columns, read_table
 from demeanor.data.errors import InputError
@@ -143,7 +143,7 @@ def _from_manifest(path: Path, language: str) -> tuple[list[dict[str, Any]], tup
     if problems:
         raise InputError(str(path), problems)
     emotion = rows["emotion"].str.strip().str.lower().replace(SPELLINGS)
-    rows["path"] = rows["path"].map(with_slashes)
+    rows["path"] = [within(cell, path.parent) for cell in rows["path"]]
     unsafe = rows["path"].map(why_unsafe)
     for wrong, what in (
         (~emotion.isin(EMOTIONS), "an emotion that is none of the eight"),

@@ -2,9 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+#: Remark -> what is said of how a recording was read, and what to do.
+REMARKS = {
+    "cancelling_channels": (
+        "the channels of the sound cancel each other, so the louder one is taken",
+        "One of them was recorded with the wrong polarity; nothing is lost.",
+    ),
+    "sound_gaps": (
+        "parts of the sound are missing, by its own timestamps",
+        "They are silent here, so that what follows stays in its place.",
+    ),
+    "mixed_sound_formats": (
+        "the sample rate or the number of channels changes within the sound",
+        "Each part is converted by itself; listen whether they belong together.",
+    ),
+    "mixed_down": (
+        "more than two channels are mixed into one",
+        "Each counts by its place, and the subwoofer not at all; without known places all count alike.",
+    ),
+    "several_faces": (
+        "the OpenFace table beside the recording holds several faces",
+        "One of them is read, the surest; setting `face` of openface_csv names another by its face_id.",
+    ),
+    "sound_ends_early": (
+        "the sound ends before half of the recording",
+        "What there is of it is used; look whether the microphone was switched off.",
+    ),
+}
+#: Those of the pictures; the others are of the sound.
+OF_PICTURES = frozenset({"several_faces"})
+#: Those that nothing need be done about.
+HARMLESS = frozenset({"mixed_sound_formats", "mixed_down"})
+
+
+def remarked(remarks: Iterable[str], tracks: Sequence[str] = ()) -> list[str]:
+    """What an answer says of how its recording was read; `tracks`: names of those that were not."""
+    passed_over = [f"there are further tracks, which are not read: {', '.join(tracks)}"] if tracks else []
+    return [*passed_over, *(REMARKS[remark][0] for remark in remarks)]
 
 
 @dataclass(frozen=True)
@@ -16,7 +54,7 @@ class MediaProbe:
     face      True if a face was found in the frames looked at; None where that was not looked at
     error     why the recording cannot be used, in one line; None for a sound file
     broken    modality -> why it cannot be decoded, in one line, where the rest of the recording is sound
-    remarks   what a reader should know of how it was read; keys of examination.REMARKS
+    remarks   what a reader should know of how it was read; keys of REMARKS
     tracks    names of further tracks, which are not read
     """
 

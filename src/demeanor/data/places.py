@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator
 
 ROOT = "DEMEANOR_PROJECT_ROOT"
 """Environment variable with the root: worker processes, however they are started, inherit it."""
@@ -54,5 +54,10 @@ def cache_folder() -> Path:
     return Path(os.environ.get("DEMEANOR_CACHE") or Path.home() / ".cache" / "demeanor")
 
 
+def _as_text(path: object) -> object:
+    """`--params` makes a number of a folder called 2024."""
+    return str(path) if isinstance(path, int | float) and not isinstance(path, bool) else path
+
+
 #: A path among the parameters.
-ProjectPath = Annotated[Path, AfterValidator(anchored)]
+ProjectPath = Annotated[Path, BeforeValidator(_as_text), AfterValidator(anchored)]

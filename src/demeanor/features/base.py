@@ -60,6 +60,8 @@ class Clip:
     stored     file of the stream `audio.waveform`, which holds the samples under `utterance_id`
     alignment  where word times came from: corpus, ctc, uniform
     dialogue   transcripts of all turns of its dialogue in order, of which this one is number `turn`
+    notes      what a reader of an answer should know of how the recording was read; grows while that is done (see
+               `note`), and copies of a clip share it
     """
 
     utterance_id: str
@@ -75,6 +77,11 @@ class Clip:
     dialogue: tuple[str | None, ...] = field(default=(), repr=False)
     turn: int = 0
     sound: Path | None = None
+    notes: dict[str, None] = field(default_factory=dict, repr=False)
+
+    def note(self, text: str) -> None:
+        """Have an answer to this clip say so, in a few words and once."""
+        self.notes[text] = None
 
     @property
     def spoken(self) -> str | None:
@@ -110,10 +117,12 @@ class Clip:
         source = self.media if self.sound is None else self.sound
         if source is None:
             return None
-        from demeanor.features.sound import decode_audio
+        from demeanor.data.media import remarked
+        from demeanor.features.sound import listen
 
-        samples = decode_audio(source, self.start, self.end, SAMPLE_RATE)
-        return None if samples is None else to_int16(samples)
+        heard = listen(source, self.start, self.end, SAMPLE_RATE)
+        self.notes.update(dict.fromkeys(remarked(heard.remarks, heard.tracks)))
+        return None if heard.samples is None else to_int16(heard.samples)
 
     def frames(self, rate: float | None = None, longest_side: int | None = None) -> Iterator[tuple[float, np.ndarray]]:
         """(seconds from the start of the utterance, RGB image [height, width, 3]) one by one; none without video."""
@@ -124,7 +133,7 @@ class Clip:
             return film.frames(rate, longest_side)
         from demeanor.features.media import decode_frames
 
-        return decode_frames(self.media, self.start, self.end, rate, longest_side)
+        return decode_frames(self.media, self.start, self.end, rate, longest_side, self.note)
 
     def at_hand(self, pictures: bool) -> Clip:
         """A copy for several extractors in turn: its sound, and with `pictures` its frames (up to film.HELD bytes), are
@@ -134,7 +143,7 @@ class Clip:
         if pictures and self.media is not None:
             from demeanor.features.film import Film
 
-            copy.__dict__["film"] = Film(self.media, self.start, self.end)
+            copy.__dict__["film"] = Film(self.media, self.start, self.end, self.note)
         return copy
 
     def without_cache(self) -> Clip:

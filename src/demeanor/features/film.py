@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from demeanor.features.media import MediaError, Source, shown_at, timed_frames
+from demeanor.features.media import MediaError, Note, Source, shown_at, timed_frames, unheard
 from demeanor.features.painting import Painter
 
 #: Bytes of decoded frames that are held: five minutes of 12 small pictures a second, or some seconds of full HD.
@@ -19,8 +19,8 @@ class Film:
     """Opens the recording when first asked. What one pass decoded serves the next, each at its own rate and size, as
     long as it takes no more than HELD bytes; the frames of a longer film go by, and every pass decodes it anew."""
 
-    def __init__(self, source: Source, start: float = 0.0, end: float | None = None):
-        self.source, self.start, self.end = source, start, end
+    def __init__(self, source: Source, start: float = 0.0, end: float | None = None, note: Note = unheard):
+        self.source, self.start, self.end, self.note = source, start, end, note
         self._frames: list[tuple[float, Any, Painter]] | None = None
         self._error: MediaError | None = None
 
@@ -41,7 +41,7 @@ class Film:
         held: list[tuple[float, Any, Painter]] | None = []
         size = 0
         try:
-            for entry in timed_frames(self.source, self.start, self.end):
+            for entry in timed_frames(self.source, self.start, self.end, self.note):
                 size += sum(plane.buffer_size for plane in entry[1].planes)
                 if size > HELD:
                     held = None

@@ -13,20 +13,24 @@ from dataclasses import dataclass
 #: FFmpeg's name of a container or bare stream -> suffixes under which people keep it.
 FORMATS: dict[str, tuple[str, ...]] = {
     "mov,mp4,m4a,3gp,3g2,mj2": (
-        ".mp4", ".mov", ".m4v", ".m4a", ".m4b", ".3gp", ".3g2", ".3gpp", ".mj2", ".qt", ".f4v", ".f4a", ".ismv",
+        ".mp4", ".mov", ".m4v", ".m4a", ".m4b", ".3gp", ".3g2", ".3gpp", ".3ga", ".mj2", ".qt", ".f4v", ".f4a",
+        ".ismv",
     ),
     "matroska,webm": (".mkv", ".webm", ".mka", ".mk3d", ".weba"),
     "avi": (".avi", ".divx"), "flv": (".flv",), "live_flv": (),
-    "asf": (".wmv", ".wma", ".asf"), "mpegts": (".ts", ".mts", ".m2ts", ".m2t"), "mpeg": (".mpg", ".mpeg", ".vob"),
+    "asf": (".wmv", ".wma", ".asf"), "mpegts": (".ts", ".mts", ".m2ts", ".m2t"),
+    "mpeg": (".mpg", ".mpeg", ".mpe", ".vob"),
     "mpegvideo": (".m1v", ".m2v", ".mpv"), "m4v": (), "h264": (".h264", ".264"), "hevc": (".hevc", ".h265", ".265"),
     "av1": (), "obu": (".obu",), "ivf": (".ivf",), "yuv4mpegpipe": (".y4m",), "dv": (".dv",), "mxf": (".mxf",),
-    "nut": (".nut",), "rm": (".rm", ".rmvb", ".ra"), "ogg": (".ogg", ".oga", ".ogv", ".opus", ".spx"),
-    "wav": (".wav", ".wave"), "w64": (".w64",), "mp3": (".mp3", ".mp2", ".mpga"), "aac": (".aac", ".adts"),
+    "nut": (".nut",), "rm": (".rm", ".rmvb", ".ra"), "ogg": (".ogg", ".oga", ".ogv", ".ogm", ".opus", ".spx"),
+    "wav": (".wav", ".wave", ".rf64"), "w64": (".w64",), "mp3": (".mp3", ".mp2", ".mpa", ".mpga"),
+    "aac": (".aac", ".adts"),
     "loas": (".loas", ".latm"), "flac": (".flac",), "aiff": (".aif", ".aiff", ".aifc"), "au": (".au", ".snd"),
     "caf": (".caf",), "amr": (".amr", ".awb"), "amrnb": (), "amrwb": (), "ac3": (".ac3",), "eac3": (".eac3", ".ec3"),
     "dts": (".dts",), "dtshd": (), "truehd": (".thd",), "mlp": (".mlp",), "wv": (".wv",), "ape": (".ape",),
     "tta": (".tta",), "tak": (".tak",), "mpc": (".mpc",), "mpc8": (), "gsm": (".gsm",), "voc": (".voc",),
     "qcp": (".qcp",), "dss": (".dss", ".ds2"), "oma": (".oma", ".aa3"), "nistsphere": (".sph", ".nist"),
+    "wtv": (".wtv",), "dhav": (".dav",), "shn": (".shn",),
 }  # fmt: skip
 #: Of these, what carries times of its own; in all others a frame starts where the one before it ends.
 TIMED = frozenset(

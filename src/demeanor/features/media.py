@@ -7,7 +7,7 @@ of it is read, stands in limits.py.
 from __future__ import annotations
 
 import io
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +19,13 @@ import av.container
 import numpy as np
 
 from demeanor.data.errors import DemeanorError
+from demeanor.data.media import remarked
 from demeanor.features.limits import FORMAT_LIST, LIMITS
-from demeanor.features.painting import Painter
+from demeanor.features.painting import Painter, described_turn
 from demeanor.features.structure import why_refused
 
 Source = Path | str | bytes
+Note = Callable[[str], None]
 #: Decoding starts this much before a span: a codec needs some packets before its output is right.
 PREROLL = 0.5
 #: A time this much earlier than the one before it is a clock that was set anew, not a frame out of order.
@@ -45,6 +47,10 @@ POINTERS = {
 
 class MediaError(DemeanorError):
     """A recording cannot be read."""
+
+
+def unheard(note: str) -> None:
+    """For callers that want no notes."""
 
 
 @dataclass(frozen=True)
@@ -190,10 +196,15 @@ def _passed_over(container: Any, *taken: Any) -> tuple[str, ...]:
     for stream in (*_usable(container, "audio"), *_usable(container, "video")):
         if stream.index not in used:
             title, language = stream.metadata.get("title"), stream.metadata.get("language")
-            said = [f"'{title[:40]}'"] if title else []
-            said += [language] if language and language != "und" else []
+            said = [f"'{_printable(title)}'"] if title else []
+            said += [_printable(language)] if language and language != "und" else []
             names.append(" ".join([f"{stream.type} track {stream.index}", *said]))
     return tuple(names)
+
+
+def _printable(text: str) -> str:
+    """At most 40 characters of a tag, none of which would steer a terminal."""
+    return "".join(letter if letter.isprintable() else " " for letter in text[:40])
 
 
 def probe(source: Source) -> MediaInfo:
@@ -319,33 +330,42 @@ def decode_frames(
     end: float | None = None,
     rate: float | None = None,
     longest_side: int | None = None,
+    note: Note = unheard,
 ) -> Iterator[tuple[float, np.ndarray]]:
     """(seconds from `start`, RGB image [height, width, 3] uint8) one by one; nothing where there is no video track.
 
     With `rate`, the picture that stands at 0, 1/rate, 2/rate ... seconds, whatever the spacing of the recording's
-    own frames (they may vary). `longest_side` scales larger pictures down.
+    own frames (they may vary). `longest_side` scales larger pictures down. `note` as of `timed_frames`.
     """
-    with closing(timed_frames(source, start, end)) as frames:
+    with closing(timed_frames(source, start, end, note)) as frames:
         yield from shown_at(frames, start, end, rate, longest_side)
 
 
 def timed_frames(
-    source: Source, start: float = 0.0, end: float | None = None
+    source: Source, start: float = 0.0, end: float | None = None, note: Note = unheard
 ) -> Generator[tuple[float, Any, Painter], None, None]:
     """(seconds from `start`, decoded frame, what paints it) of a span, with a little before it; the last is the first
-    that begins at `end` or later. Nothing where there is no video track."""
+    that begins at `end` or later. Nothing where there is no video track.
+
+    `note` is told, in words for a reader, which tracks are not read and how the pictures are turned.
+    """
     label = name_of(source)
     with opened(source) as container:
         stream = video_stream(container)
         if stream is None:
             return
         painter = Painter(stream, None)
+        for said in remarked((), _passed_over(container, audio_stream(container), stream)):
+            note(said)
         clock = Clock(container, stream)
         seek(container, start, clock.origin)
         usual = float(1 / stream.average_rate) if stream.average_rate else USUAL_STEP
         before: float | None = None
         step = 0.0
         for frame in decoded(container, stream, label):
+            turn = painter.turn(frame) if before is None else None
+            if turn is not None:
+                note(described_turn(turn))
             expected = None if before is None else before + start + (step or usual)
             moment = clock(frame, expected)
             time = (moment if moment is not None else expected or 0.0) - start

@@ -25,10 +25,11 @@ PLANES = 8
 
 
 class Mixer:
-    """Decoded frames as mono; remembers how loud the mix and every channel was."""
+    """Decoded frames as mono; remembers how loud the mix and every channel was, and if more than two were mixed."""
 
     def __init__(self, only: int | None = None):
         self.only = only
+        self.surround = False
         self.samples = 0
         self.mixed = 0.0
         self.channels = np.zeros(LIMITS.channels)
@@ -53,6 +54,7 @@ class Mixer:
             target = "flt" if count >= PLANES else "fltp"
             self.converter = av.AudioResampler(format=target, layout=layout, rate=rate)
         self.weights = _weights(layout, count) if count > 2 else None
+        self.surround |= count > 2
 
     @staticmethod
     def _values(frame: Any, count: int) -> Float32[np.ndarray, "channels samples"]:

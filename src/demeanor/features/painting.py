@@ -33,6 +33,10 @@ class Painter:
         other.longest_side, other.converter = longest_side, VideoReformatter()
         return other
 
+    def turn(self, frame: Any) -> Turn | None:
+        """How a frame is turned and mirrored to be seen upright; None where it stands so already."""
+        return _matrix(frame) or self.noted
+
     def __call__(self, frame: Any) -> np.ndarray:
         """[height, width, 3] uint8; the longer side at most `longest_side`."""
         width, height = frame.width, frame.height
@@ -42,7 +46,7 @@ class Painter:
         if self.longest_side is not None and largest > self.longest_side:
             width, height = (max(round(side * self.longest_side / largest), 1) for side in (width, height))
         image = self.converter.reformat(frame, width, height, "rgb24", threads=1).to_ndarray()
-        turn = _matrix(frame) or self.noted
+        turn = self.turn(frame)
         return image if turn is None else turned(image, turn, self.longest_side)
 
 
@@ -91,6 +95,15 @@ def _matrix(frame: Any) -> Turn | None:
     if abs(a * d - b * c) < 0.1 or (a > 0.9999 and d > 0.9999):
         return None
     return float(a), float(b), float(c), float(d)
+
+
+def described_turn(turn: Turn) -> str:
+    """In words: mirrored from left to right first, then turned."""
+    a, b, c, d = turn
+    mirrored = a * d - b * c < 0
+    degrees = round(float(np.degrees(np.arctan2(-b, -a) if mirrored else np.arctan2(b, a)))) % 360
+    done = ["mirrored"] * mirrored + [f"turned by {degrees} degrees clockwise"] * (degrees != 0)
+    return f"its pictures are {' and '.join(done)}, as it says itself"
 
 
 def turned(image: np.ndarray, turn: Turn, longest_side: int | None = None) -> np.ndarray:

@@ -45,11 +45,14 @@ class Heard:
     """
     samples  mono in [-1, 1], None where the recording has no sound track
     remarks  of cancelling_channels (the louder one was taken), sound_gaps (silent now), mixed_sound_formats (the sample
-             rate or the channels change), sound_ends_early (less than half of what the file declares)
+             rate or the channels change), mixed_down (of more than two channels), sound_ends_early (less than half of
+             what the file declares)
+    tracks   names of the tracks that are not read
     """
 
     samples: Float32[np.ndarray, " samples"] | None
     remarks: tuple[str, ...] = ()
+    tracks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -175,17 +178,19 @@ def listen(source: Source, start: float = 0.0, end: float | None = None, rate: i
         with opened(source) as container:
             information = described(container, name_of(source))
             if not information.has_audio:
-                return Heard(None)
+                return Heard(None, tracks=information.passed_over)
             track = _Track(container, name_of(source), start, end, only)
             samples = _collected(_resampled(track.blocks(), rate), _guess(information, start, end, rate), track.label)
         if only is not None:
             track.remarks.add("cancelling_channels")
         elif (only := track.mixer.cancelled) is not None:
             continue
+        elif track.mixer.surround:
+            track.remarks.add("mixed_down")
         seconds = len(samples) / rate
         if _is_short(source, information, seconds, start, end):
             track.remarks.add("sound_ends_early")
-        return Heard(samples, tuple(sorted(track.remarks)))
+        return Heard(samples, tuple(sorted(track.remarks)), information.passed_over)
 
 
 def survey(source: Source) -> Survey:
@@ -202,6 +207,8 @@ def survey(source: Source) -> Survey:
     if track.mixer.cancelled is not None:
         track.remarks.add("cancelling_channels")
         peak = max(peak or 0.0, float(np.sqrt(track.mixer.channels.max() / track.mixer.samples)))
+    elif track.mixer.surround:
+        track.remarks.add("mixed_down")
     if _is_short(source, information, seconds, 0.0, None):
         track.remarks.add("sound_ends_early")
     return Survey(peak, tuple(sorted(track.remarks)))

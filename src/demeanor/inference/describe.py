@@ -30,7 +30,7 @@ def columns_of(card: BundleCard) -> dict[str, Column]:
     columns: dict[str, Column]
     if card.kind == "embeds":
         columns = {"embedding": "vector"}
-        return {**columns, "modalities": "text"}
+        return {**columns, "modalities": "text", "notes": "text"}
     if task.kind == "regression":
         columns = {task.name: "number", "low": "number", "high": "number"}
     else:
@@ -50,7 +50,8 @@ def describe(
     "+") hold the label as often as the calibration says; without one they are empty, and so is the confidence of a
     number. confidence is how likely the answer is right, in the sense of demeanor.evaluation.conformal.losses. answered
     is false where it is below what the calibration asks for: the answer then stands there for whoever wants it all the
-    same. notes say what of an utterance the model was not trained or calibrated for.
+    same. notes say what of an utterance the model was not trained or calibrated for; Extracted.complete adds how its
+    recording was read.
 
     outputs     numbers, logits, or the vectors of a representation, NaN where there is none
     modalities  of each utterance, those that the model was given
@@ -60,7 +61,7 @@ def describe(
         known = ~np.isnan(outputs).any(axis=1)
         vectors = [row.astype(float).tolist() if there else None for row, there in zip(outputs, known, strict=True)]
         answers = pd.DataFrame({"embedding": pd.Series(vectors, dtype="object")})
-        return answers.assign(modalities=_texts("+".join(sorted(given)) for given in modalities))
+        return answers.assign(modalities=_texts("+".join(sorted(given)) for given in modalities), notes="")
     names = np.array([subset_name(seen(card, given)) for given in modalities], dtype=object)
     answers = _of_task(card, outputs, names)
     sure = confidences(card.task, outputs, card.calibration, names)
@@ -124,7 +125,8 @@ def as_text(result: Mapping[str, Any], card: BundleCard) -> str:
     """One answer in a few readable lines."""
     name, task = result["utterance_id"], card.task
     if result["problem"] and not result["modalities"]:
-        return f"{name}: no answer: {result['problem']}"
+        noted = f"\n  {result['notes']}" if result.get("notes") else ""
+        return f"{name}: no answer: {result['problem']}{noted}"
     if card.kind == "embeds":
         lines = [f"{name}: a vector of {len(result['embedding'] or ())} numbers (--json prints them)"]
     elif task.kind == "regression":

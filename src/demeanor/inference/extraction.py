@@ -38,6 +38,7 @@ class Extracted:
     broken    utterance -> what of it could not be decoded, though there is an answer from the rest
     heard     utterance -> its transcript, where that was recognised
     given     utterances whose text came with their rows
+    notes     utterance -> how its recording was read, where that is not plain: tracks that were not, pictures turned
     """
 
     ids: list[str]
@@ -47,15 +48,19 @@ class Extracted:
     broken: Mapping[str, str] = field(default_factory=dict)
     heard: Mapping[str, Transcript] = field(default_factory=dict)
     given: frozenset[str] = frozenset()
+    notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def complete(self, answers: pd.DataFrame) -> pd.DataFrame:
         """`answers`, with `modalities`, has a row per example; the result one per given row, with its problem, the
-        transcript where that was recognised, and where its words came from: given, or recognised by a model."""
+        transcript where that was recognised, where its words came from (given, or recognised by a model), and with
+        the notes of the answer those of how its recording was read."""
         result = answers.set_index(pd.Index(self.examples.ids)).reindex(self.ids)
         result.insert(0, "utterance_id", result.index)
         for name in ("modalities", "notes"):
-            if name in result:
-                result[name] = result[name].astype(object).where(result[name].notna(), "")
+            result[name] = result[name].astype(object).where(result[name].notna(), "")
+        result["notes"] = [
+            "; ".join(filter(None, (said, *self.notes.get(name, ())))) for name, said in result["notes"].items()
+        ]
         if "answered" in result:
             # There is no answer to a row with a problem, hence none that is given.
             result["answered"] = [value is True or value is np.True_ for value in result["answered"]]
@@ -158,7 +163,8 @@ class Extraction:
         for name, one in heard.items():
             if one.note:
                 told[name] = "; ".join(filter(None, (told.get(name), one.note)))
-        return Extracted(list(utterances["utterance_id"]), examples, used, problems, told, heard, given)
+        notes = {name: tuple(clip.notes) for name, clip in clips.items() if clip.notes}
+        return Extracted(list(utterances["utterance_id"]), examples, used, problems, told, heard, given, notes)
 
     def modalities(self, examples: Examples) -> dict[str, tuple[str, ...]]:
         """Utterance -> modalities of which the model is given at least one step."""

@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 
 from demeanor.data.errors import InputError, nearest
+from demeanor.data.media import remarked
 from demeanor.data.places import anchored
 from demeanor.data.utterances import make_table
 from demeanor.features.base import SAMPLE_RATE, Clip
-from demeanor.features.sound import decode_audio
+from demeanor.features.sound import Heard, listen
 from demeanor.inference import cells
 from demeanor.inference.cells import CellError
 from demeanor.inference.reach import EVERYWHERE, Reach
@@ -193,10 +194,10 @@ def clip_of(
     """
     video, audio = media_of(row, "video"), media_of(row, "audio")
     end = float(utterance.end) if not cells.missing(utterance.end) else None
-    recorded = None
+    recorded, heard = None, Heard(None)
     if audio is not None:
-        samples = None if deaf else decode_audio(audio, utterance.start, end, SAMPLE_RATE)
-        recorded = np.zeros(0, dtype=np.float32) if samples is None else samples
+        heard = heard if deaf else listen(audio, utterance.start, end, SAMPLE_RATE)
+        recorded = np.zeros(0, dtype=np.float32) if heard.samples is None else heard.samples
     return Clip(
         utterance_id=utterance.utterance_id,
         text=utterance.text if isinstance(utterance.text, str) else None,
@@ -207,6 +208,7 @@ def clip_of(
         recorded=recorded,
         dialogue=transcripts,
         turn=position,
+        notes=dict.fromkeys(remarked(heard.remarks, heard.tracks)),
     )
 
 

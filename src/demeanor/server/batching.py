@@ -156,4 +156,5 @@ def merged(several: Sequence[Extracted]) -> Extracted:
         together("broken"),
         together("heard"),
         frozenset(f"{number}/{name}" for number, extracted in enumerate(several) for name in extracted.given),
+        together("notes"),
     )

@@ -14,7 +14,7 @@ import pandas as pd
 from demeanor.corpora.base import Corpus, CorpusSettings
 from demeanor.corpora.doctor import DoctorSettings, Report, examine, require_share
 from demeanor.data.errors import InputError, MissingExtraError
-from demeanor.data.media import MediaProbe
+from demeanor.data.media import OF_PICTURES, MediaProbe
 from demeanor.data.places import anchored, from_root
 from demeanor.data.settings import Settings
 from demeanor.data.stream import Stream
@@ -72,7 +72,8 @@ def with_sound(picture: MediaProbe, sound: MediaProbe) -> MediaProbe:
     broken |= {name: why for name, why in sound.broken.items() if name == "audio"}
     return replace(
         picture, has_audio=sound.has_audio, silent=sound.silent, error=picture.error or sound.error,
-        broken=broken, remarks=sound.remarks, tracks=picture.tracks + sound.tracks,
+        broken=broken, tracks=picture.tracks + sound.tracks,
+        remarks=(*sound.remarks, *(one for one in picture.remarks if one in OF_PICTURES)),
     )  # fmt: skip
 
 
