@@ -129,8 +129,13 @@ def test_several_faces_are_told():
     from demeanor.data.ragged import Ragged
 
     extractor = find_extractor("face_mesh")
-    both = extractor.extract_clip(film(*[scene(NEUTRAL, NEUTRAL)] * 3))
-    alone = extractor.extract_clip(film(*[drawn()] * 3))
+    several, one = film(*[scene(NEUTRAL, NEUTRAL)] * 3), film(*[drawn()] * 3)
+    both, alone = extractor.extract_clip(several), extractor.extract_clip(one)
+    assert list(several.notes) == [
+        "its pictures show 2 faces; measured is the one that is largest over its whole track, "
+        "in the left third of the picture"
+    ]
+    assert not one.notes
     told = extractor.remark(Ragged.from_sequences({"a": both, "b": alone, "c": extractor.absent}))
     assert told == "1 clips show several faces; measured is the largest one"
     assert extractor.remark(Ragged.from_sequences({"b": alone})) == ""

@@ -23,6 +23,15 @@ from demeanor.features.face_tracks import SIZE, Region, Sighting, Tracker, to_pi
 #: Measures whose speeds are columns as well.
 MOVING = (*SHAPE, *POSE, *GAZE)
 POINTS = 468
+#: What an answer says of several faces: by which rule one of them was taken, and where in the picture it is.
+RULES = {
+    "largest": "the one that is largest over its whole track",
+    "longest": "the one that is seen longest",
+    "central": "the one that is nearest to the middle",
+}
+SIDES = ("in the left third", "in the middle third", "in the right third")
+#: Pictures that show a face from which it is one of several.
+LASTING = 2
 
 cv2.setNumThreads(1)  # one thread: sums then have one order, and threads or workers do not crowd each other
 
@@ -103,6 +112,11 @@ class FaceMesh(Extractor):
         chosen = self._chosen(list(tracks.values()), size)
         if chosen is None or len(chosen.frames) < self.settings.least_share * len(counts):
             return self.absent
+        others = sum(1 for track in tracks.values() if track is not chosen and len(track.frames) >= LASTING)
+        if others:
+            side = SIDES[min(int(3 * chosen.place[0] / size[0]), 2)]
+            rule = RULES[self.settings.face]
+            clip.note(f"its pictures show {1 + others} faces; measured is {rule}, {side} of the picture")
         return self._rows(chosen, np.array(counts, np.float64), size)
 
     @property
@@ -184,6 +198,11 @@ class _Seen:
         self.points.append(face.points[held])
         self.eyes.append(eyes)
 
+    @property
+    def place(self) -> Float[np.ndarray, " 2"]:
+        """Where its middle is on average, in pixels."""
+        return self.middle / len(self.frames)
+
     def away_from(self, x: float, y: float) -> float:
-        """Mean distance of the face's middle from a place, in pixels."""
-        return float(np.hypot(*(self.middle / len(self.frames) - [x, y])))
+        """Distance of its place from another, in pixels."""
+        return float(np.hypot(*(self.place - [x, y])))
