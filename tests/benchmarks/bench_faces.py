@@ -1,10 +1,12 @@
-"""CPU time per frame of the extractors of faces, side by side in one process on the same clips.
+"""CPU time per frame of the extractors of faces, side by side on the same clips.
 
-    python tests/benchmarks/bench_faces.py [--film FILE] [--clips N]
+    python tests/benchmarks/bench_faces.py [--film FILE] [--clips N] [--before FOLDER]
 
-Clips are N of the demo's (drawn, 96 x 96) and cuts of 3 s of a real film (640 x 360), where one is at hand. Each
-extractor reads all of them twice in turn, one thread, and the least CPU time counts. Decoding, which both do alike, is
-measured as well and taken off for the second ratio.
+Clips are N of the demo's (drawn, 96 x 96) and real films (640 x 360), where those are at hand: three cuts of 3 s, and a
+whole one of some seconds. Each extractor reads all of them twice in turn, one thread, and the least CPU time counts.
+Decoding, which all do alike, is measured as well and taken off for the second ratio. `--before` is the folder `src` of
+an older version: its `face_descriptors` is measured as well, in a process of its own between two of ours, and is then
+what the others are compared with.
 """
 
 from __future__ import annotations
@@ -13,13 +15,16 @@ import argparse
 import json
 import os
 import platform
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
 RESULTS = PROJECT / "docs" / "benchmarks"
-FILM = PROJECT.parent / "shared" / "data" / "clips" / "pyfeat" / "WolfgangLanger_Pexels.mp4"
+FILMS = PROJECT.parent / "shared" / "data" / "clips" / "pyfeat"
+BEFORE = "face_descriptors, before"
 EXTRACTORS: dict[str, tuple[str, dict]] = {
     "face_descriptors": ("face_descriptors", {}),
     "face_mesh": ("face_mesh", {}),
@@ -36,10 +41,10 @@ def milliseconds(work: Callable[[], int]) -> float:
     return 1000 * (time.process_time() - begun) / frames
 
 
-def measure(clips: list) -> dict[str, float]:
+def measure(clips: list, extractors: dict[str, tuple[str, dict]]) -> dict[str, float]:
     from demeanor.features import find_extractor
 
-    makers = {label: find_extractor(name, settings) for label, (name, settings) in EXTRACTORS.items()}
+    makers = {label: find_extractor(name, settings) for label, (name, settings) in extractors.items()}
     work: dict[str, Callable[[], int]] = {
         label: lambda maker=maker: sum(len(maker.extract_clip(clip)) for clip in clips)
         for label, maker in makers.items()
@@ -51,27 +56,53 @@ def measure(clips: list) -> dict[str, float]:
     return {label: min(row[label] for row in rounds) for label in work}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--film", type=Path, default=FILM)
-    parser.add_argument("--clips", type=int, default=8)
-    options = parser.parse_args()
+def material(films: Path, count: int) -> dict[str, list]:
     from demeanor.features.base import Clip
 
     drawn = sorted((PROJECT / "data" / "01_raw" / "demo" / "Raw").glob("*/*.mp4"))
-    material = {"drawn": [Clip(path.stem, media=path) for path in drawn[:: max(len(drawn) // options.clips, 1)]]}
-    if options.film.is_file():
-        material["film"] = [Clip(str(n), media=options.film, start=3.0 * n, end=3.0 * n + 3.0) for n in range(3)]
+    made = {"drawn": [Clip(path.stem, media=path) for path in drawn[:: max(len(drawn) // count, 1)]]}
+    film, short = films / "WolfgangLanger_Pexels.mp4", films / "single_face.mp4"
+    if film.is_file():
+        made["cuts of a film"] = [Clip(str(n), media=film, start=3.0 * n, end=3.0 * n + 3.0) for n in range(3)]
+    if short.is_file():
+        made["a short film"] = [Clip("short", media=short)]
+    return made
+
+
+def of_before(options: argparse.Namespace) -> dict[str, float]:
+    """Kind of clips -> milliseconds of the older version."""
+    command = [sys.executable, __file__, "--films", str(options.films), "--clips", str(options.clips), "--descriptors"]
+    environment = {**os.environ, "PYTHONPATH": str(options.before)}
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    return json.loads(answer.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--films", type=Path, default=FILMS)
+    parser.add_argument("--clips", type=int, default=8)
+    parser.add_argument("--before", type=Path)
+    parser.add_argument("--descriptors", action="store_true", help="measure face_descriptors alone and write nothing")
+    options = parser.parse_args()
+    clips = material(options.films, options.clips)
+    if options.descriptors:
+        alone = {"face_descriptors": EXTRACTORS["face_descriptors"]}
+        print(json.dumps({kind: measure(given, alone)["face_descriptors"] for kind, given in clips.items()}))
+        return
+    before = of_before(options) if options.before else {}
     rows = []
-    for kind, clips in material.items():
-        found = measure(clips)
-        base, decoding = found["face_descriptors"], found["decoding"]
-        for label in EXTRACTORS:
-            alone = max(found[label] - decoding, 1e-9)
-            rows.append({
-                "clips": kind, "extractor": label, "ms": found[label], "decoding_ms": decoding,
-                "ratio": base / found[label], "ratio_without_decoding": (base - decoding) / alone,
-            })  # fmt: skip
+    for kind, given in clips.items():
+        found = measure(given, EXTRACTORS)
+        decoding = found.pop("decoding")
+        found = ({BEFORE: before[kind]} if before else {}) | found
+        base = next(iter(found.values()))
+        rows += [
+            {
+                "clips": kind, "extractor": label, "ms": spent, "decoding_ms": decoding, "ratio": base / spent,
+                "ratio_without_decoding": (base - decoding) / max(spent - decoding, 1e-9),
+            }
+            for label, spent in found.items()
+        ]  # fmt: skip
     lines = [
         "| clips | extractor | ms of CPU a frame | of it decoding | times as fast | decoding taken off |",
         "|---|---|---|---|---|---|",

@@ -18,7 +18,7 @@ from demeanor.features import face_models, find_extractor
 from demeanor.features.base import Clip
 from demeanor.features.face_measures import NEEDED, RIGID, USUAL, to_front
 from demeanor.features.face_models import DETECTION, IRIS, LANDMARKS, model_files, network, weights_hash
-from demeanor.features.face_tracks import Region, Tracker, crop, find_faces, overlap
+from demeanor.features.face_tracks import Region, Tracker, crop, find_faces, overlap, to_picture
 
 LOOK = next(speaker.look for speaker in make_speakers(2)["train"] if not speaker.look.glasses)
 PORTRAIT = Portrait(LOOK)
@@ -129,8 +129,13 @@ def test_several_faces_are_told():
     from demeanor.data.ragged import Ragged
 
     extractor = find_extractor("face_mesh")
-    both = extractor.extract_clip(film(*[scene(NEUTRAL, NEUTRAL)] * 3))
-    alone = extractor.extract_clip(film(*[drawn()] * 3))
+    several, one = film(*[scene(NEUTRAL, NEUTRAL)] * 3), film(*[drawn()] * 3)
+    both, alone = extractor.extract_clip(several), extractor.extract_clip(one)
+    assert list(several.notes) == [
+        "its pictures show 2 faces; measured is the one that is largest over its whole track, "
+        "in the left third of the picture"
+    ]
+    assert not one.notes
     told = extractor.remark(Ragged.from_sequences({"a": both, "b": alone, "c": extractor.absent}))
     assert told == "1 clips show several faces; measured is the largest one"
     assert extractor.remark(Ragged.from_sequences({"b": alone})) == ""
@@ -146,7 +151,7 @@ def test_a_face_is_looked_for_only_where_none_is_followed(monkeypatch: pytest.Mo
         face_tracks, "find_faces", lambda image, folder: looked.append(tracker.pictures - 1) or plain(image, folder)
     )
     pictures = [drawn()] * 12 + [empty_room()] * 2 + [drawn()] * 4
-    numbers = [[number for number, _ in tracker.follow(picture)] for picture in pictures]
+    numbers = [[face.number for face in tracker.follow(picture)] for picture in pictures]
     assert looked == [0, 5, 10, 12, 13, 14, 15]
     assert numbers == [[0]] * 12 + [[], []] + [[0]] * 4  # back within a second, in its place: the same face
 
@@ -200,7 +205,7 @@ def test_pose_and_size_are_found_again_and_do_not_reach_the_other_measures():
 def test_regions_map_there_and_back():
     region = Region(30.0, 40.0, 24.0, 0.4)
     points = np.array([[10.0, 20.0], [96.0, 0.0], [48.0, 48.0]])
-    back = region.to_picture(points, 96)
+    (back,) = to_picture([region], points[None], 96)
     matrix = region.to_crop(96)
     np.testing.assert_allclose(back @ matrix[:, :2].T + matrix[:, 2], points, atol=1e-9)
     np.testing.assert_allclose(back[2], [30.0, 40.0])

@@ -9,20 +9,29 @@ from typing import ClassVar, Literal
 
 import cv2
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 from pydantic import Field
 
 from demeanor.data.ragged import Ragged
 from demeanor.data.settings import Settings
 from demeanor.features.base import Clip, Extractor
-from demeanor.features.face_gaze import gaze_by_darkness, gaze_by_irises
+from demeanor.features.face_gaze import CONTOURS, eyes_of, gaze_by_darkness, gaze_by_irises, patches_of
 from demeanor.features.face_measures import GAZE, MEASURES, NEEDED, POSE, SHAPE, measure
 from demeanor.features.face_models import DETECTION, IRIS, LANDMARKS, weights_hash
-from demeanor.features.face_tracks import Tracker
+from demeanor.features.face_tracks import SIZE, Region, Sighting, Tracker, to_picture
 
 #: Measures whose speeds are columns as well.
 MOVING = (*SHAPE, *POSE, *GAZE)
 POINTS = 468
+#: What an answer says of several faces: by which rule one of them was taken, and where in the picture it is.
+RULES = {
+    "largest": "the one that is largest over its whole track",
+    "longest": "the one that is seen longest",
+    "central": "the one that is nearest to the middle",
+}
+SIDES = ("in the left third", "in the middle third", "in the right third")
+#: Pictures that show a face from which it is one of several.
+LASTING = 2
 
 cv2.setNumThreads(1)  # one thread: sums then have one order, and threads or workers do not crowd each other
 
@@ -68,7 +77,7 @@ class FaceMesh(Extractor):
             library = metadata.version("ai-edge-litert")
         except metadata.PackageNotFoundError:
             library = "missing"
-        return f"1, litert {library}, opencv {cv2.__version__}"
+        return f"2, litert {library}, opencv {cv2.__version__}"
 
     @property
     def names(self) -> list[str]:
@@ -96,25 +105,40 @@ class FaceMesh(Extractor):
         size = (0, 0)
         for _, image in clip.frames(self.settings.rate, self.settings.longest_side):
             size = (image.shape[1], image.shape[0])
-            number = -1
-            present = 0
-            for number, points in tracker.follow(image):
-                present += 1
-                tracks.setdefault(number, _Seen()).add(
-                    len(counts), points, self._gaze(image, points), self.settings.points
-                )
-            counts.append(present)
+            faces = tracker.follow(image)
+            for face in faces:
+                tracks.setdefault(face.number, _Seen()).add(len(counts), face, self._eyes(image, face), self._held)
+            counts.append(len(faces))
         chosen = self._chosen(list(tracks.values()), size)
         if chosen is None or len(chosen.frames) < self.settings.least_share * len(counts):
             return self.absent
+        others = sum(1 for track in tracks.values() if track is not chosen and len(track.frames) >= LASTING)
+        if others:
+            side = SIDES[min(int(3 * chosen.place[0] / size[0]), 2)]
+            rule = RULES[self.settings.face]
+            clip.note(f"its pictures show {1 + others} faces; measured is {rule}, {side} of the picture")
         return self._rows(chosen, np.array(counts, np.float64), size)
 
-    def _gaze(self, image: np.ndarray, points: np.ndarray) -> np.ndarray:
+    @property
+    def _held(self) -> list[int]:
+        """Numbers of the points that are held while a clip is read."""
+        return list(range(POINTS)) if self.settings.points else list(NEEDED)
+
+    def _eyes(self, image: np.ndarray, face: Sighting) -> tuple[list[Region], np.ndarray]:
+        """Where the eyes are, and what says where they look: small pictures of both, or it is known already."""
         if self.settings.gaze == "none":
-            return np.zeros(2)
+            return [], np.zeros(2)
+        eyes = eyes_of(face)
         if self.settings.gaze == "iris":
-            return gaze_by_irises(image, points, self.settings.models)
-        return gaze_by_darkness(image, points)
+            return eyes, gaze_by_irises(image, eyes, self.settings.models)
+        return eyes, patches_of(image, eyes)
+
+    def _gaze(self, track: _Seen, points: np.ndarray, place: dict[int, int]) -> Float[np.ndarray, "seen 2"]:
+        looks = np.stack([look for _, look in track.eyes])
+        if self.settings.gaze != "darkness":
+            return looks
+        contours = points[:, [place[point] for point in CONTOURS], :2].reshape(len(points), 2, -1, 2)
+        return gaze_by_darkness(looks, contours, [eyes for eyes, _ in track.eyes])
 
     def _chosen(self, tracks: Sequence[_Seen], size: tuple[int, int]) -> _Seen | None:
         """By the rule `face`; of equal ones the first that came."""
@@ -130,7 +154,10 @@ class FaceMesh(Extractor):
 
     def _rows(self, track: _Seen, counts: np.ndarray, size: tuple[int, int]) -> Float32[np.ndarray, "frames columns"]:
         frames = np.array(track.frames)
-        found = measure(np.stack(track.points).astype(np.float64), np.stack(track.gaze), size)
+        place = {point: n for n, point in enumerate(self._held)}
+        points = to_picture(track.regions, np.stack(track.points).astype(np.float64), SIZE)
+        gaze = self._gaze(track, points, place)
+        found = measure(points[:, [place[point] for point in NEEDED]], gaze, size)
         # Each frame shows the last one seen before it; those before the first show the first.
         shown = np.maximum(np.searchsorted(frames, np.arange(len(counts)), side="right") - 1, 0)
         presence = np.isin(np.arange(len(counts)), frames)
@@ -141,7 +168,7 @@ class FaceMesh(Extractor):
         columns = [presence[:, None], counts[:, None], found[shown], speeds]
         if self.settings.points:
             share = np.array([1 / size[0], 1 / size[1], 1 / size[0]])
-            columns.append((np.stack(track.raw) * share).reshape(len(frames), -1)[shown])
+            columns.append((points * share).reshape(len(frames), -1)[shown])
         return np.concatenate(columns, axis=1).astype(np.float32)
 
     def remark(self, ragged: Ragged) -> str:
@@ -154,25 +181,28 @@ class FaceMesh(Extractor):
 
 @dataclass
 class _Seen:
-    """One face: numbers of the frames that show it, and what is measured of it there."""
+    """One face: numbers of the frames that show it, and what will be measured of it there."""
 
     frames: list[int] = field(default_factory=list)
+    regions: list[Region] = field(default_factory=list)
     points: list[np.ndarray] = field(default_factory=list)
-    gaze: list[np.ndarray] = field(default_factory=list)
-    raw: list[np.ndarray] = field(default_factory=list)
+    eyes: list[tuple[list[Region], np.ndarray]] = field(default_factory=list)
     area: float = 0.0
     middle: np.ndarray = field(default_factory=lambda: np.zeros(2))
 
-    def add(self, frame: int, points: np.ndarray, gaze: np.ndarray, raw: bool) -> None:
-        low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
-        self.area += float((high - low).prod())
-        self.middle = self.middle + (low + high) / 2
+    def add(self, frame: int, face: Sighting, eyes: tuple[list[Region], np.ndarray], held: list[int]) -> None:
+        self.area += face.around.side**2
+        self.middle += (face.around.x, face.around.y)
         self.frames.append(frame)
-        self.points.append(points[list(NEEDED)].astype(np.float32))
-        self.gaze.append(gaze)
-        if raw:
-            self.raw.append(points.astype(np.float32))
+        self.regions.append(face.region)
+        self.points.append(face.points[held])
+        self.eyes.append(eyes)
+
+    @property
+    def place(self) -> Float[np.ndarray, " 2"]:
+        """Where its middle is on average, in pixels."""
+        return self.middle / len(self.frames)
 
     def away_from(self, x: float, y: float) -> float:
-        """Mean distance of the face's middle from a place, in pixels."""
-        return float(np.hypot(*(self.middle / len(self.frames) - [x, y])))
+        """Distance of its place from another, in pixels."""
+        return float(np.hypot(*(self.place - [x, y])))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt8
 
 from demeanor.data.errors import InputError, MissingExtraError
 from demeanor.data.files import sha256_of, sha256_of_file
@@ -108,10 +108,12 @@ class Network:
             raise InputError("face models", [f"{self.path}: its inputs and outputs are not those of {self.path.stem}"])
         return loaded
 
-    def __call__(self, picture: Float32[np.ndarray, "side side 3"]) -> list[np.ndarray]:
-        """The outputs, flat, smallest first."""
+    def __call__(
+        self, picture: UInt8[np.ndarray, "side side 3"], scale: float, shift: float
+    ) -> list[Float32[np.ndarray, " values"]]:
+        """The outputs for the colours times `scale` plus `shift`, flat, smallest first."""
         with self._interpreters.lent() as loaded:
-            return loaded(picture)
+            return loaded(picture, scale, shift)
 
 
 class _Loaded:
@@ -125,10 +127,17 @@ class _Loaded:
         self.shape = tuple(int(size) for size in given["shape"])
         self.sizes = tuple(int(np.prod(output["shape"])) for output in outputs)
 
-    def __call__(self, picture: np.ndarray) -> list[np.ndarray]:
-        self.interpreter.set_tensor(self.input, picture[None])
+    def __call__(self, picture: np.ndarray, scale: float, shift: float) -> list[np.ndarray]:
+        self._fill(picture, np.float32(scale), shift)
         self.interpreter.invoke()
         return [self.interpreter.get_tensor(index).reshape(-1) for index in self.outputs]
+
+    def _fill(self, picture: np.ndarray, scale: np.float32, shift: float) -> None:
+        """Straight into the model's input; the view must be gone before it runs."""
+        values = self.interpreter.tensor(self.input)()[0]
+        np.multiply(picture, scale, out=values)
+        if shift:
+            values += np.float32(shift)
 
 
 @loaded_once(maxsize=8)

@@ -59,11 +59,16 @@ class Mixer:
     @staticmethod
     def _values(frame: Any, count: int) -> Float32[np.ndarray, "channels samples"]:
         """Finite floats; full scale is 1."""
-        values = frame.to_ndarray()
-        if not frame.format.is_planar:
-            values = np.ascontiguousarray(values.reshape(-1, count).T)
+        if count == 1 or not frame.format.is_planar:  # as `to_ndarray`, which takes detours for many planes
+            kind = np.int16 if frame.format.name.startswith("s16") else np.float32
+            values = np.frombuffer(frame.planes[0], kind, frame.samples * count).reshape(-1, count).T
+        else:
+            values = frame.to_ndarray()
         if values.dtype == np.int16:
-            return values.astype(np.float32) / 32768.0
+            values = values.astype(np.float32, order="C")
+            values *= np.float32(1 / 32768)
+            return values
+        values = np.array(values, order="C")
         flat = values.reshape(-1)
         if not np.isfinite(np.dot(flat, flat)):
             values = np.nan_to_num(values, copy=False, nan=0.0, posinf=1.0, neginf=-1.0)

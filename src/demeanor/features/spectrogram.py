@@ -7,6 +7,7 @@ Its third input, openSMILE ComParE_2016 descriptors with their deltas, is extrac
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 from functools import lru_cache
 from typing import ClassVar, Literal
@@ -42,16 +43,26 @@ def mel_filters() -> Float[Tensor, "frequencies bands"]:
     return torch.minimum(down, up).clamp(min=0)
 
 
+@lru_cache(maxsize=1)
+def _window() -> Float[Tensor, " transform"]:
+    return torch.hann_window(TRANSFORM, periodic=True)
+
+
 def decibels(samples: Float[Tensor, "channels samples"]) -> Float[Tensor, "channels bands frames"]:
     """Mel power in dB, at most 80 below the loudest bin of any channel; 50 frames per second, centred, reflected."""
-    window = torch.hann_window(TRANSFORM, periodic=True)
-    spectrum = torch.stft(
-        samples, TRANSFORM, HOP, TRANSFORM, window, center=True, pad_mode="reflect", return_complex=True
-    )
-    power = spectrum.abs().pow(2)
-    mel = (power.transpose(-1, -2) @ mel_filters()).transpose(-1, -2)
-    levels = 10.0 * torch.log10(mel.clamp(min=FLOOR))
-    return torch.maximum(levels, levels.max() - RANGE)
+    padded = torch.nn.functional.pad(samples, (TRANSFORM // 2, TRANSFORM // 2), mode="reflect")
+    frames = 1 + (padded.shape[1] - TRANSFORM) // HOP
+    levels = torch.full((len(samples), BANDS, frames), 10.0 * math.log10(FLOOR))
+    # Short sounds are filled up with zeros, of which nothing needs to be computed.
+    sounding = padded.any(dim=0).numpy()
+    if sounding.any():
+        begin, end = int(sounding.argmax()), len(sounding) - int(sounding[::-1].argmax())
+        first, stop = max((begin - TRANSFORM) // HOP + 1, 0), min((end - 1) // HOP + 1, frames)
+        heard = padded[:, first * HOP : (stop - 1) * HOP + TRANSFORM]
+        spectrum = torch.stft(heard, TRANSFORM, HOP, TRANSFORM, _window(), center=False, return_complex=True)
+        power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
+        levels[:, :, first:stop] = (mel_filters().T @ power).clamp_(min=FLOOR).log10_().mul_(10.0)
+    return levels.clamp_(min=float(levels.max()) - RANGE)
 
 
 def standardised(levels: Float[Tensor, "2 bands frames"], corpus: str) -> Float[Tensor, "2 bands frames"]:
@@ -118,8 +129,9 @@ class MelSpectrogram(Extractor):
         if self.settings.padding == "random":
             before = random.Random(hashlib.sha256(waveform.tobytes()).hexdigest()).randint(0, missing)
         with torch.inference_mode():
+            levels = decibels(six_seconds(torch.from_numpy(waveform)[None], before))
             # Recordings are mono here, so that one channel's decibels are the other's too.
-            levels = decibels(six_seconds(torch.from_numpy(waveform)[None], before)).expand(2, -1, -1)
+            channels = levels.expand(2, -1, -1)
             if self.settings.standardise != "none":
-                levels = standardised(levels, self.settings.standardise)
-            return levels.permute(2, 0, 1).reshape(levels.shape[2], -1).numpy()
+                channels = standardised(channels, self.settings.standardise)
+            return channels.permute(2, 0, 1).reshape(levels.shape[2], -1).numpy()
