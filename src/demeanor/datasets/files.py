@@ -90,6 +90,6 @@ class TextFile(_Whole, TextDataset):
 class FigureFile(_Whole, MatplotlibDataset):
     """matplotlib.MatplotlibDataset, saved whole; what is loaded is the content of the PNG file."""
 
-    def load(self) -> bytes:  # type: ignore[override]
+    def load(self) -> bytes:
         with self._fs.open(get_filepath_str(self._get_load_path(), self._protocol), "rb") as handle:
             return handle.read()

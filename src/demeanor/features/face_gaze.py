@@ -63,7 +63,9 @@ def gaze_by_darkness(
 
     contours  of the lids in pixels of the picture; what is shut or smaller than a pixel says nothing (0)
     """
-    x, y, side, angle = np.moveaxis([[(eye.x, eye.y, eye.side, eye.angle) for eye in both] for both in eyes], 2, 0)
+    x, y, side, angle = np.moveaxis(
+        np.array([[(eye.x, eye.y, eye.side, eye.angle) for eye in both] for both in eyes]), 2, 0
+    )
     wide = side >= 1.0
     cosine, sine = (ACROSS / np.maximum(side, 1.0) * part(angle) for part in (np.cos, np.sin))
     across, down = np.moveaxis(contours - np.stack([x, y], axis=2)[:, :, None], 3, 0)

@@ -65,9 +65,7 @@ class Mixer:
         else:
             values = frame.to_ndarray()
         if values.dtype == np.int16:
-            values = values.astype(np.float32, order="C")
-            values *= np.float32(1 / 32768)
-            return values
+            return values.astype(np.float32, order="C") * np.float32(1 / 32768)
         values = np.array(values, order="C")
         flat = values.reshape(-1)
         if not np.isfinite(np.dot(flat, flat)):

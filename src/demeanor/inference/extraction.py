@@ -59,7 +59,7 @@ class Extracted:
         for name in ("modalities", "notes"):
             result[name] = result[name].astype(object).where(result[name].notna(), "")
         result["notes"] = [
-            "; ".join(filter(None, (said, *self.notes.get(name, ())))) for name, said in result["notes"].items()
+            "; ".join(filter(None, (said, *self.notes.get(str(name), ())))) for name, said in result["notes"].items()
         ]
         if "answered" in result:
             # There is no answer to a row with a problem, hence none that is given.

@@ -50,7 +50,7 @@ class LayerStack(nn.Module):
         super().__init__()
         self.layers, self.chosen = layers, list(chosen)
         self.standard = PresentBatchNorm(len(chosen) * dimension, affine=False)
-        self.absence = Absence(len(chosen) * dimension)
+        self.absence = MissingModalityEmbedding(len(chosen) * dimension)
 
     def forward(self, padded: Padded) -> Float[Tensor, "batch chosen_times_dimension"]:
         """InputError where a row that is there has another number of steps."""
@@ -58,7 +58,7 @@ class LayerStack(nn.Module):
         width = len(self.absence.vector)
         if not bool(present.any()):
             return self.absence(padded.values.new_zeros((len(present), width)), present)
-        values = clean(padded).values[:, self.chosen].flatten(1).to(self.absence.vector.dtype)
+        values = zero_padding(padded).values[:, self.chosen].flatten(1).to(self.absence.vector.dtype)
         return self.absence(self.standard(values, present), present)
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from demeanor.data.calibration import Calibration
 from demeanor.data.examples import Examples
-from demeanor.data.progress import told
+from demeanor.data.progress import with_progress
 from demeanor.data.task import Tasks
 from demeanor.pipelines.evaluation.nodes import AllBundles, card_of
 from demeanor.pipelines.evaluation.settings import predictions_of
@@ -67,7 +67,7 @@ def ask_champions(
 
     embedded = Embedded(sealed_test)
     made = {}
-    for name, champion in told(list(champions.items()), "leaving modalities out", "champions"):
+    for name, champion in with_progress(list(champions.items()), "leaving modalities out", "champions"):
         found = bundles[champion["branch"]]
         card = card_of(found)
         subsets = every_subset(card.modalities)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,13 @@ def ablate_modalities(
     tables = []
     for name, champion in champions.items():
         task, said = tasks[name], answers[name]
+
+        def predict(chosen: Sequence[tuple[str, ...]], said: SubsetAnswers = said) -> np.ndarray:
+            return np.stack([said.of(subset) for subset in chosen])
+
         table = modality_ablation(
             task,
-            lambda chosen, said=said: [said.of(subset) for subset in chosen],
+            predict,
             task.targets(sealed_test.utterances),
             said.subsets[-1],
             resamples=settings.resamples,

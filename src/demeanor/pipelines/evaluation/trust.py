@@ -35,7 +35,7 @@ def examine_trust(
     rows, slices = [], []
     by_id = sealed_test.utterances.set_index("utterance_id", drop=False)
     heard_and_seen = pd.DataFrame(measured(sealed_test.streams), index=sealed_test.ids)
-    labels = set().union(*(labels_of(one) for one in tasks.values()))
+    labels = {column for one in tasks.root.values() for column in labels_of(one)}
     for name, champion in champions.items():
         task = tasks[name]
         for said in calibrated[name]:
@@ -43,9 +43,10 @@ def examine_trust(
             rows.append({"task": name, "branch": said.branch, **figures})
             if said.branch == champion["branch"]:
                 table = by_id.loc[list(said.ids)].reset_index(drop=True)
+                of_these = heard_and_seen.loc[list(said.ids)]
                 made = slice_table(
                     task, said.prediction, said.target, table, said.names, said.calibration,
-                    min(settings.resamples, 1000), heard_and_seen.loc[list(said.ids)], labels,
+                    min(settings.resamples, 1000), {str(name): values for name, values in of_these.items()}, labels,
                 )  # fmt: skip
                 made.insert(0, "task", name)
                 made.insert(1, "branch", said.branch)
