@@ -86,6 +86,7 @@ class WorkFolder(_Folder):
         return str(self._filepath)
 
     def save(self, data: Any) -> None:
+        """Always an InputError: nodes write into the folder themselves."""
         raise InputError(str(self._filepath), ["is a folder that nodes write to; no output may be saved in its place"])
 
     def _exists(self) -> bool:
@@ -200,6 +201,7 @@ class BranchesFolder(_Folder):
         return {folder.name: BundlesFolder(filepath=str(folder)).load() for folder in folders}
 
     def save(self, data: dict[str, dict[str, Bundle]]) -> None:
+        """Nothing to write, only to check: InputError for a branch whose bundle is not on the disk."""
         missing = [
             f"{branch} {name} is not stored in {self._filepath / branch}"
             for branch, bundles in data.items()
@@ -256,4 +258,5 @@ class RecordingsToScore(_Folder):
         return collection_of(Path(self._filepath))
 
     def save(self, data: Any) -> None:
+        """Always an InputError: recordings are read, never written."""
         raise InputError(str(self._filepath), ["recordings to score are read, never written"])

@@ -165,7 +165,8 @@ def draw_trust(
     bundles: AllBundles,
     tasks: Tasks,
 ) -> tuple[Figure, Figure]:
-    """Of the first task: how often the champion is right over how sure it is; risk over coverage of all branches."""
+    """Of the first task: how often the champion is right over how sure it is; risk over coverage of all branches.
+    InputError if there is no champion."""
     from demeanor.evaluation.curves import reliability_diagram, risk_coverage_figure
     from demeanor.evaluation.trust import confidence_curve, selective_curve
     from demeanor.pipelines.evaluation.drawing import empty_figure
