@@ -384,7 +384,7 @@ def environment_corpus(project: Path, environment: str) -> tuple[CorpusSettings,
 def path_corpus(
     path: str, known: Sequence[str], reader: str | None, name: str | None, options: tuple[str, ...]
 ) -> CorpusSettings:
-    """CorpusSettings of what lies at a path."""
+    """CorpusSettings of what lies at a path. InputError where its reader refuses an option."""
     import yaml
     from pydantic import ValidationError
 
@@ -475,7 +475,10 @@ def named_values(option: str, given: Sequence[str], kind: type = object) -> dict
 
 
 def register_checkpoint(bundle: Any, file: Path) -> str:
-    """Address in this project's registry of what was imported from `file`."""
+    """Address in this project's registry of what was imported from `file`.
+
+    InputError for what is no model by itself.
+    """
     from demeanor.data.bundle import Bundle
     from demeanor.data.errors import InputError
     from demeanor.serving.registry import register_imported

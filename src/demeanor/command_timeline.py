@@ -19,7 +19,8 @@ from demeanor.timeline.table import Timeline
 def run(
     recording: Path, output: Sequence[Path], models: Sequence[str], choices: Mapping[str, Any], processes: int | None
 ) -> str:
-    """Writes every output, each whole or not at all; returns what to tell. Errors come before a model is loaded."""
+    """Writes every output, each whole or not at all; returns what to tell. Errors (an InputError for outputs
+    that cannot be written) come before a model is loaded."""
     outputs = list(output) or [recording.with_suffix(".timeline.json")]
     problems = []
     for path in outputs:

@@ -47,6 +47,7 @@ class State:
         self.weights, self.path = weights, path
 
     def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of a weight; InputError if it is missing."""
         if name not in self.weights:
             raise InputError(str(self.path), [f"'{name}' is missing"], "Give a whole checkpoint of MMML.")
         return tuple(self.weights[name].shape)
@@ -125,7 +126,8 @@ def name_of(stem: str) -> dict[str, Any]:
 def describe(
     state: State, chinese: bool, variant: str, corpus: str, tokenizer: str
 ) -> tuple[str, dict[str, Any], dict[str, InputSpecification], list[str]]:
-    """(system, its settings, its inputs, notes) that these weights belong to."""
+    """(system, its settings, its inputs, notes) that these weights belong to. InputError if they belong to no network
+    of MMML."""
     if state.has("roberta_model."):
         return both_modalities(state, chinese, variant, tokenizer)
     if state.has("conv1.0."):
@@ -151,6 +153,8 @@ def describe(
 def both_modalities(
     state: State, chinese: bool, variant: str, tokenizer: str
 ) -> tuple[str, dict[str, Any], dict[str, InputSpecification], list[str]]:
+    """(system, its settings, its inputs, notes) of weights that read words and sound. InputError for weights without
+    the joint head, or a variant that the file rules out."""
     text, audio = text_configuration(state, chinese), speech_configuration(state, chinese)
     context = state.shape("T_output_layers.1.weight")[1] == 2 * text["hidden_size"]
     numbers = sorted(int(name.split(".")[1]) for name in state.weights if re.match(r"fused_.+\.weight", name))
@@ -211,7 +215,8 @@ def encoder_sizes(state: State, prefix: str) -> dict[str, Any]:
 
 
 def speech_configuration(state: State, chinese: bool) -> dict[str, Any]:
-    """data2vec's for English, HuBERT's for Chinese (docs/systems/mmml.md#speech-encoder)."""
+    """data2vec's for English, HuBERT's for Chinese (docs/systems/mmml.md#speech-encoder). InputError for another number
+    of convolutions than was published."""
     prefix = "hubert_model." if chinese else "data2vec_model."
     front = f"{prefix}feature_extractor.conv_layers."
     count = state.count(re.escape(front) + r"(\d+)\.")
@@ -250,13 +255,17 @@ def speech_configuration(state: State, chinese: bool) -> dict[str, Any]:
 
 
 def heads(width: int, path: Path) -> int:
+    """Attention heads of an encoder so wide, 64 numbers each; InputError where they do not divide its width."""
     if width % HEAD:
         raise InputError(str(path), [f"an encoder is {width} wide; published ones are multiples of {HEAD} wide"])
     return width // HEAD
 
 
 def spectrogram(corpus: str, path: Path) -> tuple[str, dict[str, Any], dict[str, InputSpecification], list[str]]:
-    """The picture network, whose standardisation constants belong to a corpus."""
+    """The picture network, whose standardisation constants belong to a corpus.
+
+    InputError where the corpus is not told.
+    """
     if corpus not in ("mosi", "sims"):
         raise InputError(
             str(path), ["it does not say on which corpus the pictures were standardised"], "Give --corpus mosi or sims."

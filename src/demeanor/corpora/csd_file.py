@@ -49,6 +49,7 @@ class CsdFile:
     @classmethod
     @contextmanager
     def open(cls, path: Path) -> Iterator[CsdFile]:
+        """The file's HDF5 handle, closed again afterwards; InputError if it is damaged or cut short."""
         import h5py
 
         require_path(path, "file")
@@ -141,7 +142,8 @@ def read_sequence(path: Path) -> tuple[str, ComputationalSequence]:
 
 
 def files_by_name(folder: Path) -> dict[str, Path]:
-    """The `.csd` files of a folder by the name in their metadata."""
+    """The `.csd` files of a folder by the name in their metadata. InputError if there is none, or one is not as it
+    should be."""
     require_path(folder, "folder")
     paths = sorted(folder.glob(f"*{SUFFIX}"))
     if not paths:

@@ -105,6 +105,7 @@ def find_recordings(
     """The rows with paths of files that are there, as far as what they say means one; utterance -> why it does not.
 
     Where there is no `manifest`, `scan` has told which utterances have their sound apart.
+    InputError if no row has a clear one.
     """
     finder = MediaFolder(root)
     unclear: dict[str, str] = {}

@@ -37,7 +37,10 @@ def settings_for(
 
 
 def guess_reader(path: Path) -> tuple[str, dict[str, Any]]:
-    """The reader that recognises `path`, and the options with which it reads it."""
+    """The reader that recognises `path`, and the options with which it reads it.
+
+    InputError if none does, or several.
+    """
     claims = {name: claim for name in READERS if (claim := find_reader(name).recognise(path)) is not None}
     certain = {name: claim for name, claim in claims.items() if not find_reader(name).takes_what_is_left} or claims
     if len(certain) == 1:

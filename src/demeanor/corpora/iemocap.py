@@ -89,7 +89,8 @@ class IemocapReader(Reader):
 
 
 def find_release(path: Path) -> Path:
-    """The folder that holds the sessions: `path` itself or the one folder below it that does."""
+    """The folder that holds the sessions: `path` itself or the one folder below it that does. InputError if there is
+    none."""
     require_path(path, "folder")
     for candidate in (path, *sorted(child for child in path.iterdir() if child.is_dir())):
         if any((candidate / f"Session{n}").is_dir() for n in SESSIONS):
@@ -147,7 +148,7 @@ def _media(
 
 
 def fold(table: pd.DataFrame, settings: IemocapSettings) -> Split:
-    """The split that the settings ask for."""
+    """The split that the settings ask for. InputError if the session that is held out is not there."""
     held_out = f"Session{settings.held_out}"
     if held_out not in set(table["session"]):
         raise InputError(str(settings.path), [f"{held_out} is not there, but `held_out` asks for it"])

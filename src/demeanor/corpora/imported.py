@@ -91,7 +91,7 @@ def _count(value: Any, seen: dict[int, int], depth: int = 0) -> int:
 
 
 def as_strings(value: Any, what: str) -> list[str]:
-    """Strings out of a list or array of str, bytes or numbers."""
+    """Strings out of a list or array of str, bytes or numbers. InputError for anything else in it."""
     if isinstance(value, np.ndarray) and value.size and value.ndim:
         value = value.reshape(len(value), -1)[:, 0].tolist()
     elif isinstance(value, np.ndarray):

@@ -20,7 +20,7 @@ def with_media(
 ) -> tuple[pd.DataFrame, dict[str, Recording], list[Finding], dict[str, str]]:
     """The clips whose recording is clear, what was found for each, findings, and utterance -> why one is set aside.
 
-    `clips` has utterance_id, video_id and clip_id; `where` is the table, for errors.
+    `clips` has utterance_id, video_id and clip_id; `where` is the table, for errors. InputError if no clip is left.
     """
     ids = clips["utterance_id"]
     recordings = dict(zip(ids, find_media(root, folder, clips["video_id"], clips["clip_id"]), strict=True))
@@ -39,7 +39,7 @@ def find_media(root: Path, folder: str | None, videos: Iterable[str], clips: Ite
     """Each clip's recording.
 
     Where the media folder exists but a clip is not in it, the path where it was expected is given, so that the doctor
-    reports a missing file; nothing for all where there is no media folder.
+    reports a missing file; nothing for all where there is no media folder. InputError if their folder is not there.
     """
     finder = MediaFolder(root)
     names = (folder,) if folder else MEDIA_FOLDERS

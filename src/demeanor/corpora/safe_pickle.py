@@ -51,7 +51,7 @@ def load(path: Path | str) -> LoadedPickle:
 
 
 def loads(data: bytes | memoryview, where: str = "pickle") -> Any:
-    """As `load`, from bytes."""
+    """As `load`, from bytes. InputError, like `load`, for a pickle that is damaged or asks for more than data."""
     machine = Machine(memoryview(data), where)
     try:
         content = machine.run()

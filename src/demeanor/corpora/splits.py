@@ -62,7 +62,7 @@ class Split:
         return validate(chosen.reset_index(drop=True), f"split '{self.name}'")
 
     def save(self, path: Path | str) -> None:
-        """Write the file; one that is already there and holds another split is an error, never overwritten."""
+        """Write the file; one that is already there and holds another split is an InputError, never overwritten."""
         path = Path(path)
         if path.exists() and Split.load(path).sha256 != self.sha256:
             raise InputError(
@@ -74,7 +74,7 @@ class Split:
 
     @classmethod
     def load(cls, path: Path | str) -> Split:
-        """Read a split, and refuse one whose ids no longer fit its hash, or that names an id twice."""
+        """Read a split; InputError for one whose ids no longer fit its hash, or that names an id twice."""
         path = require_path(Path(path), "file")
         try:
             content = json.loads(read_text(path).content)
@@ -146,7 +146,8 @@ class SplitSettings(Settings):
 
 
 def random_split(table: pd.DataFrame, by: str, shares: Sequence[float], seed: int) -> Split:
-    """Train, valid and test by shares of utterances, whole groups at a time; the labels stay balanced by chance."""
+    """Train, valid and test by shares of utterances, whole groups at a time; the labels stay balanced by chance.
+    InputError if there are too few groups."""
     groups = _groups(table, by)
     needed = sum(share > 0 for share in shares)
     if len(groups) < needed:
@@ -157,7 +158,8 @@ def random_split(table: pd.DataFrame, by: str, shares: Sequence[float], seed: in
 
 
 def hold_out(table: pd.DataFrame, by: str, share: float, seed: int) -> Split:
-    """A share of the train part becomes valid; test stays as it is. For corpora that come without valid."""
+    """A share of the train part becomes valid; test stays as it is. For corpora that come without valid. InputError if
+    there is but one group, or one stands in train and in test."""
     train = table[table["split"].isin(["train", "valid"])]
     groups = _groups(train, by)
     if len(groups) < 2:
@@ -171,7 +173,8 @@ def hold_out(table: pd.DataFrame, by: str, share: float, seed: int) -> Split:
 
 
 def k_fold(table: pd.DataFrame, by: str, folds: int, seed: int, valid: float = 0.1) -> list[Split]:
-    """Every group is in the test part of exactly one fold; `valid` of the rest is held out by group."""
+    """Every group is in the test part of exactly one fold; `valid` of the rest is held out by group. InputError if
+    there are fewer groups than folds."""
     groups = _groups(table, by)
     if len(groups) < folds:
         raise InputError("split", [f"{len(groups)} values of '{by}' cannot make {folds} folds"])
@@ -185,7 +188,10 @@ def k_fold(table: pd.DataFrame, by: str, folds: int, seed: int, valid: float = 0
 
 
 def leave_one_out(table: pd.DataFrame, by: str, seed: int, valid: float = 0.1) -> list[Split]:
-    """One split per value of `by` (a session, a speaker), which is its test part."""
+    """One split per value of `by` (a session, a speaker), which is its test part.
+
+    InputError if there is but one value.
+    """
     groups = _groups(table, by)
     if len(groups) < 2:
         raise InputError("split", [f"'{by}' has {len(groups)} values: none can be left out"])

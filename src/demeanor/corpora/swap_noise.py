@@ -22,7 +22,8 @@ from demeanor.data.stream import SUFFIX, Stream
 
 def add_swap_noise(corpus: Corpus, shares: Mapping[str, float], output: Path, seed: int = 1) -> Corpus:
     """In each stream of `shares` (stream -> share from 0 to 1) that share of the valid split's utterances takes the
-    sequence of another one of the valid split. Train and test are left alone. Files go to `output`."""
+    sequence of another one of the valid split. Train and test are left alone. Files go to `output`. InputError for
+    streams that the corpus lacks and shares outside [0, 1]."""
     problems = [
         f"there is no stream '{name}'.{nearest(name, corpus.streams)}" for name in shares if name not in corpus.streams
     ]

@@ -46,6 +46,7 @@ class Examples:
         return Examples.of(table, self.streams)
 
     def stream(self, name: str) -> Stream:
+        """The stream of that name; InputError, with the nearest name, if there is none."""
         if name not in self.streams:
             raise InputError("streams", [f"there is no stream '{name}'.{nearest(name, self.streams)}"])
         return self.streams[name]
@@ -78,7 +79,7 @@ class Examples:
 
     @classmethod
     def load(cls, folder: Path | str) -> Examples:
-        """Memory-map what `save` wrote; a stream that was made anew since then is an error."""
+        """Memory-map what `save` wrote; a stream that was made anew since then is an InputError."""
         folder = Path(folder)
         table = validate(pd.read_parquet(folder / "utterances.parquet"), str(folder))
         streams, problems = {}, []

@@ -126,13 +126,17 @@ class Ragged:
         return self._index
 
     def position(self, key: str) -> int:
+        """Row of the sequence with id `key`; InputError if there is none."""
         try:
             return self._positions[key]
         except KeyError:
             raise InputError("ragged array", [f"no sequence with id '{key}'"]) from None
 
     def select(self, ids: Iterable[str]) -> Ragged:
-        """The sequences of `ids`, in that order, sharing this array's values."""
+        """The sequences of `ids`, in that order, sharing this array's values.
+
+        InputError names the ids that it lacks.
+        """
         ids = list(ids)
         missing = [name for name in ids if name not in self]
         if missing:
@@ -207,7 +211,7 @@ class RaggedWriter:
             writer._finish()
 
     def append(self, name: str, sequence: np.ndarray) -> None:
-        """Write sequence [T, D]; T may be 0."""
+        """Write sequence [T, D]; T may be 0. InputError for another number of dimensions or columns."""
         if sequence.size == 0:
             sequence = np.zeros((0, self.dimension), dtype=self.dtype)
         if sequence.ndim != 2 or sequence.shape[1] != self.dimension:

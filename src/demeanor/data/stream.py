@@ -45,7 +45,7 @@ class Stream:
 
     @classmethod
     def load(cls, path: Path | str) -> Stream:
-        """Memory-map the stream stored at `path`."""
+        """Memory-map the stream stored at `path`. InputError for a file that Demeanor has not made."""
         metadata = read_metadata(path)
         if "stream" not in metadata or "provenance" not in metadata:
             raise InputError(str(path), ["carries no stream name and provenance: not made by Demeanor"])

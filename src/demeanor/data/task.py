@@ -73,6 +73,7 @@ class Task(Settings):
 
         regression [N] float32, NaN where missing; classification [N] int64, -1 where missing or not a class of
         this task; multilabel [N, C] float32 in {0, 1}, NaN where missing.
+        InputError if the table lacks a column of the task.
         """
         columns = [f"{self.column}_{name}" for name in self.classes] if self.kind == "multilabel" else [self.column]
         missing = [name for name in columns if name not in table]

@@ -74,6 +74,7 @@ def decode(content: bytes, where: str, language: str = "en") -> Text:
     """UTF-8, -16 and -32 with a mark, UTF-8 and UTF-16 without one, else the encoding that fits `language` (ISO 639-1).
 
     Shift-JIS and GB18030 are recognised whatever the language, where the text is plainly Japanese or Chinese.
+    InputError for what is no text, or in none of these encodings.
     """
     for mark, encoding in MARKS:
         if content.startswith(mark):

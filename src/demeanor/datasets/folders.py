@@ -28,6 +28,7 @@ class WorkFolder(LocalFolder):
         return str(self.path)
 
     def save(self, data: Any) -> None:
+        """Always an InputError: nodes write into the folder themselves."""
         raise InputError(str(self.path), ["is a folder that nodes write to; no output may be saved in its place"])
 
     def _exists(self) -> bool:
@@ -165,6 +166,7 @@ class RecordingsToScore(LocalFolder):
         return collection_of(self.path)
 
     def save(self, data: Any) -> None:
+        """Always an InputError: recordings are read, never written."""
         raise InputError(str(self.path), ["recordings to score are read, never written"])
 
     def _exists(self) -> bool:

@@ -71,6 +71,7 @@ def brier_score(task: Task, chances: ArrayLike, target: ArrayLike) -> float:
     """Mean squared distance of the probabilities from the truth (Brier, 1950), lower is better; NaN without a label.
 
     One of several classes: summed over classes, 0 to 2. Any of several: mean over known labels, 0 to 1.
+    InputError for a regression.
     """
     if task.kind == "regression":
         raise InputError("Brier score", [f"task '{task.name}' predicts a number"])
@@ -102,6 +103,7 @@ def fit_temperature(task: Task, logits: ArrayLike, target: ArrayLike, split: str
 
     It changes no argmax and no sign, hence no metric that counts decisions. The loss is convex in 1 / T; T is looked
     for between 1/20 and 20, the ends of which a separable validation split reaches.
+    InputError for another split, a regression, or where nothing has a label.
     """
     if split != "valid":
         raise InputError(

@@ -164,7 +164,8 @@ def baseline_name(task: Task) -> str:
 
 
 def baseline_prediction(task: Task, train_target: ArrayLike, utterances: int) -> NDArray[np.float32]:
-    """[utterances, outputs]: what answers without looking: the mean label, the majority class, or both per class."""
+    """[utterances, outputs]: what answers without looking: the mean label, the majority class, or both per class.
+    InputError if no training utterance has a label."""
     target = np.asarray(train_target)
     target = target[labelled(task, target)]
     if not len(target):

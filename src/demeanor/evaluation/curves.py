@@ -31,6 +31,7 @@ def training_curves(
 
     history: columns branch, seed, epoch, `loss`, `metric`; the dot is the best epoch of a seed. Losses of different
     systems are not comparable and have their own axes; the metric shares one.
+    InputError for a history without one of the columns.
     """
     missing = [f"no column '{name}'" for name in ("branch", "seed", "epoch", loss, metric) if name not in history]
     if missing:

@@ -23,7 +23,7 @@ CROWD = 1500
 def confusion_matrix(task: Task, prediction: ArrayLike, target: ArrayLike, *, title: str = "") -> Figure:
     """Counts with the share of each true class (row); prediction [N, classes], target [N] class indices.
 
-    Utterances without a label, and predictions of NaN, are left out.
+    Utterances without a label, and predictions of NaN, are left out. InputError for a task without classes.
     """
     if task.kind != "classification":
         raise InputError("confusion matrix", [f"task '{task.name}' is a {task.kind}, not one of several classes"])

@@ -23,7 +23,8 @@ from demeanor.evaluation.tables import aligned
 
 
 def read_folds(paths: Sequence[Path | str]) -> dict[str, list[Receipt]]:
-    """Name of each file, without its suffix -> its receipts of whole systems (ablations are left out)."""
+    """Name of each file, without its suffix -> its receipts of whole systems (ablations are left out). InputError names
+    the files that hold no receipts."""
     folds: dict[str, list[Receipt]] = {}
     problems = []
     for path in map(Path, paths):

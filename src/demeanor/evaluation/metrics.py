@@ -90,7 +90,7 @@ def metrics_of(task: Task, threshold: float = 0.0) -> dict[str, Metric]:
 
 
 def metric_of(task: Task, name: str, threshold: float = 0.0) -> Metric:
-    """One metric of a task by its name."""
+    """One metric of a task by its name. InputError, with the nearest name, if it has none such."""
     known = metrics_of(task, threshold)
     if name not in known:
         raise InputError(f"task '{task.name}'", [f"there is no metric '{name}'.{nearest(name, known)}"])

@@ -109,6 +109,7 @@ def differences(
     Name in `against` what was chosen before the test was looked at (the champion on validation, the baseline).
     Columns: branch, against, metric, difference (branch minus against), low, high (95%, not adjusted), p, p_holm,
     comparisons, verdict ("better", "worse" or "no evidence", by p_holm below 0.05).
+    InputError if `against` has no predictions.
     """
     chosen = metric_of(task, metric or primary_metrics(task)[0], threshold)
     stacked = stacks(task, predictions)

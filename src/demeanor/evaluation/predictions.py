@@ -49,6 +49,7 @@ def predictions_table(
     """One branch and seed as rows of the long table; targets are taken from the utterances unless given.
 
     prediction [N, outputs] or, for regression, [N], in the order of `utterances`.
+    InputError for another number of outputs than the task's.
     """
     values = np.asarray(prediction, dtype=np.float32).reshape(len(utterances), -1)
     truth = np.asarray(task.targets(utterances) if target is None else target)

@@ -183,7 +183,8 @@ def protocol(examples: Examples, labelled: np.ndarray) -> Rows:
 
 
 def vectors(embeddings: Stream, examples: Examples) -> Float[np.ndarray, "utterances dimension"]:
-    """One vector per utterance; the mean of the train split stands in for one that has none."""
+    """One vector per utterance; the mean of the train split stands in for one that has none. InputError if an utterance
+    has more than one."""
     ragged = embeddings.select(examples.ids).ragged
     if int(ragged.lengths.max(initial=0)) > 1:
         raise InputError(f"stream '{embeddings.name}'", ["an utterance has more than one vector"], "Pool it first.")
@@ -305,7 +306,8 @@ def compare(candidates: Mapping[str, Stream], examples: Examples, task: Task) ->
 
 
 def compared(probes: Mapping[str, dict[str, float]]) -> pd.DataFrame:
-    """One row per embedding (index: its name) and a first row `majority`; columns as `probe`, intervals included."""
+    """One row per embedding (index: its name) and a first row `majority`; columns as `probe`, intervals included.
+    InputError if there is none."""
     if not probes:
         raise InputError("probe", ["no embedding to compare"])
     first = next(iter(probes.values()))

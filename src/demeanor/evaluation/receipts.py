@@ -74,7 +74,8 @@ def save_receipts(receipts: Iterable[Receipt], folder: Path | str) -> list[Path]
 
 
 def load_receipts(folder: Path | str) -> list[Receipt]:
-    """All receipts of a folder in order of their names; an empty list where there are none."""
+    """All receipts of a folder in order of their names; an empty list where there are none. InputError names the files
+    that are none."""
     receipts, problems = [], []
     for path in sorted(Path(folder).glob(f"*{SUFFIX}")):
         try:

@@ -43,7 +43,7 @@ def modality_ablation(
     Columns: modalities ("text + audio"), present (how many), n, seeds; for each metric <metric> (mean over seeds)
     with <metric>_low and <metric>_high (95%); and for each primary metric <metric>_drop, how much worse than with all
     modalities (positive is worse whichever way the metric points), with its paired interval <metric>_drop_low and
-    <metric>_drop_high.
+    <metric>_drop_high. InputError if no modality is named.
     """
     if not modalities:
         raise InputError("modality ablation", ["no modality is named"])

@@ -29,6 +29,8 @@ def to_markdown(
     reference   label -> metrics that were not measured but are known, such as the planted ceilings of the demo;
                 shown as the last rows
     notes       a line above that says what was scored and one below that says how to read it
+
+    InputError for a metric that is not there.
     """
     shown = list(metrics or primary_metrics(task))
     known = metrics_of(task)

@@ -43,6 +43,7 @@ EXTRACTORS: dict[str, str] = {
 
 
 def extractor_class(name: str) -> type[Extractor]:
+    """The class of a registered extractor; InputError, with the nearest name, for an unknown one."""
     if name not in EXTRACTORS:
         raise InputError("extractors", [f"there is no extractor '{name}'.{nearest(name, EXTRACTORS)}"])
     module, _, attribute = EXTRACTORS[name].partition(":")
@@ -50,7 +51,8 @@ def extractor_class(name: str) -> type[Extractor]:
 
 
 def find_extractor(name: str, settings: Settings | dict[str, Any] | None = None) -> Extractor:
-    """The extractor of that name; settings are checked now, weights are loaded when first needed."""
+    """The extractor of that name; settings are checked now, weights are loaded when first needed. InputError for an
+    unknown name, or with everything that is wrong with the settings."""
     from pydantic import ValidationError
 
     kind = extractor_class(name)

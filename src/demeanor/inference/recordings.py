@@ -60,7 +60,8 @@ class RawRow:
 
 
 def table_of(rows: Rows) -> pd.DataFrame:
-    """Raw rows as a table with every column of COLUMNS; an unknown column is an error with the nearest name."""
+    """Raw rows as a table with every column of COLUMNS; an unknown column is an InputError with the nearest
+    name."""
     given = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows), dtype=object)
     names = [str(name)[:40] for name in given.columns]
     unknown = [f"there is no column '{name}'.{nearest(name, COLUMNS)}" for name in names if name not in COLUMNS]

@@ -49,7 +49,7 @@ SYSTEMS: dict[str, str] = {
 
 
 def find_system(name: str) -> type[System]:
-    """The class of a registered system; an unknown name is an error with the nearest one."""
+    """The class of a registered system; an unknown name is an InputError with the nearest one."""
     if name not in SYSTEMS:
         raise InputError("system", [f"there is no system '{name}'.{nearest(name, SYSTEMS)}"])
     module, class_name = SYSTEMS[name].split(":")

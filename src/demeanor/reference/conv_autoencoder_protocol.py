@@ -21,7 +21,8 @@ GRID = tuple(float(value) for value in np.logspace(-10, 2, 20))
 
 
 def seven_classes(sentiment: float) -> int:
-    """Class 0 to 6 of a sentiment in [-3, 3], rounded away from zero: (0, 1] -> 4, [-1, 0) -> 2, below -2 -> 0."""
+    """Class 0 to 6 of a sentiment in [-3, 3], rounded away from zero: (0, 1] -> 4, [-1, 0) -> 2, below -2 -> 0.
+    InputError for NaN."""
     if math.isnan(sentiment):
         raise InputError("sentiment", ["a label is not a number"], "Leave utterances without a label out.")
     rounded = math.ceil(sentiment) if sentiment > 0 else math.floor(sentiment)

@@ -112,7 +112,8 @@ class RepresentationModel(nn.Module):
 
 
 def expand_mask(layout: Layout, shape: tuple[int, ...], mask: Tensor) -> Bool[Tensor, "batch steps features"]:
-    """Per-step [B, steps] or per-modality [B, steps, M] mask -> per cell [B, steps, F], without a copy if it can."""
+    """Per-step [B, steps] or per-modality [B, steps, M] mask -> per cell [B, steps, F], without a copy if it can.
+    InputError for a mask of another shape."""
     problems = []
     if len(shape) != 3 or shape[1:] != (layout.steps, layout.width):
         problems.append(
@@ -175,7 +176,7 @@ def layout_of(bundle: Bundle) -> Layout:
 
 
 def find_representation(name: str) -> type[RepresentationModel]:
-    """The class of a registered representation; an unknown name is an error with the nearest one."""
+    """The class of a registered representation; an unknown name is an InputError with the nearest one."""
     if name not in REPRESENTATIONS:
         raise InputError("representation", [f"there is no '{name}'.{nearest(name, REPRESENTATIONS)}"])
     module, class_name = REPRESENTATIONS[name].split(":")

@@ -226,7 +226,7 @@ class ConvAutoencoder(RepresentationModel):
 
 def latent_shape(steps: int, width: int, representation_channels: int) -> tuple[int, int, int]:
     """(channels, height, width) of the encoder's output (docs/systems/conv_autoencoder.md#network: 10 x 1 x 25 for 20 x
-    409)."""
+    409). InputError for a matrix too small for four poolings."""
 
     def shrink(size: int) -> int:
         for kernel in KERNELS:

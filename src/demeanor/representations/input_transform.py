@@ -55,7 +55,7 @@ class InputTransform:
         clip: bool = True,
         masked: bool = True,
     ) -> InputTransform:
-        """From the train splits alone."""
+        """From the train splits alone. InputError if they are empty."""
         examples = mix(development, [settings.streams[name] for name in settings.modalities], settings.times)
         train = examples.split("train")
         if len(train) == 0:
@@ -107,7 +107,7 @@ class InputTransform:
         return torch.from_numpy(values), torch.from_numpy(matrix.observed)
 
     def require(self, examples: Examples) -> None:
-        """Refuse streams of another width, or of another maker, than those of training."""
+        """InputError for streams of another width, or of another maker, than those of training."""
         problems = []
         for name, wanted in self.inputs.items():
             first, last = self.layout.blocks[name]
@@ -121,7 +121,7 @@ class InputTransform:
             wanted.provenance.require(examples.stream(wanted.stream).provenance, wanted.stream)
 
     def fitted_on(self, examples: Examples, clip: bool) -> InputTransform:
-        """With one more normaliser per corpus of `examples`, from their train split."""
+        """With one more normaliser per corpus of `examples`, from their train split. InputError if it is empty."""
         self.require(examples)
         train = examples.split("train")
         if len(train) == 0:
@@ -166,7 +166,8 @@ def specification(stream: Stream) -> InputSpecification:
 
 
 def mix(parts: Sequence[Examples], streams: Sequence[str], times: str) -> Examples:
-    """One set of examples of several corpora; streams of different width or maker do not mix."""
+    """One set of examples of several corpora; streams of different width or maker do not mix. Those, an id in two
+    corpora, and no corpus at all are InputErrors."""
     if not parts:
         raise InputError("mixture", ["no corpus is given"])
     wanted = [*streams, *([times] if all(times in part.streams for part in parts) else [])]

@@ -35,7 +35,7 @@ class MatrixNormaliser:
         cells: Bool[np.ndarray, "utterances steps features"],
         clip: bool = True,
     ) -> MatrixNormaliser:
-        """From the train split; `cells` is True on what was observed."""
+        """From the train split; `cells` is True on what was observed. InputError if nothing was."""
         usable = cells & np.isfinite(values)
         count = usable.sum(axis=(0, 1))
         if not count.any():

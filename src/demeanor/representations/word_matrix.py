@@ -49,6 +49,7 @@ class WordMatrixSettings(Settings):
 
     @property
     def modalities(self) -> tuple[str, ...]:
+        """Those that have a stream, in the order of the columns; InputError for one without a place in `order`."""
         unknown = [name for name in self.streams if name not in self.order]
         if unknown or not self.streams:
             problems = [f"modality '{name}' has no place in `order` {list(self.order)}" for name in unknown]
@@ -56,7 +57,7 @@ class WordMatrixSettings(Settings):
         return tuple(name for name in self.order if name in self.streams)
 
     def only(self, modalities: Sequence[str]) -> WordMatrixSettings:
-        """The same matrix of some modalities."""
+        """The same matrix of some modalities. InputError for one that has no stream."""
         missing = [f"there is no modality '{name}'" for name in modalities if name not in self.streams]
         if missing:
             raise InputError("word matrix", missing, f"There is: {', '.join(self.streams)}.")
@@ -111,7 +112,8 @@ class WordMatrix:
 def fit_projections(
     examples: Examples, settings: WordMatrixSettings, most: int = 50_000, seed: int = 0
 ) -> dict[str, Projection]:
-    """Principal axes of the train split for every modality that `components` makes narrower than it is."""
+    """Principal axes of the train split for every modality that `components` makes narrower than it is. InputError for
+    a stream with fewer than two finite steps."""
     train = examples.split("train")
     fitted = {}
     for modality in settings.modalities:

@@ -297,7 +297,8 @@ def told_if_unreachable(what: str, later: str) -> Iterator[None]:
 
 
 def load_bundle(uri: str) -> Bundle:
-    """The bundle of a registered model (`models:/name@champion`) or of a folder on disk."""
+    """The bundle of a registered model (`models:/name@champion`) or of a folder on disk. InputError if there is none
+    such."""
     if not uri.startswith(("models:", "runs:", "mlflow-artifacts:")):
         return Bundle.load(uri)
     folder = remembered.asked(f"folder of {uri}", lambda: _downloaded(uri), lambda folder: Path(folder).is_dir())

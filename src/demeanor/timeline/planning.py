@@ -158,7 +158,10 @@ class _Listener:
 
 
 def hearing_of(choice: str) -> Hearing:
-    """Of "silero", "energy" or "auto"; MissingExtraError for silero without its package."""
+    """Of "silero", "energy" or "auto"; MissingExtraError for silero without its package.
+
+    InputError for another word.
+    """
     if choice == "energy":
         return energy()
     if choice not in ("auto", "silero"):

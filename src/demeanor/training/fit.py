@@ -161,7 +161,7 @@ def recogniser_of(settings: BranchSettings, examples: Examples) -> str:
 
 
 def sealed(development: Examples, task: Task) -> tuple[Examples, Examples]:
-    """The labelled utterances of train and valid; anything of test, or an empty split, is an error."""
+    """The labelled utterances of train and valid; anything of test, or an empty split, is an InputError."""
     splits = set(development.utterances["split"])
     problems = []
     if "test" in splits:
@@ -184,7 +184,7 @@ def labelled(examples: Examples, task: Task) -> Examples:
 
 
 def specify(settings: BranchSettings, examples: Examples) -> dict[str, InputSpecification]:
-    """What each role is fed with, from the streams that are there."""
+    """What each role is fed with, from the streams that are there. InputError for a stream that there is not."""
     missing = [
         f"role '{role}' wants stream '{name}', which there is not.{nearest(name, examples.streams)}"
         for role, name in settings.streams.items()

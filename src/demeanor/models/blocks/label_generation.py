@@ -66,7 +66,8 @@ class LabelBank(nn.Module):
             setattr(self, f"centres_{mode}", torch.zeros((2, width), device=device))
 
     def start(self, rows: Int[Tensor, " count"], labels: Float[Tensor, " count"], examples: int) -> None:
-        """Give every mode the multimodal label. A bank that a checkpoint has just filled stays as it is."""
+        """Give every mode the multimodal label. A bank that a checkpoint has just filled stays as it is. InputError for
+        a row beyond the train split."""
         if self.restored and self.started and self.labels.shape[1] == examples:
             self.restored = False
             return

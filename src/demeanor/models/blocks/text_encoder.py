@@ -136,7 +136,8 @@ class TextEncoder(nn.Module):
 
 
 def build_network(specification: InputSpecification, encoder: str, configuration: dict[str, Any] | None) -> nn.Module:
-    """The encoder without its pooler, whose weights no loss ever reaches."""
+    """The encoder without its pooler, whose weights no loss ever reaches. InputError if it is neither a folder nor on
+    the hub."""
     from transformers import AutoConfig, AutoModel
 
     if configuration:
@@ -167,7 +168,7 @@ def locate(name: str) -> str:
 
 
 def named_encoder(specification: InputSpecification) -> str:
-    """The encoder that the provenance of a token stream names."""
+    """The encoder that the provenance of a token stream names. InputError if it names none."""
     parameters = specification.provenance.parameters
     for key in PROVENANCE_KEYS:
         if isinstance(parameters.get(key), str) and parameters[key]:

@@ -87,6 +87,8 @@ class MMMLSettings(Settings):
 def fusion_shape(
     settings: MMMLSettings, widths: Mapping[str, int], width: int, outputs: int, context: bool
 ) -> FusionShape:
+    """The shape of the fusion for encoders of these `widths`, defaults filled in. InputError for heads that do not
+    divide a width."""
     heads = settings.heads or max(width // 64, 1)
     problems = [f"heads: {heads} do not divide the width {width}"] if width % heads else []
     mixer_heads = settings.mixer_heads or heads

@@ -48,6 +48,8 @@ def build_encoder(
     name            "minilm", a preset, a local folder, or a name on the hub
     configuration   as kept in a bundle: the network is built without weights, which are about to be loaded
     among           model types whose forward pass is known; empty: any
+
+    InputError for an encoder that is not named, not among those asked for, or not to be had.
     """
     import transformers
     from transformers import AutoConfig, AutoModel
@@ -83,7 +85,8 @@ def build_encoder(
 
 
 def add_adapters(network: nn.Module, rank: int) -> nn.Module:
-    """LoRA: low-rank updates beside the query and value projections; all other weights of the encoder are frozen."""
+    """LoRA: low-rank updates beside the query and value projections; all other weights of the encoder are frozen.
+    InputError if it has no such projections."""
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:

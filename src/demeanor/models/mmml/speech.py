@@ -183,7 +183,7 @@ def masked_spans(valid: Int[Tensor, " batch"], frames: int, config: Any) -> Tens
 
 
 def check_speech(config: Any) -> None:
-    """Refuse architectures whose forward pass is another one, by name."""
+    """InputError for architectures whose forward pass is another one, by name."""
     problems = []
     if config.model_type not in SPEECH_TYPES:
         problems.append(f"'{config.model_type}' is not among {', '.join(SPEECH_TYPES)}")

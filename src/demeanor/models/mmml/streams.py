@@ -58,6 +58,7 @@ def write_context(
 
     The past of an utterance are the rows just before it in its dialogue and split, in order of turns. Overlong pasts
     keep their newest end, under `reference` their oldest; no past is a length of zero, under `reference` `<s></s>`.
+    InputError for streams that lack an utterance.
     """
     problems = [
         f"stream '{stream.name}' has no utterance '{name}'"

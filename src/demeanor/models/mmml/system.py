@@ -202,6 +202,8 @@ class MMML(System):
         return [{"params": part, "lr": rate, "weight_decay": decay} for (rate, decay), part in groups.items()]
 
     def on_train_start(self, batches: Callable[[], Iterable[Batch]], examples: int) -> None:
+        """Warn of encoders that are not pretrained; InputError if a bundle's configuration stands for weights not
+        given."""
         if self._unfetched and not self._loaded:
             problems = [f"{what}_configuration comes from a bundle, without its weights" for what in self._unfetched]
             raise InputError(

@@ -57,7 +57,8 @@ class WordEncoder(nn.Module):
         return self
 
     def forward(self, ids: Int[Tensor, "batch tokens"], mask: Bool[Tensor, "batch tokens"]) -> Encoded:
-        """Rows without a token are not run; their pooled vector is zero."""
+        """Rows without a token are not run; their pooled vector is zero. InputError for more tokens than the encoder
+        has positions."""
         counts = mask.sum(dim=1).tolist()
         rows = [row for row, count in enumerate(counts) if count > 0]
         longest = max([counts[row] for row in rows], default=1)
@@ -99,6 +100,7 @@ class WordEncoder(nn.Module):
 
 
 def transformer_layers(network: nn.Module) -> list[nn.Module]:
+    """The layers of an encoder from the first; InputError if its kind keeps them elsewhere."""
     encoder = getattr(network, "encoder", None)
     layers = getattr(encoder, "layer", None)
     if not isinstance(layers, nn.ModuleList):

@@ -164,7 +164,8 @@ class TokenBranch(nn.Module):
         return torch.from_numpy(np.stack([cached.get(key, nothing) for key in keys])).to(ids.device)
 
     def inspect(self, batches: Callable[[], Iterable[Batch]]) -> None:
-        """Before training: how many utterances are cut, and whether the speech tokens know their dictionary."""
+        """Before training: how many utterances are cut, and whether the speech tokens know their dictionary. InputError
+        if most are another codebook's."""
         lengths, unknown = [], 0
         for batch in batches():
             padded = zero_padding(batch[self.role])
@@ -213,7 +214,7 @@ class TokenBranch(nn.Module):
 
 
 def check_vocabulary(specification: InputSpecification, configuration: dict[str, Any], role: str) -> None:
-    """Refuse ids of another vocabulary than the encoder's, as far as the two tell."""
+    """InputError for ids of another vocabulary than the encoder's, as far as the two tell."""
     recorded = specification.provenance.parameters
     size, dictionary = recorded.get("vocabulary_size"), recorded.get("dictionary_sha256")
     known = configuration.get("dictionary_sha256")

@@ -27,7 +27,8 @@ AllBundles = Mapping[str, Bundles]
 
 
 def keep_selected(bundles: AllBundles, branches: dict[str, Any]) -> dict[str, dict[str, Bundle]]:
-    """The enabled branches of the parameters that have been trained; those that have not are named once."""
+    """The enabled branches of the parameters that have been trained; those that have not are named once. InputError if
+    that is none."""
     names = enabled(branches)
     absent = [name for name in names if not bundles.get(name)]
     if absent:
@@ -41,7 +42,7 @@ def keep_selected(bundles: AllBundles, branches: dict[str, Any]) -> dict[str, di
 def choose_champions(development: Examples, bundles: AllBundles) -> dict[str, dict[str, Any]]:
     """Per task, the branch with the best mean on validation, and its best seed. The test split has no say.
 
-    Bundles that were trained on other data than `development` are an error: their scores do not compare.
+    Bundles that were trained on other data than `development` are an InputError: their scores do not compare.
     """
     stale = [
         f"{branch} {name} was trained on data {bundle.card.data_hash}, features are now {development.data_hash}"

@@ -31,7 +31,8 @@ PLANTED = "planted ceiling"
 
 
 def ceiling_of(settings: EvaluationSettings, task: str, all_rows: bool = True) -> dict[str, dict[str, float]] | None:
-    """The best achievable scores of a task, row -> metric -> value: of all subsets of modalities, or the planted."""
+    """The best achievable scores of a task, row -> metric -> value: of all subsets of modalities, or the planted.
+    InputError if the file is not there."""
     if settings.ceiling is None:
         return None
     path = anchored(settings.ceiling)

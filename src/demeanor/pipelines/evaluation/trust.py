@@ -66,7 +66,9 @@ def examine_trust(
 def draw_trust(
     calibrated: Mapping[str, Sequence[Calibrated]], champions: dict[str, dict[str, Any]], tasks: Tasks
 ) -> tuple[Figure, Figure]:
-    """Of the first task: how often the champion is right over how sure it is; risk over coverage of its branches."""
+    """Of the first task: how often the champion is right over how sure it is; risk over coverage of its branches.
+
+    InputError if there is no champion."""
     from demeanor.evaluation.curves import reliability_diagram, risk_coverage_figure
     from demeanor.evaluation.trust import confidence_curve, selective_curve
 

@@ -130,6 +130,7 @@ def train_on_embeddings(
 
     The representations, which were learnt on the train split, embed the development examples, and travel in the
     bundles: these then answer for whatever the representations read, the sealed test and recordings included.
+    InputError for a representation that there is not.
     """
     from demeanor.inference.model import TrainedModel
 

@@ -203,7 +203,7 @@ def decode_audio_tracks(
 
 
 def worker_count(workers: str) -> int | Literal["auto"]:
-    """The parameter `workers`, a number or auto."""
+    """The parameter `workers`, a number or auto. InputError for anything else."""
     text = str(workers)
     if text == "auto":
         return "auto"

@@ -156,7 +156,8 @@ def probe_job(name: str, stream: Stream, development: Examples, task: Task) -> J
 def register_representations(
     bundles: dict[str, Bundle], names: list[str], utterances: pd.DataFrame, root: str
 ) -> dict[str, dict[str, Any]]:
-    """The representations named in `registered_representations` as models that embed a recording."""
+    """The representations named in `registered_representations` as models that embed a recording. InputError for one
+    that there is not."""
     from demeanor.inference.recordings import example_row
     from demeanor.serving.registry import (
         RegistryUnreachable,
@@ -194,7 +195,7 @@ def sweep_representations(
     development: Examples, representations: Representations, settings: SweepSettings, tasks: Tasks
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Pretraining on mixtures of corpora and sets of modalities, each probed on this corpus; and what leaving this
-    corpus out of the mixture costs. Nothing unless `sweep.enabled`.
+    corpus out of the mixture costs. Nothing unless `sweep.enabled`. InputError for a representation that there is not.
     """
     from demeanor.evaluation.probe import probe
     from demeanor.inference.model import TrainedModel

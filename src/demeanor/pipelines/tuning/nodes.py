@@ -26,6 +26,7 @@ def tune_branches(
 
     Returns the trials and the files of a Kedro environment: all parameters of this run with the best settings in
     their places, so that the environment says the same whichever one the search ran in.
+    InputError for a branch that there is not.
     """
     from demeanor.training.tuning.search import Search
 

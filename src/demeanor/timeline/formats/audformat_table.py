@@ -28,6 +28,7 @@ def write(timeline: Timeline, path: Path) -> None:
 
 
 def spans(path: Path) -> list[GivenSpan]:
+    """Rows of a table with the columns start and end; InputError without them."""
     from demeanor.data.delimited import read_delimited
 
     found = read_delimited(path, ("file", "start", "end", "speaker", "text"))

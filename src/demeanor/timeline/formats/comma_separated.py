@@ -34,6 +34,7 @@ def write(timeline: Timeline, path: Path) -> None:
 
 
 def timeline(path: Path) -> Timeline:
+    """The timeline that `write` made into a table; InputError without its header."""
     header, table = _parts(path)
     if header is None:
         raise InputError(str(path), ["there is no header of a timeline before the table"])
@@ -70,7 +71,7 @@ def _leading(lines: list[str]) -> list[str]:
 
 
 def spans(path: Path) -> list[GivenSpan]:
-    """Of a timeline, or of any table with start and end in seconds; see NAMES."""
+    """Of a timeline, or of any table with start and end in seconds; see NAMES. InputError without those two."""
     if path.read_bytes()[:1] == b"#":
         return given_of(timeline(path), str(path))
     from demeanor.data.delimited import read_delimited

@@ -104,7 +104,8 @@ def _printable(text: str) -> str:
 
 
 def spans(path: Path) -> list[GivenSpan]:
-    """Annotations with times of their own, of every tier; the participant, else the tier, is the speaker."""
+    """Annotations with times of their own, of every tier; the participant, else the tier, is the speaker. InputError
+    for a file that is none of ELAN's."""
     where = str(path)
     if path.stat().st_size > LARGEST:
         raise InputError(where, [f"has more than {LARGEST} bytes"])

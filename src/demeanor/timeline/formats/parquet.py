@@ -24,6 +24,7 @@ def write(timeline: Timeline, path: Path) -> None:
 
 
 def timeline(path: Path) -> Timeline:
+    """The timeline that `write` made into a table; InputError for any other file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -84,7 +84,8 @@ def _quoted(text: str) -> str:
 
 
 def spans(path: Path) -> list[GivenSpan]:
-    """Intervals with a text, of every tier that is not a task's; the tier is the speaker. Long and short form."""
+    """Intervals with a text, of every tier that is not a task's; the tier is the speaker. Long and short form.
+    InputError for a file that is no TextGrid."""
     content = read_text(path).content
     where = str(path)
     body = content.partition("TextGrid")[2]

@@ -44,6 +44,7 @@ def _escaped(text: str) -> str:
 
 
 def spans(path: Path) -> list[GivenSpan]:
+    """Cues with the speaker of their voice tag; InputError for a file that is no WebVTT."""
     content = read_text(path).content
     if not content.lstrip("\ufeff").startswith("WEBVTT"):
         raise InputError(str(path), ["its first line is not WEBVTT"])

@@ -44,7 +44,10 @@ FAILURE = ".failure.txt"
 
 
 def process_count(training: TrainingSettings) -> int:
-    """How many processes `devices` asks for on this machine."""
+    """How many processes `devices` asks for on this machine.
+
+    InputError for less than one, or more than there are GPUs.
+    """
     gpus = torch.cuda.device_count() if training.device != "cpu" else 0
     if training.devices == "auto":
         return max(gpus, 1)

@@ -82,6 +82,8 @@ def sweep(
     corpora  name -> development examples, the target among them
     probe    scores of a representation on the target's examples
     around   a context manager for each training, in which an object with `log_metrics` is at hand
+
+    InputError if the target is not among the corpora.
     """
     if target not in corpora:
         raise InputError("sweep", [f"the target '{target}' is not among {', '.join(corpora)}"])
