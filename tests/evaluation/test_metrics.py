@@ -14,7 +14,8 @@ from sklearn import metrics as sk
 
 from demeanor.data.errors import InputError
 from demeanor.data.task import Task
-from demeanor.evaluation import metrics, sums
+from demeanor.evaluation import metrics
+from demeanor.evaluation import sufficient_statistics as stats
 from demeanor.evaluation.metrics import (
     Metric,
     UndefinedMetricWarning,
@@ -279,7 +280,7 @@ def test_three_classes_without_and_with_the_published_fault():
 
 def test_a_new_metric_is_said_once(monkeypatch: pytest.MonkeyPatch):
     """One line in its list: scores, direction, tables and documentation know it."""
-    error = Metric("half_error", "half of |p − t|", sums.absolute_error, lambda s: sums.share(s) / 2, "min", rank=6)
+    error = Metric("half_error", "half of |p − t|", stats.absolute_error, lambda s: stats.ratio(s) / 2, "min", rank=6)
     every = [*metrics._mosi(), error]
     monkeypatch.setattr(metrics, "_mosi", lambda: every)
     monkeypatch.setattr(metrics, "_falling", metrics._falling.__wrapped__)

@@ -56,6 +56,8 @@ class Extracted:
         the notes of the answer those of how its recording was read."""
         result = answers.set_index(pd.Index(self.examples.ids)).reindex(self.ids)
         result.insert(0, "utterance_id", result.index)
+        if "notes" not in result:  # not every model has something to say of its answers
+            result["notes"] = ""
         for name in ("modalities", "notes"):
             result[name] = result[name].astype(object).where(result[name].notna(), "")
         result["notes"] = [
