@@ -126,7 +126,7 @@ def test_a_run_that_is_killed_goes_on_and_ends_the_same(tmp_path: Path):
     root.mkdir()
     rows = []
     for n in range(80):
-        write_recording(root / f"c{n}.wav", voice(1.0, pitch=100 + n), audio_codec="pcm_s16le")
+        write_recording(root / f"c{n}.wav", voice(0.4, pitch=100 + n), audio_codec="pcm_s16le")
         rows.append(
             {
                 "utterance_id": f"u{n}",

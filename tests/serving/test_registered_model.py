@@ -1,13 +1,8 @@
-"""The registered champion: the command line, MLflow in this process and `mlflow models serve` say the same."""
+"""The registered champion: the command line and MLflow in this process say the same (test_readme.py has its server)."""
 
 from __future__ import annotations
 
 import json
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +11,6 @@ from click.testing import CliRunner
 
 from demeanor.__main__ import main
 from demeanor.tracking import connect
-from tests.project import environment
 
 pytestmark = pytest.mark.slow
 RECORDINGS = "data/01_raw/demo/Raw"
@@ -59,8 +53,11 @@ def test_mlflow_loads_and_asks_it_as_any_other_model(within: Path, row: dict[str
     """`mlflow models predict` does the same in a process of its own; tests/test_readme.py types it."""
     import mlflow
 
-    (answer,) = mlflow.pyfunc.load_model(MODEL).predict(pd.DataFrame([row])).to_dict(orient="records")
+    rows = pd.DataFrame([row, {"text": row["text"]}])
+    answer, of_words = mlflow.pyfunc.load_model(MODEL).predict(rows).to_dict(orient="records")
     assert answer["sentiment"] == pytest.approx(expected["sentiment"], abs=1e-6)
+    assert answer["modalities"] == expected["modalities"]
+    assert of_words["modalities"] == "text"
 
 
 def test_a_registered_representation_embeds_a_recording(within: Path, row: dict[str, str], tmp_path: Path):
@@ -77,40 +74,3 @@ def test_a_registered_representation_embeds_a_recording(within: Path, row: dict[
     assert answer["modalities"] == "audio+text+vision"
     assert missing["embedding"] is None
     assert "outside the folder of recordings" in missing["problem"]
-
-
-def test_mlflow_models_serve(finished_project: Path, row: dict[str, str], expected: dict):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    arguments = ["-m", "mlflow", "models", "serve", "-m", MODEL, "-p", str(port), "--env-manager", "local"]
-    server = subprocess.Popen(
-        [sys.executable, *arguments], cwd=finished_project, env=environment(finished_project, RECORDINGS),
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
-    try:
-        answer = ask(port, row)
-        assert answer["sentiment"] == pytest.approx(expected["sentiment"], abs=1e-6)
-        assert answer["modalities"] == expected["modalities"]
-        assert ask(port, {"text": row["text"]})["modalities"] == "text"
-    finally:
-        import os
-        import signal
-
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
-
-
-def ask(port: int, row: dict[str, str]) -> dict:
-    """One row scored by the server, which may still be starting."""
-    body = json.dumps({"dataframe_records": [row]}).encode()
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/invocations", body, {"Content-Type": "application/json"})
-    ends = time.monotonic() + 120
-    while True:
-        try:
-            with urllib.request.urlopen(request, timeout=60) as response:
-                return json.loads(response.read())["predictions"][0]
-        except OSError:
-            if time.monotonic() > ends:
-                raise
-            time.sleep(0.5)
