@@ -155,6 +155,11 @@ class CorpusSettings(Settings):
         return self
 
     def read(self, output: Path) -> Corpus:
+        """The corpus as its reader gives it, with the splits and the swap noise asked for.
+
+        Its streams lie below `output`. InputError, of all problems at once, where the raw files are not what the
+        reader takes; pydantic's ValidationError for settings that are not its own.
+        """
         from demeanor.corpora import find_reader
 
         reader = find_reader(self.reader)

@@ -39,6 +39,7 @@ class InputSpecification(Settings):
 
     @property
     def modality(self) -> str:
+        """What the stream's name begins with: text, audio or vision."""
         return self.stream.split(".", 1)[0]
 
 
@@ -100,6 +101,7 @@ class BundleCard(Settings):
 
     @property
     def recomputable(self) -> bool:
+        """Whether all inputs can be made from a recording."""
         return all(value.provenance.recomputable for value in self.inputs.values())
 
 
@@ -154,9 +156,11 @@ class Bundle:
 
     @property
     def parameters(self) -> int:
+        """Numbers in the model's weights."""
         return int(sum(value.size for value in self.part("model").values()))
 
     def save(self, folder: Path | str) -> None:
+        """Writes the weights, and the card with their hash, as a folder that is whole or absent."""
         from safetensors.numpy import save_file
 
         with write_atomically(folder) as temporary:

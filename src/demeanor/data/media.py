@@ -69,4 +69,5 @@ class MediaProbe:
     tracks: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
+        """Its values by column, as the table of probes has them."""
         return asdict(self)
