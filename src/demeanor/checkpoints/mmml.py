@@ -53,6 +53,7 @@ class State:
         return tuple(self.weights[name].shape)
 
     def has(self, prefix: str) -> bool:
+        """Whether any weight's name begins so."""
         return any(name.startswith(prefix) for name in self.weights)
 
     def count(self, pattern: str) -> int:
@@ -299,6 +300,7 @@ def descriptors(state: State) -> tuple[str, dict[str, Any], dict[str, InputSpeci
 
 
 def waveform() -> InputSpecification:
+    """The input of a speech encoder: raw samples, six seconds of them at the most."""
     maker = find_extractor("waveform")
     return InputSpecification(
         stream="audio.waveform", dimension=1, integer=True, max_length=96_000, provenance=maker.provenance()

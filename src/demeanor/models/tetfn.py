@@ -29,6 +29,8 @@ from demeanor.models.published import mmsa
 
 
 class TETFNSettings(EncodedSettings):
+    """Sizes of the recurrences and transformers."""
+
     audio_hidden: int = Field(default=32, gt=0, description="of the LSTM")
     vision_hidden: int = Field(default=64, gt=0)
     dimension: int = Field(default=40, gt=0)
@@ -70,6 +72,8 @@ class Prepared(nn.Module):
 
 
 class TETFN(PseudoLabelMultitask, EncodedSystem):
+    """Text-enhanced transformers between modalities, over pseudo labels as in Self-MM."""
+
     card = Card("TETFN", "https://doi.org/10.1016/j.patcog.2022.109259", ROLES, tasks=("regression",))
     Settings = TETFNSettings
 
@@ -102,6 +106,7 @@ class TETFN(PseudoLabelMultitask, EncodedSystem):
         self.add_heads({FUSION: 6 * dimension, **dict.fromkeys(MODALITIES, dimension)})
 
     def stack(self, dimension: int, layers: int, positions: bool = False) -> CrossmodalEncoder:
+        """A transformer with this model's heads and dropouts."""
         s = self.settings
         dropouts = (s.attention_dropout, s.relu_dropout, s.residual_dropout, s.embedding_dropout)
         return CrossmodalEncoder(dimension, s.heads, layers, *dropouts, positions=positions)

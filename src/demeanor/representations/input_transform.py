@@ -145,6 +145,7 @@ class InputTransform:
 
     @classmethod
     def of(cls, bundle: Bundle) -> InputTransform:
+        """As it was fitted when the bundle was trained. InputError for a bundle that holds no representation."""
         layout = layout_of(bundle)
         values = bundle.card.settings
         stored = values.get("normaliser", {})
@@ -162,6 +163,7 @@ class InputTransform:
 
 
 def specification(stream: Stream) -> InputSpecification:
+    """What a representation's card says of a stream."""
     return InputSpecification(stream=stream.name, dimension=stream.dimension, provenance=stream.provenance)
 
 

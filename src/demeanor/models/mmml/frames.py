@@ -26,6 +26,7 @@ class Encoded:
 
     @property
     def present(self) -> Bool[Tensor, " batch"]:
+        """Which utterances have a frame at all."""
         return self.mask.any(dim=1)
 
     def rows(self, start: int, end: int) -> Encoded:
@@ -64,6 +65,7 @@ class Convolutions:
         return frames
 
     def after_first(self) -> Convolutions:
+        """The same without the first convolution."""
         return Convolutions(self.kernels[1:], self.strides[1:])
 
 

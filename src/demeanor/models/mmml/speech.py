@@ -75,6 +75,7 @@ class SpeechEncoder(nn.Module):
         self.memory = FeatureCache(memory) if memory > 0 and self.feature_encoder_frozen else None
 
     def train(self, mode: bool = True) -> SpeechEncoder:
+        """As torch's; frozen parts stay in evaluation."""
         super().train(mode)
         for module in self._frozen:
             module.eval()  # what is not trained gives the same in every epoch: no dropout

@@ -51,6 +51,7 @@ class WordEncoder(nn.Module):
         self.network = network
 
     def train(self, mode: bool = True) -> WordEncoder:
+        """As torch's; frozen parts stay in evaluation: no dropout in what does not learn."""
         super().train(mode)
         for module in self._frozen:
             module.eval()

@@ -65,6 +65,8 @@ ENCODED_TOGETHER = 64
 
 
 class MultilogueNetSettings(Settings):
+    """Sizes of the states, the dropouts, and what is read of a dialogue."""
+
     context_size: int = Field(default=150, gt=0, description="width of the dialogue context (D_g)")
     party_size: int = Field(default=150, gt=0, description="width of a party's state (D_p)")
     emotion_size: int = Field(default=100, gt=0, description="width of the emotion state (D_e)")
@@ -97,6 +99,8 @@ class MultilogueNetSettings(Settings):
 
 
 class MultilogueNet(System):
+    """Context, party and emotion states of every turn, per modality, fused pair by pair."""
+
     card = Card(
         "Multilogue-Net",
         "https://arxiv.org/abs/2002.08267",
@@ -193,6 +197,7 @@ class MultilogueNet(System):
     def pooled(
         self, name: str, values: Float[Tensor, "batch time dimension"], mask: Bool[Tensor, "batch time"]
     ) -> Float[Tensor, "batch dimension"]:
+        """A stream's steps as one vector: by its attention, or their mean."""
         return self.pooling[name](values, mask) if name in self.pooling else masked_mean(values, mask)
 
     def encoded(self, encoder: TextEncoder, padded: Padded) -> Float[Tensor, "batch dimension"]:
