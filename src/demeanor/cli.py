@@ -32,9 +32,11 @@ class ProjectCommands(click.Group):
     """`run` is made when it is asked for: Kedro imports this module for each of its commands."""
 
     def list_commands(self, context: click.Context) -> list[str]:
+        """`run` alone: all else is Kedro's."""
         return ["run"]
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """Kedro's `run`, whose errors end in sentences; None for every other name."""
         if name != "run":
             return None
         from kedro.framework.cli.project import run

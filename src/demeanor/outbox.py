@@ -38,11 +38,14 @@ class Refused(Exception):
 class Sender(Protocol):
     """Hands events over. `send` raises Refused, or anything else where the server does not answer."""
 
-    def send(self, event: Event) -> None: ...
+    def send(self, event: Event) -> None:
+        """Hands one event on, or raises: `Refused` if trying again is useless."""
 
-    def answers(self) -> bool: ...
+    def answers(self) -> bool:
+        """Whether the other side can be reached now."""
 
-    def header(self) -> dict[str, Any]: ...
+    def header(self) -> dict[str, Any]:
+        """What `read_back` needs to make the sender anew."""
 
 
 class Outbox:

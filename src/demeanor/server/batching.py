@@ -31,6 +31,7 @@ class Waiting:
 
     @property
     def rows(self) -> int:
+        """Rows of the request."""
         return len(self.extracted.examples)
 
 
@@ -47,6 +48,7 @@ class Batcher:
         self._held: Waiting | None = None
 
     def put(self, waiting: Waiting) -> None:
+        """Queues a request for the model's thread; never waits."""
         self._queue.put_nowait(waiting)
 
     def __len__(self) -> int:
@@ -102,6 +104,7 @@ class Batcher:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)  # type: ignore[arg-type]
 
     def close(self) -> None:
+        """Ends the thread after the pass that it is in; what waits is not begun."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
 

@@ -22,6 +22,7 @@ NOTE = "Expression is not feeling: these numbers describe what is said, heard an
 
 
 def milliseconds(seconds: float) -> int:
+    """Whole milliseconds nearest to a time in seconds."""
     return round(seconds * 1000)
 
 
@@ -93,6 +94,7 @@ class Span:
 
     @property
     def seconds(self) -> float:
+        """Its length, to the millisecond."""
         return to_millisecond(self.end - self.start)
 
 
@@ -139,16 +141,20 @@ class Timeline:
 
     @property
     def tasks(self) -> tuple[Task, ...]:
+        """The task of each model."""
         return tuple(model.task for model in self.header.models)
 
     @property
     def utterances(self) -> tuple[Span, ...]:
+        """The spans that are no windows of another."""
         return tuple(span for span in self.spans if not span.parent)
 
     def windows(self, span: Span) -> tuple[Span, ...]:
+        """The windows into which an utterance was cut."""
         return tuple(other for other in self.spans if other.parent == span.span)
 
     def with_spans(self, spans: Sequence[Span]) -> Timeline:
+        """The same header over other spans."""
         return replace(self, spans=tuple(spans))
 
     def as_dict(self) -> dict[str, Any]:

@@ -206,10 +206,12 @@ def fusion_verdict(task: Task, champion: str, bundles: AllBundles, predictions: 
 
 
 def card_of(by_seed: Bundles) -> BundleCard:
+    """The card of a branch; its seeds' differ in the seed alone."""
     return next(iter(by_seed.values())).card
 
 
 def is_unimodal(by_seed: Bundles) -> bool:
+    """Whether the branch reads one modality only."""
     return len({value.modality for value in card_of(by_seed).inputs.values()}) == 1
 
 

@@ -213,6 +213,7 @@ def worker_count(workers: str) -> int | Literal["auto"]:
 
 
 def waveforms(corpus: Corpus, utterances: pd.DataFrame, folder: str, cache: str, workers: str) -> Mapping[str, Stream]:
+    """The stream `audio.waveform`, decoded from the recordings [samples, 1]; what the cache has is not decoded anew."""
     from demeanor.features.clips import clips_of
     from demeanor.features.engine import StreamRequest, extract_streams
 

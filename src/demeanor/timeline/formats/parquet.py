@@ -15,6 +15,7 @@ KEY = b"demeanor"
 
 
 def write(timeline: Timeline, path: Path) -> None:
+    """Writes a row per span, the header beside them."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -39,4 +40,5 @@ def timeline(path: Path) -> Timeline:
 
 
 def spans(path: Path) -> list[GivenSpan]:
+    """The utterances of a timeline, to be scored anew. InputError where the file is no timeline."""
     return given_of(timeline(path), str(path))

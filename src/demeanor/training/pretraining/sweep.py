@@ -49,6 +49,7 @@ class Combination:
 
     @property
     def name(self) -> str:
+        """Corpora and modalities, joined by `+`."""
         return f"{'+'.join(self.corpora)} {'+'.join(self.modalities)}"
 
 
