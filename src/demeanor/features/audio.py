@@ -119,6 +119,8 @@ class OpenSmileSettings(Settings):
 
 
 class DescriptorSettings(OpenSmileSettings):
+    """Those of openSMILE, and whether first differences come with the descriptors."""
+
     deltas: bool = False
 
 

@@ -42,6 +42,7 @@ class DaskPool:
             raise InputError("cluster", [f"no Dask scheduler at '{self.address}' ({error})"], advice) from None
 
     def run(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
+        """Outcomes of the tasks as they finish, in any order; a cluster started for them is closed after them."""
         client, cluster = self._connected()
         try:
             yield from self._outcomes(client, iter(tasks))

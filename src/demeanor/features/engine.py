@@ -44,6 +44,7 @@ class StreamRequest(Settings):
     when_read: bool = False
 
     def build(self) -> Extractor:
+        """The extractor that is asked for. InputError for an unknown one, or settings that it does not take."""
         return find_extractor(self.extractor, self.parameters)
 
 
@@ -173,6 +174,7 @@ def _keys(extractor: Extractor, clips: Sequence[Clip]) -> tuple[dict[str, str], 
 
 
 def name_of(clip: Clip) -> str:
+    """What a clip is called in messages: its recording, or its utterance."""
     return str(clip.media) if isinstance(clip.media, Path) else clip.utterance_id
 
 
