@@ -87,3 +87,11 @@ def test_the_catalog_checks_the_utterances_whoever_reads_or_writes_them(tmp_path
     told = message_of(caught.value)
     assert told is not None
     assert "split" in told
+
+
+def test_the_configuration_can_be_read_in_one_sitting():
+    own = PROJECT / "conf/local"
+    files = [path for path in (PROJECT / "conf").rglob("*.yml") if own not in path.parents]
+    lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files)
+    assert len(files) <= 30
+    assert lines <= 1000, f"{len(files)} files, {lines} lines: say what is alike once, in conf/base"
