@@ -35,12 +35,15 @@ class ReadableErrors(click.Group):
     """
 
     def list_commands(self, context: click.Context) -> list[str]:
+        """Names of the commands, Kedro's `run` among them."""
         return sorted([*super().list_commands(context), packaged.RUN])
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """The command of this name, None where there is none."""
         return packaged.run_command() if name == packaged.RUN else super().get_command(context, name)
 
     def invoke(self, context: click.Context) -> Any:
+        """Run a command; an error that Demeanor raises on purpose becomes click's, which prints its message alone."""
         from demeanor.data.errors import DemeanorError
 
         try:
@@ -318,6 +321,7 @@ def systems(markdown: bool) -> None:
 
 
 def roles_of(card: Any) -> str:
+    """Names of a system's roles, in one line."""
     return ", ".join(role if value.required else f"{role} (optional)" for role, value in card.roles.items())
 
 

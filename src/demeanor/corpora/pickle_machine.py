@@ -109,11 +109,11 @@ class Machine:
     # the stack ----------------------------------------------------------------------------------------------------
 
     def push(self, value: Any) -> None:
-        """Puts a value on top of the stack."""
+        """Put a value on top of the stack."""
         self.stack.append(value)
 
     def pop(self) -> Any:
-        """Takes the value on top of the stack, which may be no mark."""
+        """Take the value on top of the stack, which may be no mark."""
         if not self.stack:
             raise BrokenPickleError("an object is missing")
         value = self.stack.pop()
@@ -122,7 +122,7 @@ class Machine:
         return value
 
     def since_mark(self) -> list[Any]:
-        """Takes all values above the latest mark, and the mark."""
+        """Take all values above the latest mark, and the mark."""
         for n in range(len(self.stack) - 1, -1, -1):
             if self.stack[n] is MARK:
                 found = self.stack[n + 1 :]
@@ -139,14 +139,14 @@ class Machine:
     # the memo: objects that are used again --------------------------------------------------------------------------
 
     def put(self, key: int) -> None:
-        """Remembers the value on top under a number."""
+        """Remember the value on top under a number."""
         value = self.top()
         self.memo[key] = value
         if isinstance(value, (PendingArray, np.dtype)):
             self.places.setdefault(id(value), []).append(key)
 
     def get(self, key: int) -> None:
-        """Puts the value remembered under a number on top of the stack."""
+        """Put the value remembered under a number on top of the stack."""
         if key not in self.memo:
             raise BrokenPickleError(f"object {key} is used before it is there")
         self.push(self.memo[key])
@@ -169,7 +169,7 @@ class Machine:
     # containers -----------------------------------------------------------------------------------------------------
 
     def append(self, values: list[Any]) -> None:
-        """Appends values to the list on top."""
+        """Append values to the list on top."""
         target = self.top()
         if isinstance(target, list):
             target.extend(values)
@@ -177,7 +177,7 @@ class Machine:
             raise BrokenPickleError("something is appended to what is no list")
 
     def set_items(self, flat: list[Any]) -> None:
-        """Sets entries of the dict on top: a key and its value by turns."""
+        """Set entries of the dict on top: a key and its value by turns."""
         target = self.top()
         if isinstance(target, Refused):
             return
@@ -187,7 +187,7 @@ class Machine:
             target[self.key(key)] = value
 
     def add_items(self, values: list[Any]) -> None:
-        """Adds values to the set on top."""
+        """Add values to the set on top."""
         target = self.top()
         if isinstance(target, set):
             target.update(self.key(value) for value in values)
@@ -199,7 +199,7 @@ class Machine:
         return {self.key(key): value for key, value in zip(flat[::2], flat[1::2], strict=True)}
 
     def container(self, made: list[Any] | dict[Any, Any] | set[Any]) -> None:
-        """Puts a container on top, at the cost of two objects of the budget."""
+        """Put a container on top, at the cost of two objects of the budget."""
         self.budget.spend(objects=2)
         self.push(made)
 
@@ -217,7 +217,7 @@ class Machine:
     # what would be calls ----------------------------------------------------------------------------------------------
 
     def name(self, module: Any, attribute: Any) -> None:
-        """Puts what a global name stands for on top: an allowed callee, or a refusal that is remembered."""
+        """Put what a global name stands for on top: an allowed callee, or a refusal that is remembered."""
         key = f"{module}.{attribute}"
         callee = ALLOWED.get(key)
         self.push(callee if callee is not None else self.refuse(key))
@@ -228,7 +228,7 @@ class Machine:
         return Refused(name)
 
     def reduce(self) -> None:
-        """Calls an allowed callee on the arguments above it; a refused one, or a refused argument, is passed on."""
+        """Call an allowed callee on the arguments above it; a refused one, or a refused argument, is passed on."""
         arguments, callee = self.pop(), self.pop()
         if isinstance(callee, Refused):
             self.push(callee)
@@ -246,7 +246,7 @@ class Machine:
             self.push(value)
 
     def build(self) -> None:
-        """Gives the object on top the state above it."""
+        """Give the object on top the state above it."""
         state, target = self.pop(), self.top()
         if isinstance(target, Refused) or isinstance(state, Refused):
             return

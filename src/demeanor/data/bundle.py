@@ -160,7 +160,7 @@ class Bundle:
         return int(sum(value.size for value in self.part("model").values()))
 
     def save(self, folder: Path | str) -> None:
-        """Writes the weights, and the card with their hash, as a folder that is whole or absent."""
+        """Write the weights, and the card with their hash, as a folder that is whole or absent."""
         from safetensors.numpy import save_file
 
         with write_atomically(folder) as temporary:

@@ -35,7 +35,7 @@ class Examples:
 
     @property
     def ids(self) -> list[str]:
-        """Names of the utterances, in the table's order."""
+        """Name of the utterances, in the table's order."""
         return list(self.utterances["utterance_id"])
 
     def split(self, *names: str) -> Examples:

@@ -175,7 +175,7 @@ class Ragged:
             self._held = 0
 
     def save(self, path: Path | str, metadata: Mapping[str, str] | None = None) -> None:
-        """Writes one safetensors file, whole or not at all; `metadata` goes into its header."""
+        """Write one safetensors file, whole or not at all; `metadata` goes into its header."""
         with RaggedWriter.open(path, self.dimension, self.dtype, metadata) as writer:
             for name, sequence in zip(self.ids, self, strict=True):
                 writer.append(name, sequence)

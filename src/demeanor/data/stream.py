@@ -43,7 +43,7 @@ class Stream:
         return replace(self, ragged=self.ragged.select(ids))
 
     def save(self, path: Path | str) -> None:
-        """Writes one safetensors file with the name and the provenance in its header."""
+        """Write one safetensors file with the name and the provenance in its header."""
         metadata = {"stream": self.name, "provenance": self.provenance.model_dump_json()}
         self.ragged.save(path, metadata)
 

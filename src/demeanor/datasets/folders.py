@@ -48,7 +48,7 @@ class StreamsFolder(VersionedFolder):
         return load_streams(self.fetched())
 
     def save(self, data: dict[str, Stream]) -> None:
-        """Writes one file per stream; one that lies there already is left as it is."""
+        """Write one file per stream; one that lies there already is left as it is."""
         from demeanor.data.stream import save_streams
 
         with self.storing() as folder:
@@ -79,7 +79,7 @@ class ExamplesFolder(VersionedFolder):
         return Examples.load(self.fetched())
 
     def save(self, data: Examples) -> None:
-        """Writes the utterances and points to, or (not on the local disk) copies, their streams."""
+        """Write the utterances and points to, or (not on the local disk) copies, their streams."""
         if not self.is_local:
             data = replace(data, streams={name: replace(stream, path=None) for name, stream in data.streams.items()})
         with self.storing() as folder:
@@ -104,7 +104,7 @@ class BundlesFolder(VersionedFolder):
         return _bundles(self.fetched()) if super()._exists() else {}
 
     def save(self, data: dict[str, Bundle]) -> None:
-        """Writes all bundles as one folder, in the place of those that lay there."""
+        """Write all bundles as one folder, in the place of those that lay there."""
         with self.storing() as folder, write_atomically(folder) as temporary:
             temporary.mkdir()
             for name, bundle in data.items():
@@ -132,7 +132,7 @@ class BranchesFolder(LocalFolder):
         return {branch: seeds for branch, seeds in bundles.items() if seeds}
 
     def save(self, data: dict[str, dict[str, Bundle]]) -> None:
-        """Writes nothing: each branch has stored its own. InputError for one that is not there."""
+        """Nothing is written: each branch has stored its own. InputError for one that is not there."""
         missing = [
             f"{branch} {name} is not stored in {self.path / branch}"
             for branch, bundles in data.items()

@@ -19,10 +19,10 @@ Predict = Callable[[Sequence[tuple[str, ...]]], Sequence[ArrayLike] | NDArray[An
 """Subsets of modalities -> for each of them predictions [N, outputs], [N], or [S, N, outputs] for several seeds."""
 
 
-def subsets(modalities: Sequence[str]) -> list[tuple[str, ...]]:
+def subsets(names: Sequence[str]) -> list[tuple[str, ...]]:
     """All non-empty subsets, the full one first, then by falling size, each in the given order."""
-    names = tuple(dict.fromkeys(modalities))
-    return [chosen for size in range(len(names), 0, -1) for chosen in combinations(names, size)]
+    each = tuple(dict.fromkeys(names))
+    return [chosen for size in range(len(each), 0, -1) for chosen in combinations(each, size)]
 
 
 def modality_ablation(

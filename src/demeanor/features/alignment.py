@@ -104,18 +104,22 @@ class ForcedWordTimes(Extractor):
 
     @property
     def alignment(self) -> str:
+        """How words are placed: by CTC."""
         return "ctc"
 
     @property
     def weights_sha256(self) -> str | None:
+        """Hash of the encoder's weights."""
         return resolve(self.settings.model).weights_sha256
 
     @cached_property
     def model(self) -> Any:
+        """The CTC model, loaded once."""
         return load_model(self.settings.model, "AutoModelForCTC")
 
     @cached_property
     def vocabulary(self) -> dict[str, int]:
+        """Characters that the model knows, and their ids."""
         return load_tokenizer(self.settings.model).get_vocab()
 
     @cached_property
@@ -193,6 +197,7 @@ class UniformWordTimes(Extractor):
 
     @property
     def alignment(self) -> str:
+        """How words are placed: evenly."""
         return "uniform"
 
     def extract_clip(self, clip: Clip) -> np.ndarray:
@@ -226,6 +231,7 @@ class FramesPerWord(Extractor):
 
     @cached_property
     def inner(self) -> Extractor:
+        """The extractor whose frames are averaged."""
         return find_extractor(self.settings.extractor, self.settings.parameters)
 
     @property
@@ -238,10 +244,12 @@ class FramesPerWord(Extractor):
 
     @property
     def weights_sha256(self) -> str | None:
+        """That of the inner extractor."""
         return self.inner.weights_sha256
 
     @property
     def alignment(self) -> str:
+        """How frames are given to words, and what becomes of those without times."""
         return "words or uniform" if self.settings.unaligned == "uniform" else "words"
 
     def facts(self) -> dict[str, Any]:

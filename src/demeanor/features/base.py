@@ -269,6 +269,7 @@ class Extractor(ABC):
 
     @property
     def weights_sha256(self) -> str | None:
+        """Hash of the weights that decide the values, None where there are none."""
         return None
 
     def facts(self) -> dict[str, Any]:
@@ -277,9 +278,11 @@ class Extractor(ABC):
 
     @property
     def alignment(self) -> str:
+        """How steps are placed in time, empty where nothing is aligned."""
         return ""
 
     def provenance(self) -> Provenance:
+        """Who made a stream: extractor, version, settings, rate, weights and licence."""
         return Provenance(
             extractor=self.name,
             version=self.version,

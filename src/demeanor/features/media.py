@@ -77,6 +77,7 @@ class MediaInfo:
 
 
 def name_of(source: Source) -> str:
+    """What a source is called in messages."""
     return f"recording of {len(source)} bytes" if isinstance(source, bytes) else str(source)
 
 
@@ -169,11 +170,11 @@ def video_stream(container: Any) -> Any | None:
     return _chosen(container, "video")
 
 
-def _chosen(container: Any, kind: str, company: Any = None) -> Any | None:
+def _chosen(container: Any, kind: str, related: Any = None) -> Any | None:
     usable = _usable(container, kind)
     if len(usable) < 2:
         return usable[0] if usable else None
-    best = container.streams.best(kind, company)
+    best = container.streams.best(kind, related)
     if best is not None and any(stream.index == best.index for stream in usable):
         return best
     return next((stream for stream in usable if stream.disposition & stream.disposition.default), usable[0])
@@ -214,6 +215,7 @@ def probe(source: Source) -> MediaInfo:
 
 
 def described(container: Any, label: str) -> MediaInfo:
+    """What a container says of its tracks; durations in seconds. MediaError if it holds neither sound nor picture."""
     audio, video = audio_stream(container), video_stream(container)
     if audio is None and video is None:
         raise MediaError(f"{label}: holds neither sound nor picture")
@@ -283,6 +285,7 @@ def _require_pace(spent: float, frames: int, length: float, label: str, kind: st
 
 
 def origin_of(container: Any) -> float:
+    """Seconds at which its clock starts."""
     return 0.0 if container.start_time is None else container.start_time / av.time_base
 
 
@@ -316,6 +319,7 @@ class Clock:
 
 
 def seek(container: Any, start: float, origin: float) -> None:
+    """Move to PREROLL seconds before `start` (seconds from `origin`), or leave it at the beginning."""
     if start > PREROLL:
         try:
             container.seek(int((start - PREROLL + origin) * av.time_base), backward=True, any_frame=False)

@@ -84,7 +84,7 @@ class OpenFaceTables(Extractor):
 
     @property
     def names(self) -> list[str]:
-        """Names of the columns, in their order."""
+        """Name of the columns, in their order."""
         return list(COLUMNS)
 
     def provenance(self) -> Provenance:

@@ -65,7 +65,10 @@ class Outcome:
 
 @runtime_checkable
 class Pool(Protocol):
-    def run(self, tasks: Iterable[Task]) -> Iterator[Outcome]: ...
+    """Where tasks are worked on."""
+
+    def run(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
+        """Outcomes of the tasks as they finish, in any order."""
 
 
 @lru_cache(maxsize=8)
@@ -129,6 +132,7 @@ def work_with(extractor: Extractor, task: Task) -> Outcome:
 
 
 def reason_of(error: Exception) -> str:
+    """Why a clip failed, in one line."""
     from demeanor.data.errors import DemeanorError
 
     return str(error) if isinstance(error, DemeanorError) else f"{type(error).__name__}: {error}"
@@ -141,6 +145,7 @@ class HerePool:
         self.extractor = extractor
 
     def run(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
+        """Outcomes one after the other, in this process."""
         for task in tasks:
             yield work_with(self.extractor, task) if self.extractor else work(task)
 
@@ -164,6 +169,7 @@ class ProcessPool:
         return self._pool
 
     def run(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
+        """Outcomes as worker processes finish them; a run that is stopped leaves no worker behind."""
         try:
             yield from self._run(tasks)
         except BaseException:
@@ -253,5 +259,6 @@ def pool_for(extractor: Extractor, workers: int, clips: int, cluster: Any = None
 
 
 def chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    """Consecutive pieces of at most `size` items."""
     for start in range(0, len(items), size):
         yield items[start : start + size]

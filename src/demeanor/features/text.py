@@ -40,6 +40,7 @@ class Tokens(Extractor):
 
     @cached_property
     def tokenizer(self) -> Any:
+        """The encoder's tokenizer, loaded once."""
         return load_tokenizer(self.settings.model)
 
     @property
@@ -86,6 +87,8 @@ class EncoderSettings(Settings):
 
 
 class SentenceSettings(EncoderSettings):
+    """Which encoder, and how its states become one vector."""
+
     pooling: Literal["mean", "cls"] = "mean"
     normalise: bool = Field(default=True, description="scale each vector to length 1")
 

@@ -78,10 +78,12 @@ class TrainedModel:
 
     @property
     def card(self) -> BundleCard:
+        """The card of its bundle."""
         return self.bundle.card
 
     @property
     def task(self) -> Task:
+        """What it predicts."""
         return self.bundle.card.task
 
     @property

@@ -55,7 +55,7 @@ class TETFNSettings(EncodedSettings):
     label_limit: float | None = Field(default=None, gt=0, description="None: the larger end of the task's range")
 
 
-class Prepared(nn.Module):
+class ModalityEncoder(nn.Module):
     """LSTM (audio, vision) and convolution; absent rows get a learned step."""
 
     def __init__(self, width: int, hidden: int | None, dimension: int, kernel: int, reference: bool):
@@ -82,7 +82,7 @@ class TETFN(PseudoLabelMultitask, EncodedSystem):
         dimension = settings.dimension
         self.prepare = nn.ModuleDict(
             {
-                name: Prepared(
+                name: ModalityEncoder(
                     self.widths[name],
                     None if name == "text" else getattr(settings, f"{name}_hidden"),
                     dimension,

@@ -237,6 +237,6 @@ def output_provenance(bundle: Bundle, version: str) -> Provenance:
     )
 
 
-def stored_normaliser(preparation: InputTransform, clip: bool) -> dict[str, Any]:
+def stored_normaliser(transform: InputTransform, clip: bool) -> dict[str, Any]:
     """What a bundle's card says of its normalisers; their numbers are among its tensors."""
-    return {"fitted_on": sorted(preparation.normalisers), "clip": clip, "masked": preparation.masked}
+    return {"fitted_on": sorted(transform.normalisers), "clip": clip, "masked": transform.masked}

@@ -65,7 +65,7 @@ class Jobs:
         self.process: BaseProcess | None = None
 
     def start(self) -> None:
-        """Begins to work on what waits."""
+        """Begin to work on what waits."""
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
@@ -90,7 +90,7 @@ class Jobs:
         return job
 
     def submit(self, job: Job, order: TimelineOrder) -> None:
-        """Puts a job whose recording has arrived in the queue."""
+        """Put a job whose recording has arrived in the queue."""
         job.order, job.state = order, "queued"
         self._arrived.set()
 

@@ -54,7 +54,7 @@ class Checkpoint:
         return None if state is None else state["model"]
 
     def remove(self) -> None:
-        """Removes what has been saved."""
+        """Remove what has been saved."""
         if self.folder is not None and self.folder.exists():
             shutil.rmtree(self.folder)
 

@@ -69,19 +69,19 @@ class Run(Protocol):
     """One tracked piece of work: a system trained with one seed, for example."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Records metrics, of one step of training or of the run."""
+        """Record metrics, of one step of training or of the run."""
 
     def log_artifacts(self, folder: Path, place: str) -> None:
-        """Records the files of a folder under `place`."""
+        """Record the files of a folder under `place`."""
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Sets tags."""
+        """Set tags."""
 
     def log_inputs(self, data: Sequence[TrackedData]) -> None:
-        """Records what was trained on."""
+        """Record what was trained on."""
 
     def log_model(self, model: TrackedModel, metrics: Mapping[str, float], data: TrackedData) -> None:
-        """Records the trained model with its metrics on `data`."""
+        """Record the trained model with its metrics on `data`."""
 
 
 @runtime_checkable
@@ -92,25 +92,25 @@ class Tracker(Protocol):
         """A run for one training, as a context."""
 
     def log_artifacts(self, folder: Path, place: str) -> None:
-        """Records the files of a folder under `place`."""
+        """Record the files of a folder under `place`."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Records metrics of the whole run."""
+        """Record metrics of the whole run."""
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Sets tags."""
+        """Set tags."""
 
     def log_inputs(self, data: Sequence[TrackedData]) -> None:
-        """Records the data of the whole run."""
+        """Record the data of the whole run."""
 
     def log_scores(self, model: TrackedModel, metrics: Mapping[str, float], data: TrackedData) -> None:
-        """Records a trained model's metrics on other data."""
+        """Record a trained model's metrics on other data."""
 
     def log_table(self, rows: Sequence[Mapping[str, Any]], place: str) -> None:
-        """Records rows as a table under `place`."""
+        """Record rows as a table under `place`."""
 
-    def settle(self) -> None:
-        """Waits until what was recorded has arrived, or is known to have to wait."""
+    def flush(self) -> None:
+        """Wait until what was recorded has arrived, or is known to have to wait."""
 
 
 class _Untracked:
@@ -137,7 +137,7 @@ class _Untracked:
     def log_table(self, rows: Sequence[Mapping[str, Any]], place: str) -> None:
         pass
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         pass
 
     @contextmanager

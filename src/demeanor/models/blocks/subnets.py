@@ -105,7 +105,7 @@ class SubnetSystem(System):
     length_bucket = ("text",)  # nearly all the work is the recurrence over words; frames are averaged
 
     def add_subnets(self, text_output: int) -> None:
-        """Makes `text`, `audio` and `vision`, the three sub-networks; the text's output has this width."""
+        """Make `text`, `audio` and `vision`, the three sub-networks; the text's output has this width."""
         settings = self.settings
         dropout = 0.0 if settings.reference else settings.text_dropout
         self.text = WordNetwork(self.inputs["text"].dimension, settings.text_hidden, text_output, dropout)

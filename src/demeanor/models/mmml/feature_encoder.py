@@ -107,7 +107,7 @@ class FeatureCache:
             return frames
 
     def put(self, key: tuple[int, ...], frames: Float[Tensor, "frames channels"]) -> None:
-        """Keeps a copy of the frames; the least recently used make room. What is larger than the cache is not kept."""
+        """Keep a copy of the frames; the least recently used make room. What is larger than the cache is not kept."""
         size = frames.numel() * frames.element_size()
         if size > self.room:
             return

@@ -21,7 +21,7 @@ from demeanor.data.task import IGNORED, Task
 from demeanor.models.base import Card, Output, Role, System, task_loss
 from demeanor.models.blocks.text_encoder import named_encoder
 from demeanor.models.mmml.dialogue import audio_history, text_history
-from demeanor.models.mmml.frames import Encoded
+from demeanor.models.mmml.frames import EncoderOutput
 from demeanor.models.mmml.fusion import Fusion
 from demeanor.models.mmml.inputs import SAMPLE_RATE, Keep, cut_tokens, prepare_waveforms
 from demeanor.models.mmml.settings import MODALITIES, MMMLSettings, fusion_shape, tiny_speech
@@ -213,7 +213,7 @@ class MMML(System):
             if not known and not self._loaded:
                 logger.warning("The %s encoder is randomly initialised, not pretrained.", what)
 
-    def _encode(self, batch: Batch) -> tuple[dict[str, Encoded], dict[str, Encoded] | None]:
+    def _encode(self, batch: Batch) -> tuple[dict[str, EncoderOutput], dict[str, EncoderOutput] | None]:
         """Utterances and, with context, what came before; both as rows of one run of each encoder."""
         if self.settings.context == "dialogue":
             return self._encode_dialogues(batch)
@@ -234,7 +234,7 @@ class MMML(System):
             return current, None
         return current, {"text": text.rows(rows, 2 * rows), "audio": audio.rows(rows, 2 * rows)}
 
-    def _encode_dialogues(self, batch: Batch) -> tuple[dict[str, Encoded], dict[str, Encoded]]:
+    def _encode_dialogues(self, batch: Batch) -> tuple[dict[str, EncoderOutput], dict[str, EncoderOutput]]:
         settings, limit, rows = self.settings, self.settings.text_length, len(batch)
         said, heard = batch["text"], batch["audio"]
         before = text_history(batch, settings.text_context or 2, limit, self.keep, settings.reference)

@@ -234,7 +234,7 @@ def register_champions(
 
     if not settings.register_champions:
         return {}
-    tracking.current().settle()  # the registry looks for the runs that trained
+    tracking.current().flush()  # the registry looks for the runs that trained
     registered = {}
     for name, champion in with_progress(list(champions.items()), "registering the champions", "models"):
         bundle = bundles[champion["branch"]][champion["seed"]]

@@ -16,7 +16,7 @@ from demeanor.timeline.table import Timeline, milliseconds
 
 
 def write(timeline: Timeline, path: Path) -> None:
-    """Writes the table; times are durations to the millisecond."""
+    """Write the table; times are durations to the millisecond."""
     table = timeline.to_frame()
     medium = timeline.header.medium or timeline.header.recording
     for name in ("start", "end"):

@@ -14,12 +14,12 @@ LARGEST = 1 << 30
 
 
 def write(timeline: Timeline, path: Path) -> None:
-    """Writes all that the timeline holds."""
+    """Write all that the timeline holds."""
     path.write_text(json.dumps(timeline.as_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
 
 
 def timeline(path: Path) -> Timeline:
-    """Reads one back. InputError where the file is no timeline."""
+    """Read one back. InputError where the file is no timeline."""
     return Timeline.from_dict(read_json(path, LARGEST), str(path))
 
 

@@ -26,7 +26,7 @@ NAMES = {
 
 
 def write(timeline: Timeline, path: Path) -> None:
-    """Writes the header as comments, then a row per span."""
+    """Write the header as comments, then a row per span."""
     lines = json.dumps(timeline.header.as_dict(), indent=1).split("\n")
     with path.open("w", encoding="utf-8", newline="") as file:
         file.writelines(f"{COMMENT}{line}\n" for line in lines)

@@ -17,7 +17,7 @@ LARGEST = 256 << 20
 
 
 def write(timeline: Timeline, path: Path) -> None:
-    """Writes the utterances with their answers; times in milliseconds."""
+    """Write the utterances with their answers; times in milliseconds."""
     document = ElementTree.Element(
         "ANNOTATION_DOCUMENT",
         {

@@ -15,7 +15,7 @@ KEY = b"demeanor"
 
 
 def write(timeline: Timeline, path: Path) -> None:
-    """Writes a row per span, the header beside them."""
+    """Write a row per span, the header beside them."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

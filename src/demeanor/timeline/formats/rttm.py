@@ -12,7 +12,7 @@ ABSENT = "<NA>"
 
 
 def write(timeline: Timeline, path: Path) -> None:
-    """Writes a line per utterance, seconds to the millisecond; words and answers have no place in RTTM."""
+    """Write a line per utterance, seconds to the millisecond; words and answers have no place in RTTM."""
     name = _word(timeline.header.recording)
     blanks = f"{ABSENT} {ABSENT}"
     lines = [

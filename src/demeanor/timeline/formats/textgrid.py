@@ -23,7 +23,7 @@ TOKEN = re.compile(r'"((?:[^"]|"")*)"|(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)|(<exist
 
 
 def write(timeline: Timeline, path: Path) -> None:
-    """Writes the tiers, each from 0 to the recording's end."""
+    """Write the tiers, each from 0 to the recording's end."""
     ends = [span.end for span in timeline.spans]
     last = max([timeline.header.duration or 0.0, *ends, 0.001])
     tiers: list[tuple[str, list[tuple[float, float, str]]]] = []

@@ -20,7 +20,7 @@ SCORES = "<c.scores>"
 
 
 def write(timeline: Timeline, path: Path) -> None:
-    """Writes a cue per utterance."""
+    """Write a cue per utterance."""
     blocks = ["WEBVTT\n"]
     about = timeline.header
     blocks.append(f"NOTE {_escaped(about.recording)}, made by demeanor {about.demeanor}. {about.note}\n")

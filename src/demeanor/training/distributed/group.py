@@ -70,6 +70,6 @@ class Processes:
         return values[0]
 
     def barrier(self) -> None:
-        """Waits for the other processes."""
+        """Wait for the other processes."""
         if self.distributed:
             distributed.barrier()

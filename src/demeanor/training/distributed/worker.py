@@ -82,7 +82,7 @@ class Worker:
             ) from error
 
     def close(self) -> None:
-        """Ends the process, whatever it does."""
+        """End the process, whatever it does."""
         self._closed = True
         self.process.kill()
         self.process.wait()

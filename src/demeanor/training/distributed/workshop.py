@@ -32,7 +32,7 @@ class Place(Protocol):
     """Where a function is computed: here, or in a worker."""
 
     def call(self, function: Callable[..., Any], *arguments: Any, report: Callable[..., None]) -> Any:
-        """Calls a function there; it is given `report`, to tell of its progress."""
+        """Call a function there; it is given `report`, to tell of its progress."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Here:
     """This process."""
 
     def call(self, function: Callable[..., Any], *arguments: Any, report: Callable[..., None]) -> Any:
-        """Calls it in this process."""
+        """Call it in this process."""
         return function(*arguments, report=report)
 
 
