@@ -27,6 +27,7 @@ import yaml
 PROJECT = Path(__file__).resolve().parents[2]
 RESULTS = PROJECT / "docs" / "results"
 STEPS = "ingestion,feature_engineering,fusion_training,evaluation"
+SEEDS = [1, 2, 3]
 #: corpus -> branches of its environment that are trained here
 BRANCHES = {
     "mosi_utterances": ("text_only", "late_fusion", "sentiment_fusion"),
@@ -47,7 +48,12 @@ def restrict(project: Path, corpus: str) -> None:
     chosen: dict[str, Any] = {
         "workers": "1",
         "evaluation": {"register_champions": False},
-        "branches": {name: {"enabled": name in BRANCHES[corpus]} for name in known["branches"]},
+        "branches": {
+            name: {"enabled": True, "training": {"seeds": SEEDS, "threads": 1}}
+            if name in BRANCHES[corpus]
+            else {"enabled": False}
+            for name in known["branches"]
+        },
         "features": {
             modality: {stream: {"when_read": True} for stream in streams}
             for modality, streams in known.get("features", {}).items()
