@@ -273,6 +273,19 @@ def promote(name: str, version: str | None) -> None:
 
 
 @main.command()
+@click.argument("model")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+def export(model: str, folder: Path) -> None:
+    """Write a MODEL (models:/NAME@ALIAS, hf://OWNER/NAME@REVISION or a folder) into FOLDER, with a model card as the
+    Hugging Face hub reads it; figures come from this project's receipts."""
+    (uri,) = addresses((model,))
+    from demeanor.serving.exporting import export as write
+    from demeanor.serving.registry import load_bundle
+
+    click.echo(write(load_bundle(uri), folder, project_folder()))
+
+
+@main.command()
 @click.argument("one")
 @click.argument("other")
 def compare(one: str, other: str) -> None:

@@ -65,6 +65,7 @@ class BundleCard(Settings):
     data_hash: str = ""
     code_revision: str = ""
     version: str = Field(default="", description="of Demeanor")
+    origin: str = Field(default="", description="OWNER/NAME@COMMIT on the hub, of a model that was fetched from there")
     licence: str = ""
     notes: str = ""
     languages: tuple[str, ...] = Field(default=(), description="of the training utterances, ISO 639-1")
@@ -261,6 +262,8 @@ def spec_sheet(card: BundleCard, parameters: int) -> str:
         f"trained on  {protocol.get('corpus', '?')}, {protocol.get('train', '?')} utterances, "
         f"seed {protocol.get('seed', '?')}, data {card.data_hash}, code {card.code_revision or 'unknown'}"
     )
+    if card.origin:
+        lines.append(f"fetched as  {card.origin}")
     if card.metrics:
         listed = ", ".join(f"{name} {value:.3f}" for name, value in sorted(card.metrics.items()))
         lines.append(f"validation  {listed}")
