@@ -107,10 +107,9 @@ def predict(
         table = words_alone(table)
     uris = addresses(model)
     # After the question whether the registry answers: these take seconds to import.
-    from demeanor.inference.answers import records_of
-    from demeanor.inference.describe import as_text
+    from demeanor.data.cells import EVERYWHERE
+    from demeanor.inference.describe import as_text, records_of
     from demeanor.inference.model import TrainedModel, score_together
-    from demeanor.inference.reach import EVERYWHERE
     from demeanor.serving.registry import load_bundle
 
     answers: dict[str, list[dict[str, Any]]] = {}

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from demeanor.inference.recordings import COLUMNS
+from demeanor.data.raw_rows import COLUMNS
 from demeanor.server.keys import Keys
 from demeanor.server.refusals import CODES
 
