@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from demeanor.__main__ import words_alone
+from demeanor.commands.predict import words_alone
 from demeanor.data.bundle import Bundle
 from demeanor.data.calibration import CalibrationSettings
 from demeanor.data.errors import InputError
