@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from demeanor.__main__ import systems_table
+from demeanor.commands.systems import systems_table
 from demeanor.data.task import Task
 from demeanor.evaluation.metrics import metrics_of
 

@@ -15,7 +15,8 @@ import click
 import pandas as pd
 import pytest
 
-from demeanor.__main__ import main, systems_table
+from demeanor.__main__ import main
+from demeanor.commands.systems import systems_table
 from demeanor.models.base import System
 from demeanor.packaged import with_command
 from demeanor.training import fit as training

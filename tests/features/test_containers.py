@@ -288,6 +288,7 @@ def test_broken_sound_leaves_the_picture_to_ingestion(half_broken: Path):
 def test_broken_sound_leaves_picture_and_words_to_prediction(half_broken: Path):
     from demeanor.data.bundle import BundleCard, InputSpecification
     from demeanor.features import find_extractor
+    from demeanor.inference.describe import completed
     from demeanor.inference.extraction import Extraction
     from tests.models.examples import TASKS
 
@@ -315,6 +316,6 @@ def test_broken_sound_leaves_picture_and_words_to_prediction(half_broken: Path):
     assert read.used["film"] == read.used["apart"] == ("vision",)
     assert "audio could be decoded" in read.problems["sound"]
     answers = pd.DataFrame({"mood": [1.0, 2.0], "modalities": ["vision", "vision"]})
-    table = read.complete(answers).set_index("utterance_id")
+    table = completed(answers, read).set_index("utterance_id")
     assert table.loc["film", "problem"].startswith("without audio: ")
     assert list(table["modalities"]) == ["vision", "vision", ""]

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from demeanor.data.bundle import Bundle
-from demeanor.inference.answers import records_of
+from demeanor.inference.describe import records_of
 from demeanor.inference.extraction import Extraction
 from demeanor.inference.model import TrainedModel
 from demeanor.inference.transcripts import Transcript

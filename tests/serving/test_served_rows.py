@@ -16,11 +16,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from demeanor.data.bundle import Bundle
+from demeanor.data.cells import VARIABLE
 from demeanor.data.examples import Examples
 from demeanor.data.utterances import make_table
 from demeanor.features.clips import clips_of
 from demeanor.features.engine import StreamRequest, extract_streams
-from demeanor.inference.reach import VARIABLE
 from demeanor.training.fit import fit
 from demeanor.training.settings import BranchSettings, TrainingSettings
 from tests.features.media_samples import faces, voice, write_recording
@@ -293,7 +293,7 @@ def test_what_the_first_request_needs_is_there_once_the_model_is_loaded(model, m
 
 
 def test_the_signature_names_every_column_and_refuses_none(bundle):
-    from demeanor.inference.recordings import COLUMNS
+    from demeanor.data.raw_rows import COLUMNS
     from demeanor.serving.registry import signature_of
 
     inputs = signature_of(bundle.card).inputs
@@ -302,7 +302,7 @@ def test_the_signature_names_every_column_and_refuses_none(bundle):
 
 
 def test_answers_hold_null_and_never_nan():
-    from demeanor.inference.answers import records_of, without_nan
+    from demeanor.inference.describe import records_of, without_nan
 
     table = pd.DataFrame({"a": [1.0, np.nan, np.inf], "b": ["x", None, np.nan], "c": [[1.0, np.nan], None, []]})
     assert records_of(table) == [

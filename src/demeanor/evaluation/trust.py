@@ -10,24 +10,24 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest
 
-from demeanor.data.calibration import Calibration
+from demeanor.data.calibration import (
+    Calibration,
+    by_fit,
+    calibrated_probabilities,
+    class_sets,
+    confidences,
+    intervals,
+    probabilities,
+)
 from demeanor.data.task import Task
 from demeanor.evaluation.calibration import (
     adaptive_calibration_error,
     brier_score,
     expected_calibration_error,
     negative_log_likelihood,
-    probabilities,
     reliability_curve,
 )
-from demeanor.evaluation.conformal import (
-    by_fit,
-    calibrated_probabilities,
-    class_sets,
-    confidences,
-    intervals,
-    losses,
-)
+from demeanor.evaluation.conformal import losses
 from demeanor.evaluation.metrics import labelled
 from demeanor.evaluation.selective import augrc, aurc, coverage_at_risk, risk_at_coverage, risk_coverage
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from demeanor.data.cells import Reach
 from demeanor.data.errors import DemeanorError
-from demeanor.inference.reach import Reach
 from demeanor.server.batching import Batcher, Waiting
 from demeanor.server.desk import Desk, Ticket
 from demeanor.server.metrics import Metrics

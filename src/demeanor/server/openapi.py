@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
-from demeanor.inference.recordings import COLUMNS
+from demeanor.data.raw_rows import COLUMNS
 from demeanor.server.keys import Keys
 from demeanor.server.refusals import CODES
 from demeanor.timeline.table import Header, Span

@@ -19,10 +19,10 @@ from typing import Any
 import pandas as pd
 
 from demeanor.data.budget import values_in
+from demeanor.data.cells import whole
 from demeanor.data.errors import DemeanorError, InputError
-from demeanor.inference.answers import records_of
-from demeanor.inference.cells import whole
-from demeanor.inference.recordings import COLUMNS
+from demeanor.data.raw_rows import COLUMNS
+from demeanor.inference.describe import records_of
 
 logger = logging.getLogger(__name__)
 

@@ -17,11 +17,11 @@ from demeanor.data.bundle import Bundle, BundleCard
 from demeanor.data.errors import DemeanorError, InputError
 from demeanor.data.examples import Examples
 from demeanor.data.files import disk_errors_told, sha256_of_file
+from demeanor.data.raw_rows import COLUMNS
 from demeanor.evaluation.paired import Difference
 from demeanor.inference.describe import columns_of
 from demeanor.inference.hub import SCHEME, fetch_bundle
 from demeanor.inference.model_page import model_card
-from demeanor.inference.recordings import COLUMNS
 from demeanor.logged_models import trained_model
 from demeanor.reachability import problem_of, readable
 from demeanor.serving.comparing import paired_on_validation
@@ -77,7 +77,7 @@ def signature_of(card: BundleCard) -> Any:
     """All columns are optional and of any type; what comes out is what demeanor.inference.describe makes.
 
     With types MLflow would refuse a whole batch for one cell, and content for a row without any: what a cell must be
-    is checked row by row (demeanor.inference.cells).
+    is checked row by row (demeanor.data.cells).
     """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from demeanor.corpora.tables import numbers, read_table
-from demeanor.inference.recordings import COLUMNS
+from demeanor.data.raw_rows import COLUMNS
 
 NUMBERS = ("start", "end", "turn")
 

@@ -19,7 +19,7 @@ from demeanor.data.errors import InputError
 from demeanor.features.base import SAMPLE_RATE
 from demeanor.features.media import MediaError, probe
 from demeanor.features.sound import stream_samples
-from demeanor.inference.answers import records_of
+from demeanor.inference.describe import records_of
 from demeanor.timeline.hearing import Hearing
 from demeanor.timeline.scoring import Scorer, answer_of
 from demeanor.timeline.table import Answer, to_millisecond

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 from demeanor.data.errors import InputError
 from demeanor.data.settings import Settings
 from demeanor.data.task import Task
-from demeanor.inference.answers import plain
+from demeanor.inference.describe import plain
 
 SCHEMA = 1
 NOTE = "Expression is not feeling: these numbers describe what is said, heard and seen, not what somebody feels."

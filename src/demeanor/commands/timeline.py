@@ -1,19 +1,69 @@
-"""What `demeanor timeline` and `demeanor predict --output` do: recordings in, files out, a few lines for the reader."""
+"""`demeanor timeline`, `live` and `predict --output`: recordings in, files out, a few lines for the reader."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from demeanor.data.errors import InputError
-from demeanor.features.pools import available_cores
-from demeanor.timeline.formats import format_of, write_timeline
-from demeanor.timeline.pictures import PICTURES, write_picture
-from demeanor.timeline.sides import KnownWords, SideFiles
-from demeanor.timeline.summary import summary_of
-from demeanor.timeline.table import Timeline
+import click
+
+from demeanor.commands.models import addresses
+
+if TYPE_CHECKING:
+    from demeanor.timeline.table import Timeline
+
+OUTPUT_HELP = (
+    "X.json, .csv, .parquet, .audformat.csv, .vtt, .rttm, .TextGrid, .eaf, .html, .png; may be repeated. "
+    "Default: RECORDING.timeline.json."
+)
+
+
+@click.command()
+@click.argument("recording", type=click.Path(path_type=Path))
+@click.option(
+    "--output",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help=OUTPUT_HELP,
+)
+@click.option("--model", multiple=True, help="models:/NAME@ALIAS or the folder of a bundle. Default: all champions.")
+@click.option("--speakers", help="Who speaks: a file (.rttm, .csv, .eaf, ...), or `channels`: one person per channel.")
+@click.option("--spans", type=click.Path(path_type=Path), help="A file of spans to score.")
+@click.option("--voice", type=click.Choice(["auto", "silero", "energy"]), default="auto", show_default=True)
+@click.option("--words", default="auto", show_default=True, help="Recogniser of words: auto, none, a model or folder.")
+@click.option(
+    "--language", help="ISO 639-1 code of what is said. Default: the one that the recogniser is sure of, or en."
+)
+@click.option("--processes", type=click.IntRange(1), default=None, help="Default: one per core.")
+def timeline(
+    recording: Path,
+    output: tuple[Path, ...],
+    model: tuple[str, ...],
+    speakers: str | None,
+    spans: Path | None,
+    voice: str,
+    words: str,
+    language: str | None,
+    processes: int | None,
+) -> None:
+    """Who spoke when in a long RECORDING, what was said, and how, span by span."""
+    choices = {"speakers": speakers, "spans": spans, "voice": voice, "recogniser": words, "language": language}
+    click.echo(run(recording, output, addresses(model), choices, processes))
+
+
+@click.command()
+@click.argument("recording", type=click.Path(path_type=Path))
+@click.option("--model", multiple=True, help="models:/NAME@ALIAS or the folder of a bundle. Default: all champions.")
+@click.option("--voice", type=click.Choice(["auto", "silero", "energy"]), default="auto", show_default=True)
+@click.option("--window", type=click.FloatRange(0.25, 15), default=10.0, show_default=True, help="Seconds scored.")
+@click.option("--step", type=click.FloatRange(0.25, 60), default=3.0, show_default=True, help="Seconds between them.")
+@click.option("--patience", type=click.FloatRange(0.5), default=5.0, show_default=True, help="End after so much quiet.")
+def live(recording: Path, model: tuple[str, ...], voice: str, window: float, step: float, patience: float) -> None:
+    """Follow a RECORDING that is still being written, and score its last seconds every few seconds."""
+    for line in run_live(recording, addresses(model), voice, window=window, step=step, patience=patience):
+        click.echo(line)
 
 
 def run(
@@ -21,6 +71,13 @@ def run(
 ) -> str:
     """Writes every output, each whole or not at all; returns what to tell. Errors (an InputError for outputs
     that cannot be written) come before a model is loaded."""
+    from demeanor.analyser import Demeanor
+    from demeanor.data.errors import InputError
+    from demeanor.features.pools import available_cores
+    from demeanor.timeline.formats import format_of, write_timeline
+    from demeanor.timeline.pictures import PICTURES, write_picture
+    from demeanor.timeline.sides import KnownWords, SideFiles
+
     outputs = list(output) or [recording.with_suffix(".timeline.json")]
     problems = []
     for path in outputs:
@@ -30,8 +87,6 @@ def run(
             problems.append("an output is the recording itself")
     if problems:
         raise InputError("--output", problems)
-    from demeanor.analyser import Demeanor
-
     began = time.monotonic()
     demeanor = Demeanor(*models)
     loaded = time.monotonic()
@@ -49,6 +104,8 @@ def run(
 
 def told(made: Timeline, outputs: Sequence[Path], loading: float, working: float) -> str:
     """The summary, what was written, and how fast."""
+    from demeanor.timeline.summary import summary_of
+
     lines = [str(summary_of(made)), *(f"  {remark}" for remark in made.header.remarks)]
     failed = sum(1 for span in made.spans if span.problem)
     lines += [f"  {failed} spans have a problem, see column `problem`"] if failed else []
@@ -66,6 +123,7 @@ def run_collection(source: Path, output: Path, models: Sequence[str], processes:
     from functools import partial
 
     from demeanor.analyser import BundleScorer, Demeanor
+    from demeanor.features.pools import available_cores
     from demeanor.timeline.collection import collection_of, predict_collection
 
     collection_of(source)  # an error before models are loaded
