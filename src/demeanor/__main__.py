@@ -236,11 +236,20 @@ def timeline(
 @click.option("--window", type=click.FloatRange(0.25, 15), default=10.0, show_default=True, help="Seconds scored.")
 @click.option("--step", type=click.FloatRange(0.25, 60), default=3.0, show_default=True, help="Seconds between them.")
 @click.option("--patience", type=click.FloatRange(0.5), default=5.0, show_default=True, help="End after so much quiet.")
-def live(recording: Path, model: tuple[str, ...], voice: str, window: float, step: float, patience: float) -> None:
-    """Follow a RECORDING that is still being written, and score its last seconds every few seconds."""
+@click.option("--rate", type=click.IntRange(1000, 384_000), default=16_000, help="Of bare samples. Default: 16000.")
+@click.option("--channels", type=click.IntRange(1, 64), default=1, help="Of bare samples. Default: 1.")
+def live(
+    recording: Path, model: tuple[str, ...], voice: str, window: float, step: float, patience: float, rate: int,
+    channels: int,
+) -> None:  # fmt: skip
+    """Follow a RECORDING that is still being written, and score its last seconds every few seconds.
+
+    A RECORDING `-` is standard input: WAV as `arecord` writes it, or bare samples of 16 bits (S16_LE).
+    """
     from demeanor.command_timeline import run_live
 
-    for line in run_live(recording, addresses(model), voice, window=window, step=step, patience=patience):
+    times = {"window": window, "step": step, "patience": patience}
+    for line in run_live(recording, addresses(model), voice, (rate, channels), **times):
         click.echo(line)
 
 
