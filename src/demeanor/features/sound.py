@@ -81,7 +81,12 @@ def stream_samples(
 ) -> Iterator[Float32[np.ndarray, " samples"]]:
     """As `stream_audio`, at `rate`; of one `channel` alone, counted from 0, where one is named."""
     with opened(source) as container:
-        yield from _resampled(_Track(container, name_of(source), start, end, channel).blocks(), rate)
+        yield from resampled(_Track(container, name_of(source), start, end, channel).blocks(), rate)
+
+
+def stream_container(container: Any, label: str, rate: int = 16_000) -> Iterator[Float32[np.ndarray, " samples"]]:
+    """As `stream_samples`, of a container that is open already, such as one that comes through a pipe."""
+    yield from resampled(_Track(container, label, 0.0, None).blocks(), rate)
 
 
 class _Track:
@@ -180,7 +185,7 @@ def listen(source: Source, start: float = 0.0, end: float | None = None, rate: i
             if not information.has_audio:
                 return Heard(None, tracks=information.passed_over)
             track = _Track(container, name_of(source), start, end, only)
-            samples = _collected(_resampled(track.blocks(), rate), _guess(information, start, end, rate), track.label)
+            samples = _collected(resampled(track.blocks(), rate), _guess(information, start, end, rate), track.label)
         if only is not None:
             track.remarks.add("cancelling_channels")
         elif (only := track.mixer.cancelled) is not None:
@@ -237,7 +242,8 @@ def _collected(blocks: Iterator[np.ndarray], guess: int, label: str) -> Float32[
     return held
 
 
-def _resampled(blocks: Iterator[tuple[int, np.ndarray]], rate: int) -> Iterator[Float32[np.ndarray, " samples"]]:
+def resampled(blocks: Iterator[tuple[int, np.ndarray]], rate: int) -> Iterator[Float32[np.ndarray, " samples"]]:
+    """Blocks of (their sample rate, samples [n]) at one rate; the rate may change between them."""
     import soxr
 
     resampler: Any = None
