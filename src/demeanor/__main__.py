@@ -283,6 +283,30 @@ def compare(one: str, other: str) -> None:
     click.echo(f"{difference.describe(one, other)}; {difference.units} clips of validation")
 
 
+@main.command()
+@click.argument("model", nargs=-1)
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder for tables, figure and report.")
+@click.option("--recordings", type=click.Path(exists=True, file_okay=False, path_type=Path),
+              help="Folder of the corpus' recordings. Default: where ingestion found them.")  # fmt: skip
+@click.option("--split", type=click.Choice(["valid", "test"]), default="valid", show_default=True,
+              help="test is the sealed test: ask for it when nothing is chosen by it any more.")  # fmt: skip
+@click.option("--kind", "kinds", multiple=True, help="white, babble, misalignment, frames, words; may be repeated.")
+@click.option("--clips", type=click.IntRange(1), help="At most so many, spread over the split. Default: all.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--processes", type=click.IntRange(1), default=None, help="Default: one per core.")
+def robustness(model: tuple[str, ...], output: Path, **choices: Any) -> None:
+    """Make the recordings of a split worse step by step, and score models on them.
+
+    Noise, other voices, late sound, lost pictures, misheard words.
+
+    MODEL is models:/NAME@ALIAS or the folder of a bundle; by default all champions. They are scored on the data of this
+    project that they were trained on.
+    """
+    from demeanor.command_robustness import Choices, run
+
+    click.echo(run(addresses(model), output, Choices(named=bool(model), **choices), project_folder()))
+
+
 def champions() -> list[str]:
     """Addresses of all registered champions of this project's tracking store."""
     from demeanor.tracking import connect_when_asked
