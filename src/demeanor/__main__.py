@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
     "live": "demeanor.commands.timeline:live",
     "predict": "demeanor.commands.predict:predict",
     "promote": "demeanor.commands.models:promote",
+    "robustness": "demeanor.commands.robustness:robustness",
     "send-tracking": "demeanor.commands.send_tracking:send_tracking",
     "serve": "demeanor.commands.serve:serve",
     "systems": "demeanor.commands.systems:systems",

@@ -179,6 +179,8 @@ def run_live(
 
 def _standard_input() -> Callable[[int], bytes]:
     """What reads the bytes that are there; InputError at a keyboard, and without any."""
+    from demeanor.data.errors import InputError
+
     if sys.stdin is None or sys.stdin.isatty():
         advice = "Pipe a recorder into it: arecord -f S16_LE -r 16000 | demeanor live -"
         raise InputError("standard input", ["no recording comes from there"], advice)

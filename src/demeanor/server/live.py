@@ -180,7 +180,7 @@ class Session:
 
 def _told(table: Any, model: Served) -> dict[str, Any]:
     """The row's answer as a span of a timeline has it."""
-    from demeanor.inference.answers import records_of
+    from demeanor.inference.describe import records_of
 
     (record,) = records_of(table)
     answer = answer_of(record, model.card.task)
