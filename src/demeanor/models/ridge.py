@@ -1,14 +1,14 @@
 """Ridge regression on pooled features in closed form: the floor that a trained network has to beat.
 
-w = (X'X + a I)^-1 X'y on centred X (Hoerl and Kennard 1970, https://doi.org/10.1080/00401706.1970.10488634). The
-strength a has the least squared leave-one-out error on the train split, which follows from one decomposition (Golub, Heath and
-Wahba 1979, https://doi.org/10.1080/00401706.1979.10489751), so that nothing is chosen on validation.
+w = (X'X + a I)^-1 X'y on centred X (Hoerl and Kennard 1970, https://doi.org/10.1080/00401706.1970.10488634). Of several
+strengths a, the one with the least squared leave-one-out error on the train split, which follows from one decomposition
+(Golub, Heath and Wahba 1979, https://doi.org/10.1080/00401706.1979.10489751): nothing is chosen on validation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float
@@ -23,7 +23,7 @@ from demeanor.data.task import Task
 from demeanor.models.base import Card, Output, Role, System, masked_mean
 from demeanor.models.blocks.layers import MissingModalityEmbedding, zero_padding
 
-MODALITIES = ("text", "audio", "vision")
+MODALITIES: tuple[Literal["text", "audio", "vision"], ...] = ("text", "audio", "vision")
 STRENGTHS = torch.logspace(-3, 5, 33, dtype=torch.float64)
 """Candidates for a."""
 
@@ -90,7 +90,7 @@ class Ridge(System):
         for name in self.roles:
             values, there = torch.cat(parts[name]), torch.cat(present[name])
             mean = values[there].mean(dim=0) if bool(there.any()) else values.new_zeros(values.shape[1])
-            self.absences[name].vector.copy_(mean)
+            cast(MissingModalityEmbedding, self.absences[name]).vector.copy_(mean)
             columns.append(torch.where(there[:, None], values, mean))
         target = torch.cat(targets)
         known = ~torch.isnan(target)
