@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from demeanor import __version__, packaged, remembered
+from demeanor.arguments import TEXTS_OF_CORPORA, HomePath
 
 if TYPE_CHECKING:
     from demeanor.corpora.base import CorpusSettings
@@ -61,9 +62,9 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("media", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("media", nargs=-1, type=HomePath())
 @click.option("--text", multiple=True, help="Transcript; once per recording, in their order.")
-@click.option("--rows", type=click.Path(exists=True, path_type=Path), help="CSV of rows to score instead.")
+@click.option("--rows", type=HomePath(exists=True), help="CSV of rows to score instead.")
 @click.option("--dialogue", is_flag=True, help="The recordings are the turns of one conversation, in order.")
 @click.option("--speaker", multiple=True, help="Who speaks; once per recording.")
 @click.option("--model", multiple=True, help="models:/NAME@ALIAS or the folder of a bundle. Default: all champions.")
@@ -71,9 +72,7 @@ def main() -> None:
 @click.option("--explain", is_flag=True, help="Say what each modality contributed, and whether they contradict.")
 @click.option("--explain-anyway", is_flag=True, help="The same of models trained without leaving modalities out.")
 @click.option("--only", type=click.Choice(["text"]), help="Words alone: no recording is opened.")
-@click.option(
-    "--output", type=click.Path(path_type=Path), help="Score a FOLDER or a LIST.csv into a .parquet, .csv or .json."
-)
+@click.option("--output", type=HomePath(), help="Score a FOLDER or a LIST.csv into a .parquet, .csv or .json.")
 @click.option("--processes", type=click.IntRange(1), default=None, help="With --output; default: one per core.")
 def predict(
     media: tuple[Path, ...],
@@ -195,16 +194,16 @@ def serve(model: tuple[str, ...], host: str, port: int, **numbers: Any) -> None:
 
 
 @main.command()
-@click.argument("recording", type=click.Path(path_type=Path))
+@click.argument("recording", type=HomePath())
 @click.option(
     "--output",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=HomePath(),
     help=OUTPUT_HELP,
 )
 @click.option("--model", multiple=True, help="models:/NAME@ALIAS or the folder of a bundle. Default: all champions.")
 @click.option("--speakers", help="Who speaks: a file (.rttm, .csv, .eaf, ...), or `channels`: one person per channel.")
-@click.option("--spans", type=click.Path(path_type=Path), help="A file of spans to score.")
+@click.option("--spans", type=HomePath(), help="A file of spans to score.")
 @click.option("--voice", type=click.Choice(["auto", "silero", "energy"]), default="auto", show_default=True)
 @click.option("--words", default="auto", show_default=True, help="Recogniser of words: auto, none, a model or folder.")
 @click.option(
@@ -230,7 +229,7 @@ def timeline(
 
 
 @main.command()
-@click.argument("recording", type=click.Path(path_type=Path))
+@click.argument("recording", type=HomePath())
 @click.option("--model", multiple=True, help="models:/NAME@ALIAS or the folder of a bundle. Default: all champions.")
 @click.option("--voice", type=click.Choice(["auto", "silero", "energy"]), default="auto", show_default=True)
 @click.option("--window", type=click.FloatRange(0.25, 15), default=10.0, show_default=True, help="Seconds scored.")
@@ -391,18 +390,23 @@ def path_corpus(
     from demeanor.corpora.guessing import settings_for
     from demeanor.data.errors import InputError, nearest
 
-    if not Path(path).exists():
+    place = Path(os.path.expanduser(path))
+    if not place.exists():
         hint = nearest(path, known) if known else " Environments are known within a project only."
         raise click.UsageError(f"There is no file or folder '{path}' here, and no environment of that name.{hint}")
     pairs = [option.partition("=") for option in options]
     try:
-        chosen = {key: yaml.safe_load(value) for key, equals, value in pairs if key and equals}
+        chosen = {
+            key: value if key in TEXTS_OF_CORPORA else yaml.safe_load(value)
+            for key, equals, value in pairs
+            if key and equals
+        }
     except yaml.YAMLError as error:
         raise click.UsageError(f"--option holds a value that cannot be read: {error}") from None
     if len(chosen) < len(options):
         raise click.UsageError(f"--option takes KEY=VALUE, each key once, not {', '.join(options)}.")
     try:
-        return settings_for(Path(path), reader, name, chosen)
+        return settings_for(place, reader, name, chosen)
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, entry['loc']))}: {entry['msg']}" for entry in error.errors()]
         raise InputError(path, problems, "docs/corpora.md lists each reader's options.") from None
@@ -410,8 +414,8 @@ def path_corpus(
 
 @main.command("import-checkpoint")
 @click.argument("system")
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder for the bundle.")
+@click.argument("file", type=HomePath())
+@click.option("--output", type=HomePath(), required=True, help="Folder for the bundle.")
 @click.option("--modalities", default="", help="conv_autoencoder: audio,text,vision, where the name does not say.")
 @click.option("--force", is_flag=True, help="conv_autoencoder: import one that ignores its input all the same.")
 @click.option("--variant", default="", help="mmml: v1 or v2, whose weights look alike.")
@@ -495,7 +499,7 @@ def register_checkpoint(bundle: Any, file: Path) -> str:
 
 
 @main.command("send-tracking")
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", type=HomePath(exists=True, file_okay=False))
 def send_tracking(folder: Path) -> None:
     """Hand MLflow what a run had to keep in FOLDER because the tracking server did not answer."""
     from demeanor.tracking import connect, send_kept

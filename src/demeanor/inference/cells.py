@@ -6,6 +6,7 @@ import base64
 import binascii
 import os
 import re
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,13 @@ LATEST_TURN = 1e9
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 LANGUAGE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8}){0,3}")
 DATA_ADDRESS = re.compile(r"data:[\w.+/;=-]{0,100},")
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """Stands for a cell that cannot be told from what a caller sent; `why` becomes its row's problem."""
+
+    why: str
 
 
 class CellError(DemeanorError):

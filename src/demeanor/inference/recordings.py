@@ -17,7 +17,7 @@ from demeanor.data.utterances import table_of_checked
 from demeanor.features.base import SAMPLE_RATE, Clip
 from demeanor.features.sound import Heard, listen
 from demeanor.inference import cells
-from demeanor.inference.cells import CellError
+from demeanor.inference.cells import CellError, Unreadable
 from demeanor.inference.reach import EVERYWHERE, Reach
 
 #: Columns of a raw row, all optional; `audio_bytes` and `video_bytes` carry content where a path would be of no use.
@@ -84,6 +84,8 @@ def _read_row(values: Mapping[str, Any], reach: Reach) -> RawRow:
         if cells.missing(value) or (column in RECORDINGS and not cells.missing(values[f"{column}_bytes"])):
             continue
         try:
+            if isinstance(value, Unreadable):
+                raise CellError(value.why)
             if column in RECORDINGS:
                 row_values[column] = _recording(value, column, reach)
             elif column in READERS:

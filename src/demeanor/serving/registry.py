@@ -17,6 +17,7 @@ from demeanor.data.bundle import Bundle, BundleCard
 from demeanor.data.errors import DemeanorError, InputError
 from demeanor.data.examples import Examples
 from demeanor.data.files import disk_errors_told, sha256_of_file
+from demeanor.data.places import expanded
 from demeanor.evaluation.paired import Difference
 from demeanor.inference.describe import columns_of
 from demeanor.inference.recordings import COLUMNS
@@ -300,7 +301,7 @@ def load_bundle(uri: str) -> Bundle:
     """The bundle of a registered model (`models:/name@champion`) or of a folder on disk. InputError if there is none
     such."""
     if not uri.startswith(("models:", "runs:", "mlflow-artifacts:")):
-        return Bundle.load(uri)
+        return Bundle.load(expanded(uri))
     folder = remembered.asked(f"folder of {uri}", lambda: _downloaded(uri), lambda folder: Path(folder).is_dir())
     return Bundle.load(Path(folder))
 
