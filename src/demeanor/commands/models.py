@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from demeanor.arguments import HomePath
+
 
 def addresses(model: tuple[str, ...]) -> list[str]:
     """The models that were asked for, else all champions; the registry is asked only where it has to be."""
@@ -51,7 +53,7 @@ def promote(name: str, version: str | None) -> None:
 
 @click.command()
 @click.argument("model")
-@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("folder", type=HomePath(file_okay=False))
 def export(model: str, folder: Path) -> None:
     """Write a MODEL (models:/NAME@ALIAS, hf://OWNER/NAME@REVISION or a folder) into FOLDER, with a model card as the
     Hugging Face hub reads it; figures come from this project's receipts."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from demeanor.arguments import HomePath
 from demeanor.commands.models import addresses, project_folder
 from demeanor.data.errors import InputError
 from demeanor.data.files import write_atomically
@@ -58,8 +59,8 @@ class Choices:
 
 @click.command()
 @click.argument("model", nargs=-1)
-@click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder for tables, figure and report.")
-@click.option("--recordings", type=click.Path(exists=True, file_okay=False, path_type=Path),
+@click.option("--output", required=True, type=HomePath(), help="Folder for tables, figure and report.")
+@click.option("--recordings", type=HomePath(exists=True, file_okay=False),
               help="Folder of the corpus' recordings. Default: where ingestion found them.")  # fmt: skip
 @click.option("--split", type=click.Choice(["valid", "test"]), default="valid", show_default=True,
               help="test is the sealed test: ask for it when nothing is chosen by it any more.")  # fmt: skip

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from demeanor.arguments import HomePath
 from demeanor.commands.models import addresses
 
 if TYPE_CHECKING:
@@ -22,16 +23,16 @@ OUTPUT_HELP = (
 
 
 @click.command()
-@click.argument("recording", type=click.Path(path_type=Path))
+@click.argument("recording", type=HomePath())
 @click.option(
     "--output",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=HomePath(),
     help=OUTPUT_HELP,
 )
 @click.option("--model", multiple=True, help="models:/NAME@ALIAS or the folder of a bundle. Default: all champions.")
 @click.option("--speakers", help="Who speaks: a file (.rttm, .csv, .eaf, ...), or `channels`: one person per channel.")
-@click.option("--spans", type=click.Path(path_type=Path), help="A file of spans to score.")
+@click.option("--spans", type=HomePath(), help="A file of spans to score.")
 @click.option("--voice", type=click.Choice(["auto", "silero", "energy"]), default="auto", show_default=True)
 @click.option("--words", default="auto", show_default=True, help="Recogniser of words: auto, none, a model or folder.")
 @click.option(
@@ -55,7 +56,7 @@ def timeline(
 
 
 @click.command()
-@click.argument("recording", type=click.Path(path_type=Path))
+@click.argument("recording", type=HomePath())
 @click.option("--model", multiple=True, help="models:/NAME@ALIAS or the folder of a bundle. Default: all champions.")
 @click.option("--voice", type=click.Choice(["auto", "silero", "energy"]), default="auto", show_default=True)
 @click.option("--window", type=click.FloatRange(0.25, 15), default=10.0, show_default=True, help="Seconds scored.")

@@ -93,6 +93,12 @@ class ReaderSettings(Settings):
     language: str = "en"
     follow_links: bool = False
 
+    @field_validator("language", mode="before")
+    @classmethod
+    def _norwegian(cls, language: object) -> object:
+        """YAML takes `no` for a no."""
+        return "no" if language is False else language
+
     @field_validator("name")
     @classmethod
     def _plain_name(cls, name: str) -> str:

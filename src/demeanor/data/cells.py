@@ -37,6 +37,13 @@ DATA_ADDRESS = re.compile(r"data:[\w.+/;=-]{0,100},")
 VARIABLE = "DEMEANOR_MEDIA_ROOT"
 
 
+@dataclass(frozen=True)
+class Unreadable:
+    """Stands for a cell that cannot be told from what a caller sent; `why` becomes its row's problem."""
+
+    why: str
+
+
 class CellError(DemeanorError):
     """What stands in a cell is not what its column takes."""
 

@@ -17,6 +17,7 @@ from demeanor.data.bundle import Bundle, BundleCard
 from demeanor.data.errors import DemeanorError, InputError
 from demeanor.data.examples import Examples
 from demeanor.data.files import disk_errors_told, sha256_of_file
+from demeanor.data.places import expanded
 from demeanor.data.raw_rows import COLUMNS
 from demeanor.evaluation.paired import Difference
 from demeanor.inference.describe import columns_of
@@ -304,7 +305,7 @@ def load_bundle(uri: str) -> Bundle:
         name, _, revision = uri.removeprefix(SCHEME).partition("@")
         return fetch_bundle(name, revision or None)
     if not uri.startswith(("models:", "runs:", "mlflow-artifacts:")):
-        return Bundle.load(uri)
+        return Bundle.load(expanded(uri))
     folder = remembered.asked(f"folder of {uri}", lambda: _downloaded(uri), lambda folder: Path(folder).is_dir())
     return Bundle.load(Path(folder))
 
