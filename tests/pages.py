@@ -13,6 +13,7 @@ from pathlib import Path
 from demeanor.__main__ import systems_table
 from demeanor.data.task import Task
 from demeanor.evaluation.metrics import metrics_of
+from tests import architecture
 
 PROJECT = Path(__file__).resolve().parents[1]
 #: Whatever the classes are called: their metrics stand in the page once, as `<class>_...`.
@@ -33,6 +34,7 @@ def task(kind: str, convention: str = "mosi") -> Task:
 #: (page, name of the mark) -> what stands between its marks.
 TABLES: dict[tuple[str, str], Callable[[], str]] = {
     ("README.md", "systems"): systems_table,
+    ("docs/architecture.md", "layers"): architecture.table,
     ("docs/metrics.md", "mosi"): lambda: metrics_table(task("regression")),
     ("docs/metrics.md", "sims"): lambda: metrics_table(task("regression", "sims")),
     ("docs/metrics.md", "classes"): lambda: metrics_table(task("classification")),
