@@ -22,7 +22,7 @@ from demeanor.models import SYSTEMS
 from demeanor.models.base import System
 from demeanor.training.settings import BranchSettings
 from tests.models import test_contract as contract
-from tests.models.examples import TASKS, example_batch, specifications
+from tests.models.examples import FORMS, TASKS, example_batch, specifications
 from tests.project import PROJECT, parameters_of
 
 PAGE = Path(__file__).resolve().parents[1] / "CONTRIBUTING.md"
@@ -69,6 +69,7 @@ def test_its_model_keeps_the_contract(demand: Callable[..., None], monkeypatch: 
     module.MeanOfVoice = written("MeanOfVoice")  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setitem(SYSTEMS, "mean_of_voice", f"{module.__name__}:MeanOfVoice")
+    monkeypatch.setitem(FORMS, "mean_of_voice", ("mean_of_voice", {}))
     tokens = (False,) if "tokens" in signature(demand).parameters else ()
     demand("mean_of_voice", *tokens)
 
