@@ -15,7 +15,8 @@ import click
 import pandas as pd
 import pytest
 
-from demeanor.__main__ import main, systems_table
+from demeanor.__main__ import main
+from demeanor.commands.systems import systems_table
 from demeanor.models.base import System
 from demeanor.packaged import with_command
 from demeanor.training import fit as training
@@ -55,6 +56,7 @@ NEEDS = {
     " --params corpus.options.path=~/clips": "the wheel installed; tests/test_packaged.py has the command itself",
     "python -m demeanor": "the same",
     "demeanor run": "the same",
+    "demeanor export MODEL FOLDER": "a model; tests/inference/test_hub.py has one",
     "demeanor promote NAME": "a challenger; tests/serving/test_standing.py has one",
     "demeanor serve models:/demeanor-demo-synthetic-sentiment@champion": "a client beside it; tests/server has both",
     "demeanor send-tracking FOLDER": "a server that was away; tests/test_outbox.py has one",

@@ -24,13 +24,13 @@ import transformers
 from safetensors.torch import save_file
 from tokenizers import pre_tokenizers
 
+from demeanor.data.batches import Batches
 from demeanor.features import EXTRACTORS, find_extractor, media
 from demeanor.features.base import Clip, Extractor, Word
 from demeanor.features.hub import load_model, load_tokenizer
 from demeanor.features.openface import COLUMNS
 from demeanor.features.sharing import Lending, loaded_once
 from demeanor.features.vq_wav2vec import VqLayout, VqWav2vec
-from demeanor.inference.batches import Batches
 from demeanor.inference.predict import forward_all
 from demeanor.models.tab_fusion.memory import forget
 from demeanor.pipelines.ingestion import nodes

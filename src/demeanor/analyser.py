@@ -151,7 +151,7 @@ class Demeanor:
         return make_timeline(recording, self.listener, made, make=make, **keywords)
 
     def predict(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, pd.DataFrame]:
-        """Address of each model -> a row per row; see `demeanor.inference.recordings.COLUMNS`."""
+        """Address of each model -> a row per row; see `demeanor.data.raw_rows.COLUMNS`."""
         return dict(zip(self.bundles, self.scorer.score(rows), strict=True))
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import click
 
+from demeanor.arguments import keeping_text
 from demeanor.data.errors import DemeanorError, InputError, Stopped
 from demeanor.data.files import disk_error
 from demeanor.stopping import orderly_stop
@@ -44,6 +45,7 @@ class ProjectCommands(click.Group):
         command = copy.copy(run)
         assert command.callback is not None
         command.callback = in_sentences(command.callback)
+        command.params = [keeping_text(one) if one.name == "params" else one for one in command.params]
         return command
 
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from demeanor.__main__ import main, register_checkpoint
+from demeanor.__main__ import main
 from demeanor.checkpoints.conv_autoencoder import from_name, import_conv_autoencoder
+from demeanor.commands.checkpoints import register_checkpoint
 from demeanor.data.bundle import Bundle
 from demeanor.data.errors import InputError, ProvenanceError
 from demeanor.data.files import sha256_of_file

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from demeanor.data.batch import from_dialogues, to_dialogues
+from demeanor.data.batches import Batches, drop_roles
 from demeanor.data.bundle import Bundle
 from demeanor.data.errors import InputError, ProvenanceError
 from demeanor.data.examples import Examples
+from demeanor.data.normaliser import Normaliser
 from demeanor.data.provenance import Provenance
 from demeanor.data.task import Task, Tasks
 from demeanor.data.utterances import make_table
-from demeanor.inference.batches import Batches, drop_roles
-from demeanor.inference.normaliser import Normaliser
 from demeanor.training.fit import fit, specify
 from demeanor.training.settings import BranchSettings, TrainingSettings
 from tests.toy import EMOTION, EMOTIONS, SENTIMENT, toy_examples, toy_score

@@ -90,9 +90,9 @@ def test_something_that_somebody_could_see(text: str):
 def test_the_table_and_serving_ask_the_same_question():
     import pandas as pd
 
+    from demeanor.data.raw_rows import read_rows, utterances_of
     from demeanor.data.utterances import has_text
     from demeanor.features.base import Clip
-    from demeanor.inference.recordings import read_rows, utterances_of
 
     said = ["\u200b", "\ufeff", "   ", "None", "🙂"]
     assert has_text(pd.DataFrame({"text": [*said, None]})).tolist() == [False, False, False, True, True, False]

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from demeanor.data.calibration import Calibration, SubsetCalibration, subset_name
+from demeanor.data.calibration import Calibration, SubsetCalibration, probabilities, subset_name
 from demeanor.data.errors import InputError
 from demeanor.data.task import Task
 from demeanor.evaluation.attribution import disagreement, every_subset, shapley, value_of_answers
-from demeanor.evaluation.calibration import probabilities
 
 NUMBER = Task(name="s", kind="regression", column="s")
 CLASSES = Task(name="e", kind="classification", column="e", classes=("a", "b", "c"))

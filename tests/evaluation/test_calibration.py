@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from demeanor.data.calibration import probabilities
 from demeanor.data.errors import InputError
 from demeanor.data.task import Task
 from demeanor.evaluation.calibration import (
@@ -12,7 +13,6 @@ from demeanor.evaluation.calibration import (
     expected_calibration_error,
     fit_temperature,
     negative_log_likelihood,
-    probabilities,
     reliability_curve,
 )
 

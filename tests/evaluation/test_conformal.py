@@ -6,17 +6,21 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from demeanor.data.calibration import CalibrationSettings, SubsetCalibration
-from demeanor.data.errors import InputError
-from demeanor.data.task import Task
-from demeanor.evaluation.calibration import adaptive_calibration_error, brier_score, probabilities
-from demeanor.evaluation.conformal import (
+from demeanor.data.calibration import (
+    CalibrationSettings,
+    SubsetCalibration,
     calibrated_probabilities,
     class_sets,
     confidences,
+    intervals,
+    probabilities,
+)
+from demeanor.data.errors import InputError
+from demeanor.data.task import Task
+from demeanor.evaluation.calibration import adaptive_calibration_error, brier_score
+from demeanor.evaluation.conformal import (
     conformal_quantile,
     fit_calibration,
-    intervals,
     losses,
     presence_names,
 )

@@ -8,12 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from demeanor.data.calibration import CalibrationSettings
+from demeanor.data.calibration import CalibrationSettings, probabilities
 from demeanor.data.provenance import Provenance
 from demeanor.data.ragged import Ragged
 from demeanor.data.stream import Stream
 from demeanor.data.task import Task
-from demeanor.evaluation.calibration import probabilities
 from demeanor.evaluation.conformal import fit_calibration
 from demeanor.evaluation.curves import risk_coverage_figure
 from demeanor.evaluation.planted import carrier_agreement, flag_quality

@@ -351,12 +351,13 @@ class Rows:
     def predict(self, given: Any) -> Any:
         import pandas as pd
 
+        from demeanor.data.cells import Reach
+        from demeanor.inference.describe import completed
         from demeanor.inference.extraction import Extraction
-        from demeanor.inference.reach import Reach
         from demeanor.serving.mlflow_server import known_columns
 
         read = Extraction(bundles()[0].card.model_copy(update={"inputs": {}}), Reach())(known_columns(given))
-        return read.complete(pd.DataFrame({"sentiment": np.zeros(len(read.examples.ids)), "modalities": "text"}))
+        return completed(pd.DataFrame({"sentiment": np.zeros(len(read.examples.ids)), "modalities": "text"}), read)
 
 
 def request(number: int) -> Case:

@@ -7,13 +7,12 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from demeanor.__main__ import words_alone
+from demeanor.commands.predict import words_alone
 from demeanor.data.bundle import Bundle
 from demeanor.data.calibration import CalibrationSettings
 from demeanor.data.errors import InputError
 from demeanor.data.examples import Examples
-from demeanor.inference.answers import records_of
-from demeanor.inference.describe import as_text, columns_of
+from demeanor.inference.describe import as_text, columns_of, records_of
 from demeanor.inference.model import TrainedModel
 from demeanor.training.calibrating import calibrate
 from demeanor.training.fit import fit, sealed

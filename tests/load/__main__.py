@@ -37,7 +37,7 @@ SHARES = {"words": 0.5, "words and voice": 0.25, "words, voice and face": 0.25}
 
 def requests_for(folder: Path) -> list[Request]:
     """Mixed rows, with the offline model's answers."""
-    from demeanor.inference.answers import records_of
+    from demeanor.inference.describe import records_of
     from demeanor.inference.model import TrainedModel
 
     model, clips = TrainedModel.load(folder), sorted((DEMO / "Raw").glob("*/*.mp4"))[:8]

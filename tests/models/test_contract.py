@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from demeanor.data.batch import Batch, Padded
-from demeanor.data.calibration import CalibrationSettings, subset_name
+from demeanor.data.calibration import CalibrationSettings, confidences, subset_name
 from demeanor.evaluation.attribution import disagreement, every_subset, shapley, value_of_answers
-from demeanor.evaluation.conformal import confidences, fit_calibration, presence_names
+from demeanor.evaluation.conformal import fit_calibration, presence_names
 from demeanor.inference.predict import is_training_buffer
 from demeanor.models import find_system
 from demeanor.models.base import Output, System

@@ -12,11 +12,11 @@ import pytest
 from demeanor.corpora.base import CorpusSettings
 from demeanor.corpora.doctor import DoctorSettings
 from demeanor.data.bundle import Bundle
+from demeanor.data.cells import VARIABLE
 from demeanor.data.examples import Examples
 from demeanor.features.clips import clips_of
 from demeanor.features.engine import StreamRequest, extract_streams
 from demeanor.inference.model import TrainedModel
-from demeanor.inference.reach import VARIABLE
 from demeanor.models.mmml.system import MMML
 from demeanor.pipelines.ingestion.nodes import examine_corpus, keep_usable, probe_media
 from demeanor.training.fit import fit

@@ -76,7 +76,7 @@ def test_the_evaluation_goes_on_without_its_registry(gone: str, monkeypatch, cap
         register_champions = True
 
     monkeypatch.setattr(registry, "register", register)
-    monkeypatch.setattr("demeanor.inference.recordings.example_row", lambda *arguments: {})
+    monkeypatch.setattr("demeanor.data.raw_rows.example_row", lambda *arguments: {})
     champion = {"branch": "one", "seed": "seed_1", "metric": "MAE", "value": 0.5}
     bundles = {"one": {"seed_1": bundle}}
     receipts = [{"weights_sha256": bundle.weights_sha256, "metrics": {}}]

@@ -9,11 +9,11 @@ import torch
 from demeanor.data.bundle import Bundle
 from demeanor.data.errors import InputError, ProvenanceError
 from demeanor.data.examples import Examples
+from demeanor.data.normaliser import Normaliser
 from demeanor.data.provenance import Provenance
 from demeanor.data.ragged import Ragged
 from demeanor.data.stream import Stream
 from demeanor.inference.model import TrainedModel
-from demeanor.inference.normaliser import Normaliser
 from demeanor.training.fit import fit
 from demeanor.training.loop import TrainingFailed
 from demeanor.training.schedules import plateaus

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from demeanor.data.batches import Batches
 from demeanor.data.examples import Examples
 from demeanor.data.ragged import Ragged
 from demeanor.data.stream import Stream
-from demeanor.inference.batches import Batches
 from demeanor.models import find_system
 from demeanor.training.checkpoint import Checkpoint
 from demeanor.training.distributed.launch import train

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from demeanor.data.files import read_json, sha256_of_file, write_atomically, wri
 from demeanor.data.provenance import Provenance
 from demeanor.data.ragged import read_header
 from demeanor.data.settings import Settings, flatten
+from demeanor.data.spec_sheet import spec_sheet
 from demeanor.data.task import Task
 
 CARD, WEIGHTS = "card.json", "weights.safetensors"
@@ -65,6 +66,7 @@ class BundleCard(Settings):
     data_hash: str = ""
     code_revision: str = ""
     version: str = Field(default="", description="of Demeanor")
+    origin: str = Field(default="", description="OWNER/NAME@COMMIT on the hub, of a model that was fetched from there")
     licence: str = ""
     notes: str = ""
     languages: tuple[str, ...] = Field(default=(), description="of the training utterances, ISO 639-1")
@@ -88,11 +90,21 @@ class BundleCard(Settings):
     @property
     def raw_inputs(self) -> dict[str, InputSpecification]:
         """Stream -> what has to be extracted from a recording: inputs, and what representations among them read."""
-        raw: dict[str, InputSpecification] = {}
-        for value in self.inputs.values():
-            inner = self.representations.get(value.stream)
-            raw |= {value.stream: value} if inner is None else inner.raw_inputs
-        return raw
+        return {stream: made for value in self.inputs.values() for stream, made in self.sources_of(value).items()}
+
+    def sources_of(self, value: InputSpecification) -> dict[str, InputSpecification]:
+        """Stream -> what of a recording one of the inputs is made of: itself, or what its representation reads."""
+        inner = self.representations.get(value.stream)
+        return {value.stream: value} if inner is None else inner.raw_inputs
+
+    def seen(self, sources: Collection[str]) -> frozenset[str]:
+        """Modalities of the inputs that come of these modalities of a recording: the same, but for the inputs that
+        representations make of them."""
+        return frozenset(
+            value.modality
+            for value in self.inputs.values()
+            if {source.modality for source in self.sources_of(value).values()} & set(sources)
+        )
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -239,40 +251,3 @@ def differences(card: BundleCard, shapes: Mapping[str, tuple[int, ...]], prefix:
     for stream, inner in card.representations.items():
         problems += differences(inner, shapes, f"{prefix}{stream}.")
     return problems
-
-
-def spec_sheet(card: BundleCard, parameters: int) -> str:
-    """What a reader wants to know of a model before using it."""
-    lines = [
-        f"{card.branch} ({card.system}), {parameters:,} parameters",
-        f"embeds      an utterance in {card.protocol.get('dimension', '?')} numbers"
-        if card.kind == "embeds"
-        else f"task        {card.task.describe()}",
-    ]
-    for role, value in card.inputs.items():
-        source = value.provenance
-        how = "from a recording" if source.recomputable else "imported, not recomputable"
-        lines.append(
-            f"{role:<11} {value.stream} [{value.dimension}] by {source.extractor} {source.version}, {how}, "
-            f"licence: {source.licence}"
-        )
-    protocol = card.protocol
-    lines.append(
-        f"trained on  {protocol.get('corpus', '?')}, {protocol.get('train', '?')} utterances, "
-        f"seed {protocol.get('seed', '?')}, data {card.data_hash}, code {card.code_revision or 'unknown'}"
-    )
-    if card.metrics:
-        listed = ", ".join(f"{name} {value:.3f}" for name, value in sorted(card.metrics.items()))
-        lines.append(f"validation  {listed}")
-    if card.kind == "predicts":
-        calibrated = "none: the answers are uncalibrated" if card.calibration is None else card.calibration.describe()
-        lines.append(f"calibration {calibrated}")
-    if any(value.modality == "text" for value in card.raw_inputs.values()):
-        lines.append(
-            f"words       given, or recognised ({card.recogniser}); languages: {', '.join(card.languages) or '?'}"
-        )
-    if card.licence:
-        lines.append(f"licence     {card.licence}")
-    if card.notes:
-        lines.append(f"notes       {card.notes}")
-    return "\n".join(lines)

@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from demeanor.data.calibration import Calibration, subset_name
+from demeanor.data.calibration import Calibration, calibrated_probabilities, probabilities, subset_name
 from demeanor.data.errors import InputError
 from demeanor.data.task import Task
-from demeanor.evaluation.calibration import probabilities
-from demeanor.evaluation.conformal import calibrated_probabilities, presence_names
+from demeanor.evaluation.conformal import presence_names
 
 Array = NDArray[Any]
 MOST = 5

@@ -12,20 +12,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from demeanor.data.calibration import probabilities
 from demeanor.data.errors import InputError
 from demeanor.data.task import Task
 from demeanor.evaluation.metrics import prepare
 
 Array = NDArray[Any]
-
-
-def probabilities(task: Task, logits: ArrayLike, temperature: float = 1.0) -> Array:
-    """softmax (one of several) or sigmoid (any of several) of logits / temperature; [..., classes] float64."""
-    scaled = np.asarray(logits, dtype=np.float64) / temperature
-    if task.kind == "multilabel":
-        return 0.5 * (1.0 + np.tanh(0.5 * scaled))
-    exponents = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
-    return exponents / exponents.sum(axis=-1, keepdims=True)
 
 
 def reliability_curve(task: Task, chances: ArrayLike, target: ArrayLike, bins: int = 10) -> pd.DataFrame:

@@ -236,8 +236,8 @@ class Extractor(ABC):
     stream     the stream it usually makes
     reads      what of a clip it looks at: text, audio, video, words, dialogue
     unit       what one step is
-    batched    True for encoders, which want many clips at once and run in the main process; False for
-               extractors that treat each clip by itself, which run in worker processes
+    batched    True for encoders, which want many clips at once and run in the main process or on a cluster; False
+               for extractors that treat each clip by itself, which run in worker processes
     """
 
     name: ClassVar[str]

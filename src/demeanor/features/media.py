@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
+from time import thread_time
 from typing import Any
 
 import av
@@ -243,7 +243,8 @@ def described(container: Any, label: str) -> MediaInfo:
 def decoded(container: Any, stream: Any, label: str) -> Generator[Any, None, None]:
     """Frames of one stream; a damaged packet is passed over, a stream of which nothing is left is an error.
 
-    So is one that takes longer than LIMITS allow; only time spent here counts, not the consumer's.
+    So is one that takes longer than LIMITS allow; only the processor's time spent here counts, not the consumer's, nor
+    what other programs on a busy machine take.
     """
     context = stream.codec_context
     context.thread_count = 1
@@ -253,7 +254,7 @@ def decoded(container: Any, stream: Any, label: str) -> Generator[Any, None, Non
     last: Any = None
     packets = container.demux(stream)
     while True:
-        begun = monotonic()
+        begun = thread_time()
         try:
             packet = next(packets)
             decoded = packet.decode()
@@ -264,7 +265,7 @@ def decoded(container: Any, stream: Any, label: str) -> Generator[Any, None, Non
             if damaged > HOPELESS or isinstance(error, (av.MemoryError, av.PermissionError)):
                 raise MediaError(f"{label}: cannot be decoded ({_reason(error)})") from None
             decoded = []
-        spent += monotonic() - begun
+        spent += thread_time() - begun
         if decoded:
             frames += len(decoded)
             first = decoded[0].time if first is None else first
@@ -335,7 +336,7 @@ def decode_frames(
     rate: float | None = None,
     longest_side: int | None = None,
     note: Note = unheard,
-) -> Iterator[tuple[float, np.ndarray]]:
+) -> Generator[tuple[float, np.ndarray], None, None]:
     """(seconds from `start`, RGB image [height, width, 3] uint8) one by one; nothing where there is no video track.
 
     With `rate`, the picture that stands at 0, 1/rate, 2/rate ... seconds, whatever the spacing of the recording's

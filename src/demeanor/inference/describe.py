@@ -1,4 +1,4 @@
-"""Where a model's outputs become an answer: the one place that knows the columns of answers.
+"""Where a model's outputs become an answer, as a table, as JSON or as text: the one place that knows its columns.
 
 A new kind of answer is a value of `BundleCard.kind`, a network for it in demeanor.inference.model.NETWORKS, and its
 columns here.
@@ -6,17 +6,19 @@ columns here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
 from demeanor.data.bundle import BundleCard
-from demeanor.data.calibration import subset_name
-from demeanor.evaluation.conformal import calibrated_probabilities, class_sets, confidences, intervals
-from demeanor.inference.presence import seen
+from demeanor.data.calibration import calibrated_probabilities, class_sets, confidences, intervals, subset_name
+
+if TYPE_CHECKING:
+    from demeanor.inference.extraction import Extracted
 
 Column = Literal["text", "number", "vector", "flag"]
 UNCALIBRATED = "uncalibrated"
@@ -50,7 +52,7 @@ def describe(
     "+") hold the label as often as the calibration says; without one they are empty, and so is the confidence of a
     number. confidence is how likely the answer is right, in the sense of demeanor.evaluation.conformal.losses. answered
     is false where it is below what the calibration asks for: the answer then stands there for whoever wants it all the
-    same. notes say what of an utterance the model was not trained or calibrated for; Extracted.complete adds how its
+    same. notes say what of an utterance the model was not trained or calibrated for; `completed` adds how its
     recording was read.
 
     outputs     numbers, logits, or the vectors of a representation, NaN where there is none
@@ -62,7 +64,7 @@ def describe(
         vectors = [row.astype(float).tolist() if there else None for row, there in zip(outputs, known, strict=True)]
         answers = pd.DataFrame({"embedding": pd.Series(vectors, dtype="object")})
         return answers.assign(modalities=_texts("+".join(sorted(given)) for given in modalities), notes="")
-    names = np.array([subset_name(seen(card, given)) for given in modalities], dtype=object)
+    names = np.array([subset_name(card.seen(given)) for given in modalities], dtype=object)
     answers = _of_task(card, outputs, names)
     sure = confidences(card.task, outputs, card.calibration, names)
     below = None if card.calibration is None else card.calibration.below
@@ -121,6 +123,32 @@ def notes_of(card: BundleCard, modalities: str, language: str | None, answered: 
     return notes
 
 
+def completed(answers: pd.DataFrame, read: Extracted) -> pd.DataFrame:
+    """A row per row that was given, where `answers`, with `modalities`, has one per example: with its problem, the
+    transcript where that was recognised, where its words came from (given, or recognised by a model), and with the
+    notes of the answer those of how its recording was read."""
+    result = answers.set_index(pd.Index(read.examples.ids)).reindex(read.ids)
+    result.insert(0, "utterance_id", result.index)
+    if "notes" not in result:  # not every model has something to say of its answers
+        result["notes"] = ""
+    for name in ("modalities", "notes"):
+        result[name] = result[name].astype(object).where(result[name].notna(), "")
+    result["notes"] = [
+        "; ".join(filter(None, (said, *read.notes.get(str(name), ())))) for name, said in result["notes"].items()
+    ]
+    if "answered" in result:
+        # There is no answer to a row with a problem, hence none that is given.
+        result["answered"] = [value is True or value is np.True_ for value in result["answered"]]
+    result["problem"] = [read.problems.get(name) or read.broken.get(name, "") for name in result.index]
+    heard = [read.heard.get(name) for name in result.index]
+    result["transcript"] = [(one and one.text) or "" for one in heard]
+    result["transcript_source"] = [
+        (one and one.source) or ("given" if name in read.given else "")
+        for name, one in zip(result.index, heard, strict=True)
+    ]
+    return result.reset_index(drop=True)
+
+
 def as_text(result: Mapping[str, Any], card: BundleCard) -> str:
     """One answer in a few readable lines."""
     name, task = result["utterance_id"], card.task
@@ -170,3 +198,37 @@ def reasons(result: Mapping[str, Any], card: BundleCard) -> str:
     listed = ", ".join(f"{name} {parts[name]:+.2f}" for name in ranked)
     torn = "; they contradict each other" if result.get("conflict") else ""
     return f"  because of {listed}{unit}, from {result['baseline']:+.2f} without any of them{torn}"
+
+
+def records_of(answers: pd.DataFrame) -> list[dict[str, Any]]:
+    """One mapping per row, ready for JSON."""
+    return [plain(row) for row in answers.to_dict(orient="records")]
+
+
+def without_nan(answers: pd.DataFrame) -> pd.DataFrame:
+    """The table with None for whatever is missing; a column in which nothing is keeps its type."""
+    return pd.DataFrame(
+        {
+            name: answers[name] if _complete(answers[name]) else pd.Series(map(plain, answers[name]), dtype=object)
+            for name in answers
+        }
+    )
+
+
+def _complete(column: pd.Series) -> bool:
+    return not column.isna().any() and not (column.dtype.kind == "f" and np.isinf(column).any())
+
+
+def plain(value: Any) -> Any:
+    """`value` with numbers of Python's own, and None for what is missing or not finite; lists and mappings within."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [plain(inner) for inner in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, np.integer):
+        return int(value)
+    if isinstance(value, np.bool_):
+        return bool(value)
+    return None if value is pd.NA or value is pd.NaT else value

@@ -7,21 +7,22 @@ import traceback
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from threading import Lock
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from demeanor.data.bundle import BundleCard
+from demeanor.data.cells import EVERYWHERE, CellError, Reach, missing
 from demeanor.data.errors import DemeanorError, ProvenanceError
 from demeanor.data.examples import Examples
+from demeanor.data.media import remarked
 from demeanor.data.ragged import Ragged
+from demeanor.data.raw_rows import RawRow, Rows, conversations, media_of, read_rows, utterances_of
 from demeanor.data.stream import Stream
 from demeanor.features import extractor_from
-from demeanor.features.base import Clip, Extractor
+from demeanor.features.base import SAMPLE_RATE, Clip, Extractor
 from demeanor.features.media import MediaError
-from demeanor.inference.cells import CellError
-from demeanor.inference.reach import EVERYWHERE, Reach
-from demeanor.inference.recordings import RawRow, Rows, clip_of, conversations, media_of, read_rows, utterances_of
+from demeanor.features.sound import Heard, listen
 from demeanor.inference.transcripts import Transcriber, Transcript, with_text, with_transcript
 
 logger = logging.getLogger(__name__)
@@ -49,31 +50,6 @@ class Extracted:
     heard: Mapping[str, Transcript] = field(default_factory=dict)
     given: frozenset[str] = frozenset()
     notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-    def complete(self, answers: pd.DataFrame) -> pd.DataFrame:
-        """`answers`, with `modalities`, has a row per example; the result one per given row, with its problem, the
-        transcript where that was recognised, where its words came from (given, or recognised by a model), and with
-        the notes of the answer those of how its recording was read."""
-        result = answers.set_index(pd.Index(self.examples.ids)).reindex(self.ids)
-        result.insert(0, "utterance_id", result.index)
-        if "notes" not in result:  # not every model has something to say of its answers
-            result["notes"] = ""
-        for name in ("modalities", "notes"):
-            result[name] = result[name].astype(object).where(result[name].notna(), "")
-        result["notes"] = [
-            "; ".join(filter(None, (said, *self.notes.get(str(name), ())))) for name, said in result["notes"].items()
-        ]
-        if "answered" in result:
-            # There is no answer to a row with a problem, hence none that is given.
-            result["answered"] = [value is True or value is np.True_ for value in result["answered"]]
-        result["problem"] = [self.problems.get(name) or self.broken.get(name, "") for name in result.index]
-        transcripts = [self.heard.get(name, Transcript()) for name in result.index]
-        result["transcript"] = [one.text or "" for one in transcripts]
-        result["transcript_source"] = [
-            one.source or ("given" if name in self.given else "")
-            for name, one in zip(result.index, transcripts, strict=True)
-        ]
-        return result.reset_index(drop=True)
 
     def only(self, modalities: Collection[str]) -> Extracted:
         """The same for a model that is given these modalities alone; what has none of them gets a problem."""
@@ -122,7 +98,7 @@ class Extraction:
         return built
 
     def __call__(self, rows: Rows) -> Extracted:
-        """See demeanor.inference.recordings.COLUMNS for the rows. What is wrong with a row is its own problem; a sound
+        """See demeanor.data.raw_rows.COLUMNS for the rows. What is wrong with a row is its own problem; a sound
         or picture that cannot be decoded leaves the rest of its row."""
         raw = read_rows(rows, self.reach)
         utterances = utterances_of(raw)
@@ -148,7 +124,7 @@ class Extraction:
             for name, row in zip(utterances["utterance_id"], raw, strict=True)
             if row.cells.get("language")
         }
-        heard = self.transcriber(clips, languages)
+        heard = self.transcriber(clips, languages) if len(given) < len(clips) else {}
         if any(one.text is not None for one in heard.values()):
             utterances = with_text(utterances, heard)
             dialogues = conversations(utterances)
@@ -221,6 +197,33 @@ class Extraction:
             name: stream.select([key for key in stream.ragged.ids if key not in problems])
             for name, stream in streams.items()
         }
+
+
+def clip_of(
+    utterance: Any, row: RawRow, transcripts: tuple[str | None, ...] = (), position: int = 0, deaf: bool = False
+) -> Clip:
+    """The clip of one row; the sound of `audio`, where there is one, takes the place of the video's.
+
+    MediaError where that cannot be decoded; `deaf` leaves it out.
+    """
+    video, audio = media_of(row, "video"), media_of(row, "audio")
+    end = float(utterance.end) if not missing(utterance.end) else None
+    recorded, heard = None, Heard(None)
+    if audio is not None:
+        heard = heard if deaf else listen(audio, utterance.start, end, SAMPLE_RATE)
+        recorded = np.zeros(0, dtype=np.float32) if heard.samples is None else heard.samples
+    return Clip(
+        utterance_id=utterance.utterance_id,
+        text=utterance.text if isinstance(utterance.text, str) else None,
+        language=utterance.language,
+        media=video,
+        start=utterance.start,
+        end=end,
+        recorded=recorded,
+        dialogue=transcripts,
+        turn=position,
+        notes=dict.fromkeys(remarked(heard.remarks, heard.tracks)),
+    )
 
 
 def _without(reasons: Mapping[str, str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -13,20 +13,22 @@ import torch
 from jaxtyping import Float32
 
 from demeanor.data.bundle import Bundle, BundleCard
+from demeanor.data.cells import EVERYWHERE, Reach
 from demeanor.data.device import choose_device
 from demeanor.data.errors import InputError, nearest
 from demeanor.data.examples import Examples
+from demeanor.data.raw_rows import Rows
 from demeanor.data.stream import Stream
 from demeanor.data.task import Task
 from demeanor.evaluation.attribution import every_subset
-from demeanor.inference.describe import describe
+from demeanor.inference.describe import completed, describe
 from demeanor.inference.explanation import explain, refuse_unseen_subsets
 from demeanor.inference.extraction import Extracted, Extraction
 from demeanor.inference.predict import Prediction
-from demeanor.inference.presence import seen
-from demeanor.inference.reach import EVERYWHERE, Reach
-from demeanor.inference.recordings import Rows
 from demeanor.representations.embedding import Embedding
+
+if TYPE_CHECKING:
+    from demeanor.evaluation.receipts import Receipt
 
 
 class Network(Protocol):
@@ -75,6 +77,33 @@ class TrainedModel:
         Raises InputError for a folder without a bundle, or a card that does not fit its weights.
         """
         return cls(source if isinstance(source, Bundle) else Bundle.load(source), device, reach)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: Path | str,
+        revision: str | None = None,
+        *,
+        device: str = "cpu",
+        reach: Reach = EVERYWHERE,
+        **options: Any,
+    ) -> TrainedModel:
+        """The model in a folder that `save_pretrained` or training wrote, or of a hub id (`OWNER/NAME`).
+
+        revision  branch, tag or commit on the hub; what was fetched stands in `card.origin`
+        options   cache_dir, token, local_files_only of huggingface_hub.snapshot_download
+        Errors as `load`; HubError, one sentence, where the hub does not give it.
+        """
+        from demeanor.inference.hub import bundle_from
+
+        return cls(bundle_from(source, revision, **options), device, reach)
+
+    def save_pretrained(self, folder: Path | str, receipts: Sequence[Receipt] = ()) -> Path:
+        """Write weights, card and a README.md with the hub's metadata into `folder`, which `from_pretrained`, the
+        commands and `hf upload OWNER/NAME FOLDER` take. See demeanor.inference.hub.save_pretrained."""
+        from demeanor.inference.hub import save_pretrained
+
+        return save_pretrained(self.bundle, folder, receipts)
 
     @property
     def card(self) -> BundleCard:
@@ -140,7 +169,7 @@ class TrainedModel:
         return self.network.stream(examples, self._dropped(self.modalities), name)
 
     def score(self, rows: Rows, explained: bool = False, anyway: bool = False) -> pd.DataFrame:
-        """Answers for raw rows (demeanor.inference.recordings.COLUMNS): one row per input row, in order.
+        """Answers for raw rows (demeanor.data.raw_rows.COLUMNS): one row per input row, in order.
 
         explained  with the columns of demeanor.inference.explanation.explain, at one pass for all sets of modalities
         anyway     even where the model was trained without leaving modalities out, which is else an InputError
@@ -170,7 +199,7 @@ class TrainedModel:
         ]
         used = [read.used[name] for name in read.examples.ids]
         languages = list(read.examples.utterances["language"])
-        return read.complete(self._answers(separate, languages, used, explained, anyway))
+        return completed(self._answers(separate, languages, used, explained, anyway), read)
 
     def score_examples(self, examples: Examples, explained: bool = False, anyway: bool = False) -> pd.DataFrame:
         """The same for examples; errors as `outputs`."""
@@ -201,7 +230,7 @@ class TrainedModel:
         answers = describe(self.card, outputs[-1], used, languages)
         if not explained:
             return answers
-        here = [seen(self.card, given) for given in used]
+        here = [self.card.seen(given) for given in used]
         present = {name: np.array([name in given for given in here], dtype=bool) for name in self.modalities}
         return answers.join(explain(self.card, outputs, present))
 
@@ -221,12 +250,11 @@ class TrainedModel:
 
     def _sources(self) -> set[str]:
         """Modalities of a recording from which anything reaches the network."""
-        inner = self.card.representations
         return {
             source.modality
             for value in self.card.inputs.values()
             if value.modality in self.modalities
-            for source in (inner[value.stream].raw_inputs.values() if value.stream in inner else [value])
+            for source in self.card.sources_of(value).values()
         }
 
 

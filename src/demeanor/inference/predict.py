@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float32
 
 from demeanor.data.batch import EVALUATION_BATCH
+from demeanor.data.batches import Batches
 from demeanor.data.bundle import Bundle
 from demeanor.data.construction import construct, fill
 from demeanor.data.examples import Examples
-from demeanor.inference.batches import Batches
-from demeanor.inference.normaliser import Normaliser
+from demeanor.data.normaliser import Normaliser
 from demeanor.kernels.linear import use_onednn_linear
 from demeanor.models import find_system
 from demeanor.models.base import System

@@ -30,22 +30,6 @@ def presence(
     return made
 
 
-def seen(card: BundleCard, sources: Collection[str]) -> frozenset[str]:
-    """Modalities of a model's inputs that come of these modalities of a recording: the same, but for the inputs that
-    representations make of them."""
-    return frozenset(
-        value.modality
-        for value in card.inputs.values()
-        if {source.modality for source in sources_of(card, value).values()} & set(sources)
-    )
-
-
-def sources_of(card: BundleCard, value: InputSpecification) -> dict[str, InputSpecification]:
-    """Stream -> what of a recording one input of a model is made of."""
-    inner = card.representations.get(value.stream)
-    return {value.stream: value} if inner is None else inner.raw_inputs
-
-
 def roles_outside(inputs: Mapping[str, InputSpecification], modalities: Collection[str]) -> list[str]:
     """The roles that are to be left out so that nothing but `modalities` is seen."""
     return [role for role, value in inputs.items() if value.modality not in modalities]

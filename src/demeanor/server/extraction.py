@@ -10,8 +10,8 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from demeanor.data.bundle import BundleCard
+from demeanor.data.cells import Reach
 from demeanor.inference.extraction import Extracted, Extraction
-from demeanor.inference.reach import Reach
 from demeanor.server.refusals import Refusal
 
 
@@ -20,7 +20,7 @@ class Order:
     """
     digest   hash of the model's weights: extractors are built once for each
     card     of the model
-    rows     raw rows; see demeanor.inference.recordings.COLUMNS
+    rows     raw rows; see demeanor.data.raw_rows.COLUMNS
     seconds  of sound that the rows may hold together
     warm     an order of the server's own: after it the limit of memory holds
     """

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from demeanor.data.cells import Reach
+from demeanor.data.raw_rows import media_of, read_rows
 from demeanor.features.media import MediaError
 from demeanor.features.sound import stream_audio
-from demeanor.inference.reach import Reach
-from demeanor.inference.recordings import media_of, read_rows
 from demeanor.server.refusals import Refusal
 
 

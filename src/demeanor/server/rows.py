@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from demeanor.inference.cells import missing
-from demeanor.inference.recordings import COLUMNS
+from demeanor.data.cells import missing
+from demeanor.data.raw_rows import COLUMNS
 from demeanor.server.intake import Form
 from demeanor.server.refusals import Refusal
 
@@ -87,6 +87,6 @@ def switched(form: Sequence[str], query: str | None, name: str) -> bool:
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """One object per row, with null for what is missing."""
-    from demeanor.inference.answers import records_of
+    from demeanor.inference.describe import records_of
 
     return records_of(table)

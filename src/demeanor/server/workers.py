@@ -14,7 +14,7 @@ from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING
 
-from demeanor.inference.reach import Reach
+from demeanor.data.cells import Reach
 from demeanor.server.refusals import Refusal
 
 if TYPE_CHECKING:

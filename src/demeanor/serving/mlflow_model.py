@@ -9,7 +9,7 @@ import pandas as pd
 
 
 class DemeanorModel(mlflow.pyfunc.PythonModel):
-    """Answers for raw rows: text, audio and video, any of them missing; see demeanor.inference.recordings.COLUMNS.
+    """Answers for raw rows: text, audio and video, any of them missing; see demeanor.data.raw_rows.COLUMNS.
 
     The bundle of a representation answers with embeddings, that of a trained system with predictions. A row may name
     files of the folder DEMEANOR_MEDIA_ROOT alone, and none where that is not set. No row that a caller sends makes it
@@ -21,8 +21,8 @@ class DemeanorModel(mlflow.pyfunc.PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Load the bundle beside this file and, where it reads recordings, answer once: extractors are ready then."""
+        from demeanor.data.cells import Reach
         from demeanor.inference.model import TrainedModel
-        from demeanor.inference.reach import Reach
         from demeanor.serving.mlflow_server import mend_requests
         from demeanor.serving.warming import first_rows
 
@@ -33,7 +33,7 @@ class DemeanorModel(mlflow.pyfunc.PythonModel):
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Answer to raw rows, one per row; MLflow calls it. `params`: `explain`, `explain_anyway`."""
-        from demeanor.inference.answers import without_nan
+        from demeanor.inference.describe import without_nan
         from demeanor.serving.mlflow_server import known_columns
 
         asked = params or {}

@@ -13,8 +13,8 @@ import pandas as pd
 from demeanor.data.errors import InputError, nearest
 from demeanor.data.files import sha256_of, write_atomically
 from demeanor.data.progress import Progress
+from demeanor.data.raw_rows import COLUMNS
 from demeanor.features.limits import SUFFIXES
-from demeanor.inference.recordings import COLUMNS
 from demeanor.timeline.scoring import Scorer, score_all
 from demeanor.timeline.sides import SideFiles
 

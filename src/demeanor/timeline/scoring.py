@@ -8,9 +8,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import pandas as pd
 
+from demeanor.data.cells import missing
 from demeanor.data.task import Task
-from demeanor.inference.answers import records_of
-from demeanor.inference.cells import missing
+from demeanor.inference.describe import records_of
 from demeanor.timeline.columns import MODALITIES
 from demeanor.timeline.table import Answer, ModelHeader
 
@@ -35,7 +35,7 @@ class Scorer(Protocol):
         ...
 
     def score(self, rows: Sequence[Row]) -> Sequence[pd.DataFrame]:
-        """One table per model, a row per row; see demeanor.inference.recordings.COLUMNS for the rows."""
+        """One table per model, a row per row; see demeanor.data.raw_rows.COLUMNS for the rows."""
         ...
 
 

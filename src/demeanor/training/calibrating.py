@@ -7,13 +7,13 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 import torch
 
+from demeanor.data.batches import Batches
 from demeanor.data.bundle import InputSpecification
 from demeanor.data.calibration import Calibration, CalibrationSettings, subset_name
 from demeanor.data.examples import Examples
 from demeanor.data.task import Task
 from demeanor.evaluation.attribution import MOST, every_subset
 from demeanor.evaluation.conformal import fit_calibration
-from demeanor.inference.batches import Batches
 from demeanor.inference.predict import forward_all
 from demeanor.inference.presence import presence, roles_outside
 from demeanor.models.base import System

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from demeanor import __version__
+from demeanor.data.batches import Batches
 from demeanor.data.bundle import Bundle, BundleCard, InputSpecification
 from demeanor.data.device import choose_device
 from demeanor.data.errors import InputError, nearest
 from demeanor.data.examples import Examples
+from demeanor.data.normaliser import Normaliser
 from demeanor.data.task import Task
-from demeanor.inference.batches import Batches
-from demeanor.inference.normaliser import Normaliser
 from demeanor.inference.predict import forward_all, is_training_buffer
 from demeanor.kernels.linear import use_onednn_linear
 from demeanor.models import find_system

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 
 from demeanor.data.batch import Batch
+from demeanor.data.batches import Batches, drop_roles
 from demeanor.data.errors import DemeanorError
 from demeanor.data.progress import Progress
 from demeanor.data.task import Better, Task
 from demeanor.evaluation.metrics import direction_of
-from demeanor.inference.batches import Batches, drop_roles
 from demeanor.kernels.allocator import MallocRetention, retain_freed_memory
 from demeanor.models.base import System
 from demeanor.training.checkpoint import Checkpoint

@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from demeanor.data.batch import Batch, Padded
 from demeanor.data.bundle import InputSpecification
@@ -23,7 +22,7 @@ from demeanor.models.blocks.text_encoder import named_encoder
 from demeanor.models.mmml.dialogue import audio_history, text_history
 from demeanor.models.mmml.frames import EncoderOutput
 from demeanor.models.mmml.fusion import Fusion
-from demeanor.models.mmml.inputs import SAMPLE_RATE, Keep, cut_tokens, prepare_waveforms
+from demeanor.models.mmml.inputs import SAMPLE_RATE, Keep, cut_tokens, prepare_waveforms, stacked
 from demeanor.models.mmml.settings import MODALITIES, MMMLSettings, fusion_shape, tiny_speech
 from demeanor.models.mmml.sources import PRESETS, SPEECH_TYPES, build_encoder
 from demeanor.models.mmml.speech import SpeechEncoder
@@ -269,11 +268,3 @@ class MMML(System):
                 )
         if problems:
             raise InputError("settings of MMML", problems)
-
-
-def stacked(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """[B, T] arrays below each other, padded with zeros, and what belongs to them (masks [B, T] or lengths [B])."""
-    longest = max(values.shape[1] for values, _ in parts)
-    values = torch.cat([functional.pad(one, (0, longest - one.shape[1])) for one, _ in parts])
-    others = [functional.pad(other, (0, longest - other.shape[1])) if other.dim() == 2 else other for _, other in parts]
-    return values, torch.cat(others)

@@ -227,7 +227,7 @@ def register_champions(
 ) -> dict[str, dict[str, Any]]:
     """Each task's best as a new version in the MLflow model registry: alias `champion`, or `challenger` where the
     version that answers now is better or cannot be compared (demeanor.serving.standing)."""
-    from demeanor.inference.recordings import example_row
+    from demeanor.data.raw_rows import example_row
     from demeanor.serving.registry import RegistryUnreachable, register, registered_name, told_if_unreachable
     from demeanor.serving.standing import Judged
     from demeanor.training import tracking

@@ -159,7 +159,7 @@ def register_representations(
 ) -> dict[str, dict[str, Any]]:
     """The representations named in `registered_representations` as models that embed a recording. InputError for one
     that there is not."""
-    from demeanor.inference.recordings import example_row
+    from demeanor.data.raw_rows import example_row
     from demeanor.serving.registry import (
         RegistryUnreachable,
         register,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import distributed, nn
 
-from demeanor.inference.batches import Batches
+from demeanor.data.batches import Batches
 
 
 class Processes:

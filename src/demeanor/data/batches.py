@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader
 from demeanor.data.batch import Batch, Padded
 from demeanor.data.bundle import InputSpecification
 from demeanor.data.examples import Examples
+from demeanor.data.normaliser import Normaliser
 from demeanor.data.task import Task
-from demeanor.inference.normaliser import Normaliser
 
 BUCKET = 50
 """Shuffled rows are sorted by length within windows of this many batches, which keeps padding and order bias low."""

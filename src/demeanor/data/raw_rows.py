@@ -1,4 +1,4 @@
-"""Raw rows in, clips out: text, audio and video as a path or as bytes, any of them missing."""
+"""Raw rows: what a caller sends, text, audio and video as a path or as bytes, any of them missing."""
 
 from __future__ import annotations
 
@@ -7,18 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
+from demeanor.data import cells
+from demeanor.data.cells import EVERYWHERE, CellError, Reach, Unreadable
 from demeanor.data.errors import InputError, nearest
-from demeanor.data.media import remarked
 from demeanor.data.places import anchored
 from demeanor.data.utterances import table_of_checked
-from demeanor.features.base import SAMPLE_RATE, Clip
-from demeanor.features.sound import Heard, listen
-from demeanor.inference import cells
-from demeanor.inference.cells import CellError
-from demeanor.inference.reach import EVERYWHERE, Reach
 
 #: Columns of a raw row, all optional; `audio_bytes` and `video_bytes` carry content where a path would be of no use.
 COLUMNS: dict[str, str] = {
@@ -84,6 +79,8 @@ def _read_row(values: Mapping[str, Any], reach: Reach) -> RawRow:
         if cells.missing(value) or (column in RECORDINGS and not cells.missing(values[f"{column}_bytes"])):
             continue
         try:
+            if isinstance(value, Unreadable):
+                raise CellError(value.why)
             if column in RECORDINGS:
                 row_values[column] = _recording(value, column, reach)
             elif column in READERS:
@@ -184,33 +181,6 @@ def conversations(utterances: pd.DataFrame) -> dict[str, tuple[tuple[str | None,
         texts = tuple(text if isinstance(text, str) else None for text in turns["text"])
         dialogues |= {name: (texts, position) for position, name in enumerate(turns["utterance_id"])}
     return dialogues
-
-
-def clip_of(
-    utterance: Any, row: RawRow, transcripts: tuple[str | None, ...] = (), position: int = 0, deaf: bool = False
-) -> Clip:
-    """The clip of one row; the sound of `audio`, where there is one, takes the place of the video's.
-
-    MediaError where that cannot be decoded; `deaf` leaves it out.
-    """
-    video, audio = media_of(row, "video"), media_of(row, "audio")
-    end = float(utterance.end) if not cells.missing(utterance.end) else None
-    recorded, heard = None, Heard(None)
-    if audio is not None:
-        heard = heard if deaf else listen(audio, utterance.start, end, SAMPLE_RATE)
-        recorded = np.zeros(0, dtype=np.float32) if heard.samples is None else heard.samples
-    return Clip(
-        utterance_id=utterance.utterance_id,
-        text=utterance.text if isinstance(utterance.text, str) else None,
-        language=utterance.language,
-        media=video,
-        start=utterance.start,
-        end=end,
-        recorded=recorded,
-        dialogue=transcripts,
-        turn=position,
-        notes=dict.fromkeys(remarked(heard.remarks, heard.tracks)),
-    )
 
 
 def media_of(row: RawRow, name: str) -> Path | bytes | None:
