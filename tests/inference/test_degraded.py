@@ -10,60 +10,21 @@ import pytest
 
 from demeanor.command_robustness import courses, section_of, short_names
 from demeanor.data.errors import InputError
-from demeanor.data.examples import Examples
-from demeanor.data.provenance import Provenance
-from demeanor.data.ragged import Ragged
-from demeanor.data.stream import Stream
-from demeanor.data.utterances import make_table
 from demeanor.evaluation.report import html_report
 from demeanor.evaluation.robustness import areas
 from demeanor.evaluation.robustness_figure import robustness_figure
-from demeanor.features.base import SAMPLE_RATE, to_int16
-from demeanor.features.clips import WAVEFORM, clips_of
 from demeanor.features.degrading import degradations
-from demeanor.features.engine import StreamRequest, extract_streams
 from demeanor.inference.degraded import Degraded, curves
 from demeanor.inference.model import TrainedModel
-from demeanor.training.fit import fit
-from demeanor.training.settings import BranchSettings, TrainingSettings
-from tests.toy import SENTIMENT, toy_score
-
-
-def voiced(folder: Path) -> Examples:
-    """Utterances of 0.6 s, the higher the happier, spoken by two people in turn; with openSMILE's functionals."""
-    generator = np.random.default_rng(0)
-    rows, waves = [], {}
-    for split, count in (("train", 32), ("valid", 10)):
-        for n in range(count):
-            label = float(np.round(generator.uniform(-3, 3), 1))
-            name = f"{split}_{n}"
-            rows.append({"utterance_id": name, "corpus": "tones", "split": split, "dialogue": split, "turn": n,
-                         "speaker": f"{split}_{n % 2}", "text": "well", "sentiment": label})  # fmt: skip
-            times = np.arange(round(0.6 * SAMPLE_RATE)) / SAMPLE_RATE
-            pitch = 180 + 25 * label
-            wave = sum(np.sin(2 * np.pi * pitch * k * times) / k for k in (1, 2, 3)) * 0.1
-            waves[name] = to_int16(np.asarray(wave, dtype=np.float32))[:, None]
-    table = make_table(rows)
-    made = Provenance(extractor="waveform", version="1", rate=float(SAMPLE_RATE))
-    streams = {WAVEFORM: Stream(WAVEFORM, Ragged.from_sequences(waves), made)}
-    request = {
-        "audio.functionals": StreamRequest(extractor="opensmile_functionals", parameters={"features": "eGeMAPSv02"})
-    }
-    more, _ = extract_streams(clips_of(table, folder, streams), request, folder / "cache", folder / "out", 1, False)
-    return Examples.of(table, {**streams, **more})
+from tests.toy import SENTIMENT
 
 
 @pytest.fixture(scope="module")
-def model_and_clips(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainedModel, Degraded]:
-    folder = tmp_path_factory.mktemp("tones")
-    examples = voiced(folder)
-    settings = BranchSettings(
-        system="audio_only", streams={"audio": "audio.functionals"},
-        training=TrainingSettings(epochs=12, batch_size=8, threads=1, learning_rate=0.01),
-    )  # fmt: skip
-    made = fit("voice", settings, SENTIMENT, examples, 1, toy_score, progress=False)
+def model_and_clips(voice, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainedModel, Degraded]:
+    folder = tmp_path_factory.mktemp("worse")
+    bundle, examples = voice
     ids = list(examples.split("valid").ids)
-    return TrainedModel.load(made.bundle), Degraded.of(examples, ids, folder, folder / "work", seed=1)
+    return TrainedModel.load(bundle), Degraded.of(examples, ids, folder, folder / "work", seed=1)
 
 
 def test_noise_costs_and_late_sound_costs_nothing_until_the_voice_is_gone(model_and_clips, tmp_path: Path):
