@@ -44,6 +44,7 @@ class Surroundings:
 
     @cached_property
     def vocabulary(self) -> tuple[str, ...]:
+        """Every word of the clips, in the order of the alphabet."""
         return tuple(sorted({word for clip in self.clips for word in (clip.spoken or "").split()}))
 
     @cached_property
@@ -78,6 +79,8 @@ def with_noise(samples: Samples, noise: Samples, decibels: float) -> Samples:
 
 
 def noisy(clip: Clip, decibels: float, around: Surroundings, kind: str) -> Clip:
+    """Noise of a kind, white or babble, at `decibels` below the voice (root mean squares over the clip). InputError
+    where babble is asked for and nobody else speaks."""
     samples = clip.without_cache().audible
     if samples is None:
         return clip
@@ -91,6 +94,7 @@ def noisy(clip: Clip, decibels: float, around: Surroundings, kind: str) -> Clip:
 
 
 def with_sound(clip: Clip, samples: Samples) -> Clip:
+    """The clip with these samples, in [-1, 1] at 16 kHz, in the place of its sound."""
     return replace(clip, recorded=to_int16(samples.astype(np.float32)), stored=None, sound=None)
 
 
@@ -126,6 +130,7 @@ class LossyClip(Clip):
 
 
 def dropping(clip: Clip, share: float, around: Surroundings) -> Clip:
+    """The clip, of whose pictures so large a share is lost."""
     fields = {name: getattr(clip, name) for name in Clip.__dataclass_fields__}
     return LossyClip(**fields, lost=share, draw=sha256_of([around.seed, "frames", clip.utterance_id]))
 

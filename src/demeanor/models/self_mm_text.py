@@ -38,6 +38,8 @@ class SelfMMTextSettings(Settings):
 
 
 class SelfMMText(System):
+    """Self-MM's text branch alone: an encoder, a projection, one regression head (docs/systems/self_mm.md)."""
+
     card = Card(
         "Self-MM text only",
         "https://arxiv.org/abs/2102.04830",
