@@ -16,6 +16,7 @@ READERS = {
     "iemocap": "demeanor.corpora.iemocap:IemocapReader",
     "meld": "demeanor.corpora.meld:MeldReader",
     "multilogue_pickle": "demeanor.corpora.multilogue_pickle:MultiloguePickleReader",
+    "shards": "demeanor.corpora.shards:ShardReader",
     "ravdess": "demeanor.corpora.ravdess:RavdessReader",
     "mmsa_pickle": "demeanor.corpora.mmsa_pickle:MmsaPickleReader",
     "mosi_utterances": "demeanor.corpora.mosi_utterances:MosiUtterancesReader",

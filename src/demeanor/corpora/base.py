@@ -86,12 +86,14 @@ class ReaderSettings(Settings):
     name          how the corpus is called in tables and tags; a plain name, because it becomes part of folders' names
     language      ISO 639-1 code of its transcripts; it also tells which encoding is likely where they are not Unicode
     follow_links  read what links within the folder lead to where that lies outside; only for links of your own making
+    remote        fetch recordings that a table names by an address (https, s3, ...); only for tables that you trust
     """
 
     path: ProjectPath
     name: str = "corpus"
     language: str = "en"
     follow_links: bool = False
+    remote: bool = False
 
     @field_validator("language", mode="before")
     @classmethod
@@ -182,6 +184,10 @@ class CorpusSettings(Settings):
         reader = find_reader(self.reader)
         settings = reader.settings_type.model_validate(self.options)
         corpus = reader().read(settings, output)
+        if not settings.remote:
+            from demeanor.corpora.recordings import without_addresses
+
+            corpus = without_addresses(corpus)
         if not settings.follow_links:
             from demeanor.corpora.recordings import without_links
 

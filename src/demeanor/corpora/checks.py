@@ -16,6 +16,7 @@ from demeanor.corpora.paths import VIDEO_SUFFIXES, MediaFolder
 from demeanor.data.files import sha256_of_file
 from demeanor.data.media import HARMLESS, REMARKS, MediaProbe
 from demeanor.data.ragged import Ragged
+from demeanor.data.remote import RemoteFile, located
 from demeanor.data.stream import Stream
 from demeanor.data.utterances import has_text
 
@@ -30,6 +31,8 @@ UNIQUE_WORDS = 4
 def _why_not_there(root: Path, files: list[str], finder: MediaFolder, taken: frozenset[str]) -> str:
     """Why one of the files of an utterance cannot be opened; empty if all are there."""
     for file in files:
+        if RemoteFile.parse(file):
+            continue  # whether it is there is seen when it is opened
         try:
             if not (root / file).is_file():
                 return f"recording is missing{finder.hint(file, taken)}"
@@ -53,7 +56,7 @@ def media(corpus: Corpus, probes: Mapping[str, MediaProbe] | None) -> tuple[list
     silent, faceless, short, without_audio, without_video = [], [], [], [], []
     for name, path in zip(table["utterance_id"], table["media"], strict=True):
         probe = probes.get(name) if probes is not None else None
-        place = corpus.root / path
+        place = located(corpus.root, path)
         reason = _why_not_there(corpus.root, [str(path), *([sounds[name]] if name in sounds else [])], finder, taken)
         if reason:
             unusable[name] = reason
@@ -198,7 +201,9 @@ def _media_hashes(corpus: Corpus) -> Iterator[tuple[str, str]]:
     alone = table["media"].notna() & ~table["media"].duplicated(keep=False)
     sizes: dict[int, list[tuple[str, Any]]] = defaultdict(list)
     for name, path in zip(table.loc[alone, "utterance_id"], table.loc[alone, "media"], strict=True):
-        place = corpus.root / path
+        place = located(corpus.root, path)
+        if isinstance(place, RemoteFile):
+            continue
         try:
             size = place.stat().st_size if place.is_file() else 0
         except OSError:  # `media` tells of it

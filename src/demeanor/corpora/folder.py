@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path, PureWindowsPath
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 
@@ -55,7 +55,7 @@ class FolderSettings(ReaderSettings):
 class FolderReader(Reader):
     """Gives the label columns under their own names. Without labels all rows are `test`: there is only prediction."""
 
-    settings_type = FolderSettings
+    settings_type: ClassVar[type[ReaderSettings]] = FolderSettings
     takes_what_is_left = True
 
     @classmethod
@@ -92,10 +92,10 @@ class FolderReader(Reader):
                 raise InputError(str(root), [f"holds neither a manifest ({', '.join(MANIFESTS)}) nor a recording"])
         where = str(manifest or root)
         problems: list[str] = []
-        rows, labels = _rows(table, line, separator, settings, problems)
+        rows, labels = rows_of_table(table, line, separator, settings, problems)
         if problems:
             raise InputError(where, problems, "docs/corpora.md shows a manifest.")
-        splits = _splits(table, rows, labels, settings, findings, problems)
+        splits = splits_of(table, rows, labels, settings, findings, problems)
         if problems:
             raise InputError(where, problems)
         for row, split in zip(rows, splits, strict=True):
@@ -125,7 +125,7 @@ def _is_recording(path: Path) -> bool:
     return path.suffix.lower() in MEDIA_SUFFIXES and not path.name.startswith(".")
 
 
-def _rows(
+def rows_of_table(
     table: pd.DataFrame, line: pd.Series | None, separator: str, settings: FolderSettings, problems: list[str]
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Rows of the utterances table and the names of the label columns; what is wrong goes to `problems`."""
@@ -136,7 +136,7 @@ def _rows(
     labels = _label_columns(table, settings, problems)
     if problems:
         return [], []
-    clean = _clean(table, separator, settings.path)
+    clean = _clean(table, separator, Path(settings.path))
     values = {name: _label(table[name].astype(str).str.strip(), separator) for name in labels}
     places = line if line is not None else pd.Series(range(1, len(table) + 1), index=table.index)
     for wrong, what in _checks(clean, values, settings):
@@ -227,7 +227,7 @@ def _label(column: pd.Series, separator: str) -> pd.Series:
     return column.where(column != "", None)
 
 
-def _splits(
+def splits_of(
     table: pd.DataFrame, rows: list[dict[str, Any]], labels: list[str], settings: FolderSettings,
     findings: list[Finding], problems: list[str],
 ) -> list[str]:  # fmt: skip

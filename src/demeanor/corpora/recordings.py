@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from demeanor.corpora.base import Corpus, Finding
 from demeanor.corpora.paths import Recording, leads_out
 from demeanor.data.errors import InputError
+from demeanor.data.remote import RemoteFile
 
 MEDIA_COLUMNS = ("media", "audio")
 
@@ -84,19 +85,34 @@ def without_links(corpus: Corpus) -> Corpus:
     aside: list[str] = []
     for column in (name for name in MEDIA_COLUMNS if name in table):
         for name, path in zip(table["utterance_id"], table[column], strict=True):
-            if isinstance(path, str):
+            if isinstance(path, str) and RemoteFile.parse(path) is None:
                 place = corpus.root / path
                 if place.parent not in folders:  # most files share theirs, and following every one takes seconds
                     folders[place.parent] = leads_out(place.parent, corpus.root)
                 outside = folders[place.parent] or (place.is_symlink() and leads_out(place, corpus.root))
                 aside += [str(name)] if outside else []
+    advice = "It is not read. Set the reader's `follow_links: true` if you made the links yourself."
+    return _without(corpus, aside, "link_out", reason, advice)
+
+
+def without_addresses(corpus: Corpus) -> Corpus:
+    """The corpus without utterances whose recording is named by an address: a table of somebody else's would decide
+    where this machine connects to."""
+    aside: list[str] = []
+    for column in (name for name in MEDIA_COLUMNS if name in corpus.utterances):
+        for name, path in zip(corpus.utterances["utterance_id"], corpus.utterances[column], strict=True):
+            aside += [str(name)] if isinstance(path, str) and RemoteFile.parse(path) else []
+    reason = "recording lies at an address"
+    return _without(corpus, aside, "address", reason, "Nothing is fetched. Set the reader's `remote: true` to do so.")
+
+
+def _without(corpus: Corpus, aside: list[str], kind: str, reason: str, advice: str) -> Corpus:
+    """The corpus without the utterances `aside`, which a finding names."""
     if not aside:
         return corpus
     names = dict.fromkeys(aside, reason)
-    finding = Finding(
-        "link_out", "error", reason, len(names), tuple(names)[:3],
-        "It is not read. Set the reader's `follow_links: true` if you made the links yourself.",
-    )  # fmt: skip
+    finding = Finding(kind, "error", reason, len(names), tuple(names)[:3], advice)
+    table = corpus.utterances
     remaining = table[~table["utterance_id"].isin(list(names))].reset_index(drop=True)
     return replace(
         corpus, utterances=remaining, findings=(*corpus.findings, finding), set_aside={**corpus.set_aside, **names}

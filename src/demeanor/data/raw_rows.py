@@ -13,6 +13,7 @@ from demeanor.data import cells
 from demeanor.data.cells import EVERYWHERE, CellError, Reach, Unreadable
 from demeanor.data.errors import InputError, nearest
 from demeanor.data.places import anchored
+from demeanor.data.remote import located
 from demeanor.data.utterances import table_of_checked
 
 #: Columns of a raw row, all optional; `audio_bytes` and `video_bytes` carry content where a path would be of no use.
@@ -196,7 +197,7 @@ def example_row(utterances: pd.DataFrame, root: str) -> dict[str, Any]:
     first = utterances[utterances["split"] != "test"].iloc[0]
     row: dict[str, Any] = {"text": first["text"] if isinstance(first["text"], str) else "I really like it."}
     if isinstance(first["media"], str):
-        path = anchored(root) / first["media"]
-        if path.is_file() and path.stat().st_size <= LARGEST_EXAMPLE:
+        path = located(anchored(root), first["media"])
+        if isinstance(path, Path) and path.is_file() and path.stat().st_size <= LARGEST_EXAMPLE:
             row["video_bytes"] = path.read_bytes()
     return row

@@ -16,6 +16,7 @@ from demeanor.data.errors import DemeanorError
 from demeanor.data.files import sha256_of, sha256_of_file
 from demeanor.data.provenance import Provenance
 from demeanor.data.ragged import Ragged
+from demeanor.data.remote import RemoteError, RemoteFile, content_of
 from demeanor.data.settings import Settings
 from demeanor.data.texts import has_content
 
@@ -54,8 +55,8 @@ class Clip:
 
     text       transcript, None where there is none
     words      times of `text.split()`, None where unknown
-    media      path or content of a recording; the utterance is its seconds `start` to `end` (None: to its end)
-    sound      path of a recording whose sound takes the place of that of `media`, over the same seconds
+    media      path, address or content of a recording; the utterance is its seconds `start` to `end` (None: to its end)
+    sound      path or address of a recording whose sound takes the place of that of `media`, over the same seconds
     recorded   [T] int16 or float samples at 16 kHz, used instead of the audio of `media`
     stored     file of the stream `audio.waveform`, which holds the samples under `utterance_id`
     alignment  where word times came from: corpus, ctc, uniform
@@ -68,7 +69,7 @@ class Clip:
     text: str | None = None
     language: str = "en"
     words: tuple[Word, ...] | None = None
-    media: Path | bytes | None = None
+    media: Path | bytes | RemoteFile | None = None
     start: float = 0.0
     end: float | None = None
     recorded: np.ndarray | None = field(default=None, repr=False)
@@ -76,7 +77,7 @@ class Clip:
     alignment: str = ""
     dialogue: tuple[str | None, ...] = field(default=(), repr=False)
     turn: int = 0
-    sound: Path | None = None
+    sound: Path | RemoteFile | None = None
     notes: dict[str, None] = field(default_factory=dict, repr=False)
 
     def note(self, text: str) -> None:
@@ -114,9 +115,10 @@ class Clip:
             return to_int16(self.recorded.reshape(-1))
         if self.stored is not None:
             return np.asarray(_stored(str(self.stored), self.stored.stat().st_mtime_ns)[self.utterance_id]).reshape(-1)
-        source = self.media if self.sound is None else self.sound
-        if source is None:
+        recording = self.media if self.sound is None else self.sound
+        if recording is None:
             return None
+        source = content_of(recording)
         from demeanor.data.media import remarked
         from demeanor.features.sound import listen
 
@@ -126,14 +128,15 @@ class Clip:
 
     def frames(self, rate: float | None = None, longest_side: int | None = None) -> Iterator[tuple[float, np.ndarray]]:
         """(seconds from the start of the utterance, RGB image [height, width, 3]) one by one; none without video."""
-        if self.media is None:
+        media = self.media
+        if media is None:
             return iter(())
         film = self.__dict__.get("film")
         if film is not None:
             return film.frames(rate, longest_side)
         from demeanor.features.media import decode_frames
 
-        return decode_frames(self.media, self.start, self.end, rate, longest_side, self.note)
+        return decode_frames(content_of(media), self.start, self.end, rate, longest_side, self.note)
 
     def at_hand(self, pictures: bool) -> Clip:
         """A copy for several extractors in turn: its sound, and with `pictures` its frames (up to film.HELD bytes), are
@@ -146,7 +149,7 @@ class Clip:
         if pictures and self.media is not None:
             from demeanor.features.film import Film
 
-            copy.__dict__["film"] = Film(self.media, self.start, self.end, self.note)
+            copy.__dict__["film"] = Film(content_of(self.media), self.start, self.end, self.note)
         return copy
 
     def without_cache(self) -> Clip:
@@ -181,9 +184,14 @@ class Clip:
             parts += ["video", *self._content_of(self.media)]
         return sha256_of(parts)
 
-    def _content_of(self, recording: Path | bytes | None) -> list[Any]:
+    def _content_of(self, recording: Path | bytes | RemoteFile | None) -> list[Any]:
         if recording is None:
             return [None]
+        if isinstance(recording, RemoteFile):
+            try:
+                return [recording.identity(), self.start, self.end, DECODING]
+            except RemoteError:  # told when it is to be read
+                return ["missing", str(recording)]
         if isinstance(recording, bytes):
             return [_digest(recording), self.start, self.end, DECODING]
         if not recording.is_file():

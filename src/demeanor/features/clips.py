@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from demeanor.data.places import anchored
+from demeanor.data.remote import located
 from demeanor.data.stream import Stream
 from demeanor.features.base import Clip, Word
 
@@ -17,7 +18,7 @@ WAVEFORM, WORD_TIMES = "audio.waveform", "text.word_times"
 
 
 def clips_of(utterances: pd.DataFrame, root: Path | str, streams: Mapping[str, Stream] | None = None) -> list[Clip]:
-    """One clip per row of the table; `media` is relative to the corpus folder `root`.
+    """One clip per row of the table; `media` is relative to the corpus folder `root`, or an address.
 
     Of `streams`, `audio.waveform` (int16 [T, 1] at 16 kHz) is read instead of decoding the media again, and
     `text.word_times` ([W, 2] seconds) gives the words of `text.split()` their times; where the number of words
@@ -63,8 +64,8 @@ def _clip(row: dict[Any, Any], root: Path, waveform: Stream | None, times: Strea
         text=text,
         language=row["language"],
         words=words,
-        media=None if media is None else root / media,
-        sound=None if sound is None else root / sound,
+        media=None if media is None else located(root, media),
+        sound=None if sound is None else located(root, sound),
         start=float(row["start"]),
         end=end,
         recorded=waveform.ragged[identity] if waveform is not None and held and not in_file else None,

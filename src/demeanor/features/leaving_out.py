@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from demeanor.data.files import sha256_of
+from demeanor.data.remote import content_of
 from demeanor.features.base import SAMPLE_RATE, Clip, Word, to_int16
 
 Window = tuple[float, float]
@@ -73,7 +74,7 @@ def length_of(clip: Clip) -> float | None:
         return clip.end - clip.start
     from demeanor.features.media import probe
 
-    duration = probe(clip.media).duration
+    duration = probe(content_of(clip.media)).duration
     return None if duration is None else duration - clip.start
 
 

@@ -18,6 +18,7 @@ from demeanor.corpora.doctor import DoctorSettings, Report, examine, require_sha
 from demeanor.data.errors import InputError, MissingExtraError
 from demeanor.data.media import OF_PICTURES, MediaProbe
 from demeanor.data.places import anchored, from_root
+from demeanor.data.remote import RemoteFile, content_of, located
 from demeanor.data.settings import Settings
 from demeanor.data.stream import Stream
 from demeanor.features.recognition import RecognitionSettings
@@ -50,7 +51,7 @@ def probe_media(corpus: Corpus) -> dict[str, MediaProbe]:
         name: table.loc[table[name].notna(), ["utterance_id", name]] for name in ("media", "audio") if name in table
     }
     paths = {
-        name: {str(key): corpus.root / str(path) for key, path in found.itertuples(index=False)}
+        name: {str(key): located(corpus.root, str(path)) for key, path in found.itertuples(index=False)}
         for name, found in columns.items()
     }
     probes = _probed(paths["media"])
@@ -59,7 +60,7 @@ def probe_media(corpus: Corpus) -> dict[str, MediaProbe]:
     return probes
 
 
-def _probed(paths: Mapping[str, Path]) -> dict[str, MediaProbe]:
+def _probed(paths: Mapping[str, Path | RemoteFile]) -> dict[str, MediaProbe]:
     """In threads, which are enough as decoding releases the interpreter's lock; a block of recordings at a time."""
     from demeanor.features.pools import available_cores, chunks
 
@@ -81,7 +82,7 @@ def with_sound(picture: MediaProbe, sound: MediaProbe) -> MediaProbe:
     )  # fmt: skip
 
 
-def probe_one(path: Path) -> MediaProbe:
+def probe_one(place: Path | RemoteFile) -> MediaProbe:
     """What one file holds; a file that cannot be read is a probe with an error, not an exception.
 
     Sound and picture are tried each by itself: one that is broken leaves the other.
@@ -94,6 +95,7 @@ def probe_one(path: Path) -> MediaProbe:
     remarks: tuple[str, ...] = ()
     silent = face = None
     try:
+        path = content_of(place)
         info = probe(path)
     except MissingExtraError:
         raise
@@ -113,7 +115,7 @@ def probe_one(path: Path) -> MediaProbe:
             raise
         except Exception as error:
             broken["vision"] = _one_line(error)
-        if _several_faces_beside(path):
+        if isinstance(place, Path) and _several_faces_beside(place):
             remarks = (*remarks, "several_faces")
     if broken and len(broken) == info.has_audio + info.has_video:
         return MediaProbe(error=next(iter(broken.values())))
@@ -129,7 +131,7 @@ def probe_one(path: Path) -> MediaProbe:
     )
 
 
-def _shows_face(path: Path, rate: float) -> bool:
+def _shows_face(path: Path | bytes, rate: float) -> bool:
     import cv2
 
     from demeanor.features.faces import find_face
