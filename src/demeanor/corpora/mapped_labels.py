@@ -15,6 +15,8 @@ from demeanor.data.utterances import COLUMNS
 
 
 class LabelMapping(Settings):
+    """A label column that is made from another by a map between two label spaces."""
+
     column: str = Field(description="label column that is mapped; it stays")
     space: str = Field(description="what it is labelled in")
     to: str = Field(description="what the new column is labelled in")

@@ -44,6 +44,7 @@ class Surroundings:
 
     @cached_property
     def vocabulary(self) -> tuple[str, ...]:
+        """All words of the corpus, in the order of the alphabet."""
         return tuple(sorted({word for clip in self.clips for word in (clip.spoken or "").split()}))
 
     @cached_property
@@ -78,6 +79,7 @@ def with_noise(samples: Samples, noise: Samples, decibels: float) -> Samples:
 
 
 def noisy(clip: Clip, decibels: float, around: Surroundings, kind: str) -> Clip:
+    """The clip with white noise or the babble of others, `decibels` below its sound. InputError without another voice."""
     samples = clip.without_cache().audible
     if samples is None:
         return clip
@@ -91,6 +93,7 @@ def noisy(clip: Clip, decibels: float, around: Surroundings, kind: str) -> Clip:
 
 
 def with_sound(clip: Clip, samples: Samples) -> Clip:
+    """The clip with other samples in the place of its own."""
     return replace(clip, recorded=to_int16(samples.astype(np.float32)), stored=None, sound=None)
 
 
@@ -126,6 +129,7 @@ class LossyClip(Clip):
 
 
 def dropping(clip: Clip, share: float, around: Surroundings) -> Clip:
+    """The clip without so large a share of its pictures, drawn by its name."""
     fields = {name: getattr(clip, name) for name in Clip.__dataclass_fields__}
     return LossyClip(**fields, lost=share, draw=sha256_of([around.seed, "frames", clip.utterance_id]))
 

@@ -29,6 +29,8 @@ STRENGTHS = torch.logspace(-3, 5, 33, dtype=torch.float64)
 
 
 class RidgeSettings(Settings):
+    """Whether training goes on from the closed form."""
+
     tuned: bool = Field(
         default=False,
         description="train on from the closed form, by the task's own loss; else one epoch changes nothing",

@@ -38,6 +38,8 @@ class SelfMMTextSettings(Settings):
 
 
 class SelfMMText(System):
+    """Self-MM's text encoder and its head, without the other modalities and their labels."""
+
     card = Card(
         "Self-MM text only",
         "https://arxiv.org/abs/2102.04830",

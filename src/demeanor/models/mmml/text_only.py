@@ -26,6 +26,8 @@ from demeanor.models.mmml.words import Pooling, WordEncoder
 
 
 class MMMLTextSettings(Settings):
+    """Which encoder, and what of it is trained."""
+
     text_encoder: str = Field(default="", description="minilm, folder or hub name; empty: the one that made the tokens")
     text_configuration: dict[str, Any] = Field(default_factory=dict, description="build from this, without weights")
     pooling: Pooling | None = Field(default=None, description="None: mean, under `reference` pooler")
