@@ -79,7 +79,7 @@ def with_noise(samples: Samples, noise: Samples, decibels: float) -> Samples:
 
 
 def noisy(clip: Clip, decibels: float, around: Surroundings, kind: str) -> Clip:
-    """The clip with white noise or the babble of others, `decibels` below its sound. InputError without another voice."""
+    """The clip with white noise, or others' babble, at this signal-to-noise ratio. InputError without another voice."""
     samples = clip.without_cache().audible
     if samples is None:
         return clip
