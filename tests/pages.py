@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from demeanor.commands.systems import systems_table
+from demeanor.data.label_spaces import MAPS, SPACES
 from demeanor.data.task import Task
 from demeanor.evaluation.metrics import metrics_of
 
@@ -25,6 +26,20 @@ def metrics_table(task: Task) -> str:
     return "\n".join(["| metric | definition |", "|---|---|", *rows])
 
 
+def spaces_table() -> str:
+    rows = (
+        f"| `{space.name}` | {space.title} | "
+        f"{', '.join(space.classes) or f'a number from {space.low:g} to {space.high:g}'} |"
+        for space in SPACES.values()
+    )
+    return "\n".join(["| space | what | labels |", "|---|---|---|", *rows])
+
+
+def maps_table() -> str:
+    rows = (f"| `{start}` | `{end}` | {'; '.join(one.lost) or 'nothing'} |" for (start, end), one in MAPS.items())
+    return "\n".join(["| from | to | what is lost |", "|---|---|---|", *rows])
+
+
 def task(kind: str, convention: str = "mosi") -> Task:
     classes = () if kind == "regression" else (CLASS, "other")[: 1 if kind == "multilabel" else 2]
     return Task(name="any", kind=kind, column="any", classes=classes, convention=convention)  # type: ignore[arg-type]
@@ -33,6 +48,8 @@ def task(kind: str, convention: str = "mosi") -> Task:
 #: (page, name of the mark) -> what stands between its marks.
 TABLES: dict[tuple[str, str], Callable[[], str]] = {
     ("README.md", "systems"): systems_table,
+    ("docs/corpora.md", "label spaces"): spaces_table,
+    ("docs/corpora.md", "label maps"): maps_table,
     ("docs/metrics.md", "mosi"): lambda: metrics_table(task("regression")),
     ("docs/metrics.md", "sims"): lambda: metrics_table(task("regression", "sims")),
     ("docs/metrics.md", "classes"): lambda: metrics_table(task("classification")),

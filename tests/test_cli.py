@@ -17,6 +17,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from demeanor.arguments import HomePath
 from demeanor.cli import cli, in_sentences, kedro_keeps_quiet, message_of, problems_of
 from demeanor.data.errors import InputError, MissingExtraError, Stopped
 from demeanor.stopping import orderly_stop
@@ -42,6 +43,21 @@ def wrapped(error: Exception) -> Exception:
     outer = RuntimeError("Failed while saving data to dataset")
     outer.__cause__ = error
     return outer
+
+
+@pytest.mark.parametrize("text", ["007", "1e3", "no", "null", "2024", "nan", "~/clips"])
+def test_what_a_corpus_is_called_stays_as_it_is_typed(text: str):
+    option = next(one for one in cli.get_command(click.Context(cli), "run").params if one.name == "params")
+    typed = f"corpus.options.name={text},corpus.options.path={text},workers=2,corpus.options.low=1e0"
+    made = option.process_value(click.Context(cli), typed)
+    assert made == {"corpus": {"options": {"name": text, "path": text, "low": 1.0}}, "workers": 2}
+
+
+def test_a_path_in_quotation_marks_begins_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "rows.csv").touch()
+    assert HomePath(exists=True).convert("~/rows.csv", None, None) == tmp_path / "rows.csv"
+    assert HomePath().convert("a~/b", None, None) == Path("a~/b")
 
 
 @pytest.mark.parametrize("around", [lambda error: error, wrapped], ids=["in a node", "in a dataset"])

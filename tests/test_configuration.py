@@ -47,6 +47,16 @@ def test_ones_own_settings_are_read_in_every_environment(conf: Path):
     assert given["corpus"]["options"]["path"] == "/elsewhere", "--params is not the last word"
 
 
+def test_a_file_of_one_pipeline_takes_the_place_of_what_the_environment_says(conf: Path):
+    write(conf / "mine/parameters.yml", "corpus: {reader: folder, options: {path: a, high: 3}}\nworkers: 2\n")
+    write(conf / "mine/parameters_ingestion.yml", "corpus: {reader: cmu_sdk, options: {path: b}}\n")
+    made = parameters_of("mine", conf)
+    assert made == {"workers": 2, "corpus": {"reader": "cmu_sdk", "options": {"path": "b", "low": -3}}}
+    write(conf / "mine/parameters_training.yml", "corpus: {options: {path: c}}\n")
+    with pytest.raises(ValueError, match="Duplicate keys"):
+        parameters_of("mine", conf)
+
+
 def test_folders_are_called_like_the_environment_where_no_globals_say_otherwise(conf: Path):
     assert ConfigLoader(str(conf), env="mosi", **ARGUMENTS)["catalog"]["table"]["filepath"] == "data/mosi/table"
     write(conf / "mosi_tuned/globals.yml", "corpus: mosi\n")
@@ -87,3 +97,11 @@ def test_the_catalog_checks_the_utterances_whoever_reads_or_writes_them(tmp_path
     told = message_of(caught.value)
     assert told is not None
     assert "split" in told
+
+
+def test_the_configuration_can_be_read_in_one_sitting():
+    own = PROJECT / "conf/local"
+    files = [path for path in (PROJECT / "conf").rglob("*.yml") if own not in path.parents]
+    lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files)
+    assert len(files) <= 30
+    assert lines <= 1000, f"{len(files)} files, {lines} lines: say what is alike once, in conf/base"

@@ -1,13 +1,16 @@
-"""The public surface says what arrays it takes and gives: a shape in the annotation, or in brackets in the docstring.
+"""The public surface says what it is, in a docstring, and what arrays it takes and gives: a shape in the annotation, or
+in brackets in the docstring.
 
 Read from the source (docs/architecture.md says what is public: no underscore, not inside a function). A method that
-fills in a method of a class of the project that it derives from has that method's contract and need not repeat it.
+fills in a method of a class of the project that it derives from has that method's contract and need not repeat it; so
+have torch's `forward` and Kedro's hooks.
 """
 
 import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -64,28 +67,50 @@ class Definition:
     def place(self) -> str:
         return f"{self.module}: {self.owner + '.' if self.owner else ''}{self.function.name}"
 
+    @property
+    def others_contract(self) -> bool:
+        """Whether another library says what it does: torch of a module's forward, Kedro of a hook."""
+        decorators = {last_name(one.func if isinstance(one, ast.Call) else one) for one in self.function.decorator_list}
+        return (self.function.name == "forward" and bool(self.owner)) or bool(decorators & {"hook_impl", "overload"})
+
 
 @dataclass(frozen=True)
 class Surface:
     definitions: tuple[Definition, ...]
     bases: dict[str, tuple[str, ...]]
+    classes: tuple[tuple[str, ast.ClassDef], ...]
 
     def silent(self) -> list[str]:
         """Where an array comes or goes without a shape, in the order of the files."""
-        methods = {(one.owner, one.function.name): one.function for one in self.definitions if one.owner}
         return [
             one.place
             for one in self.definitions
-            if not states_shapes(one.function) and not self.inherits(methods, one.owner, one.function.name)
+            if not states_shapes(one.function) and not self.inherits(one.owner, one.function.name)
         ]
 
-    def inherits(self, methods: dict[tuple[str, str], Function], owner: str, name: str) -> bool:
+    def undocumented(self) -> list[str]:
+        """What has no docstring and no contract from elsewhere: classes, then functions."""
+        public_classes = [(module, node) for module, node in self.classes if not node.name.startswith("_")]
+        silent = [f"{module}: {node.name}" for module, node in public_classes if not ast.get_docstring(node)]
+        return silent + [
+            one.place
+            for one in self.definitions
+            if not ast.get_docstring(one.function)
+            and not one.others_contract
+            and not self.inherits(one.owner, one.function.name)
+        ]
+
+    @cached_property
+    def methods(self) -> dict[tuple[str, str], Function]:
+        return {(one.owner, one.function.name): one.function for one in self.definitions if one.owner}
+
+    def inherits(self, owner: str, name: str) -> bool:
         """Whether a class of the project above `owner` documents the method, shapes included."""
         for base in self.bases.get(owner, ()):
-            above = methods.get((base, name))
+            above = self.methods.get((base, name))
             if above is not None and ast.get_docstring(above) and states_shapes(above):
                 return True
-            if self.inherits(methods, base, name):
+            if self.inherits(base, name):
                 return True
         return False
 
@@ -103,22 +128,34 @@ def public(body: list[ast.stmt], module: str, owner: str = "") -> Iterator[Defin
 def surface_of(sources: dict[str, str]) -> Surface:
     definitions: list[Definition] = []
     bases: dict[str, tuple[str, ...]] = {}
+    classes: list[tuple[str, ast.ClassDef]] = []
     for module, text in sources.items():
         for found in public(ast.parse(text).body, module):
             if isinstance(found, ast.ClassDef):
                 names = tuple(name for base in found.bases if (name := last_name(base)) != found.name)
                 bases[found.name] = bases.get(found.name, ()) + names
+                classes.append((module, found))
             else:
                 definitions.append(found)
-    return Surface(tuple(definitions), bases)
+    return Surface(tuple(definitions), bases, tuple(classes))
 
 
-def test_every_public_function_states_the_shapes_of_its_arrays():
+@pytest.fixture(scope="module")
+def surface() -> Surface:
     sources = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in sorted(ROOT.rglob("*.py"))}
-    surface = surface_of(sources)
+    return surface_of(sources)
+
+
+def test_every_public_function_states_the_shapes_of_its_arrays(surface: Surface):
     assert len(surface.definitions) > 1000
     silent = surface.silent()
     assert not silent, "take or give arrays without a shape:\n" + "\n".join(silent)
+
+
+def test_every_public_definition_says_what_it_is(surface: Surface):
+    assert len(surface.classes) > 300
+    undocumented = surface.undocumented()
+    assert not undocumented, "have no docstring:\n" + "\n".join(undocumented)
 
 
 BASE = 'class Base:\n    def loss(self, x: Tensor) -> Tensor:\n        """Of x [batch, 1]."""\n'
@@ -145,3 +182,18 @@ BASE = 'class Base:\n    def loss(self, x: Tensor) -> Tensor:\n        """Of x [
 )
 def test_what_the_rule_sees(text, silent):
     assert surface_of({"m": text}).silent() == silent
+
+
+@pytest.mark.parametrize(
+    ("text", "undocumented"),
+    [
+        ("def f(): ...", ["m: f"]),
+        ("def _f(): ...\nclass _A:\n    def f(self): ...", []),
+        ('class A:\n    """It."""\n    def f(self): ...\n    def forward(self): ...', ["m: A.f"]),
+        (BASE + "class A(Base):\n    def loss(self): ...", ["m: Base", "m: A"]),
+        ('class A:\n    """It."""\n    @hook_impl(trylast=True)\n    def on_error(self): ...', []),
+        ("def forward(): ...", ["m: forward"]),
+    ],
+)
+def test_what_the_other_rule_sees(text, undocumented):
+    assert surface_of({"m": text}).undocumented() == undocumented

@@ -56,6 +56,7 @@ NEEDS = {
     " --params corpus.options.path=~/clips": "the wheel installed; tests/test_packaged.py has the command itself",
     "python -m demeanor": "the same",
     "demeanor run": "the same",
+    "demeanor export MODEL FOLDER": "a model; tests/inference/test_hub.py has one",
     "demeanor promote NAME": "a challenger; tests/serving/test_standing.py has one",
     "demeanor serve models:/demeanor-demo-synthetic-sentiment@champion": "a client beside it; tests/server has both",
     "demeanor send-tracking FOLDER": "a server that was away; tests/test_outbox.py has one",

@@ -140,7 +140,7 @@ def test_data_models_and_tables_are_mlflows_own(session: tracking.Session, tmp_p
     tracker.log_scores(trained("abc"), {"test_MAE": 0.75}, SEALED)
     tracker.log_scores(trained("of nobody"), {"test_MAE": 9.0}, SEALED)
     tracker.log_table([{"branch": "one", "MAE": 0.75}, {"branch": "two", "MAE": None}], "tables/receipts.json")
-    tracker.settle()
+    tracker.flush()
     made = children(session.run_id)["one seed 1"]
     logged = [(i.dataset, i.tags[0].value) for i in made.inputs.dataset_inputs]
     inputs = {data.name: (data.digest, split, data.profile) for data, split in logged}
@@ -184,7 +184,7 @@ def test_a_report_that_arrived_in_part_is_not_doubled(session: tracking.Session,
     with training_tracking.current().child("one seed 1", {}, {}) as run:
         run.log_model(trained("def"), {"valid_MAE": 0.5}, VALID)
     training_tracking.current().log_table([{"a": 1}], "tables/paired_tests.json")
-    training_tracking.current().settle()
+    training_tracking.current().flush()
     assert failed == ["finalize_logged_model", "log_table"]
     place = client().get_run(session.run_id).info.experiment_id
     found = client().search_logged_models([place], filter_string="tags.trained_sha256 = 'def'")

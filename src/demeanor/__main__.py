@@ -20,10 +20,12 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 COMMANDS: dict[str, str] = {
     "compare": "demeanor.commands.models:compare",
     "doctor": "demeanor.commands.doctor:doctor",
+    "export": "demeanor.commands.models:export",
     "import-checkpoint": "demeanor.commands.checkpoints:import_checkpoint",
     "live": "demeanor.commands.timeline:live",
     "predict": "demeanor.commands.predict:predict",
     "promote": "demeanor.commands.models:promote",
+    "robustness": "demeanor.commands.robustness:robustness",
     "send-tracking": "demeanor.commands.send_tracking:send_tracking",
     "serve": "demeanor.commands.serve:serve",
     "systems": "demeanor.commands.systems:systems",
@@ -38,9 +40,11 @@ class ReadableErrors(click.Group):
     """
 
     def list_commands(self, context: click.Context) -> list[str]:
+        """Names of the commands, Kedro's `run` among them."""
         return sorted([*COMMANDS, packaged.RUN])
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """The command of this name, None where there is none."""
         if name == packaged.RUN:
             return packaged.run_command()
         if name not in COMMANDS:
@@ -49,6 +53,7 @@ class ReadableErrors(click.Group):
         return getattr(import_module(module), function)
 
     def invoke(self, context: click.Context) -> Any:
+        """Run a command; an error that Demeanor raises on purpose becomes click's, which prints its message alone."""
         from demeanor.data.errors import DemeanorError
 
         try:

@@ -36,16 +36,19 @@ class BundleScorer:
 
     @cached_property
     def headers(self) -> tuple[ModelHeader, ...]:
+        """What each model says of itself in a timeline's header."""
         return tuple(header_of(uri, bundle) for uri, bundle in self.bundles.items())
 
     @property
     def in_dialogue(self) -> bool:
+        """Whether any of the models reads whole dialogues."""
         from demeanor.models import card_of
 
         cards = [bundle.card for bundle in self.bundles.values()]
         return any(card_of(card.system, card.settings).batching == "dialogue" for card in cards)
 
     def score(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[pd.DataFrame]:
+        """One table of answers per model, rows in the given order."""
         from demeanor.inference.model import score_together
 
         return score_together(self.models, rows, self.explained)

@@ -19,6 +19,7 @@ from typing import Any
 
 import click
 
+from demeanor.arguments import keeping_text
 from demeanor.data.errors import DemeanorError, InputError, Stopped
 from demeanor.data.files import disk_error
 from demeanor.stopping import orderly_stop
@@ -32,9 +33,11 @@ class ProjectCommands(click.Group):
     """`run` is made when it is asked for: Kedro imports this module for each of its commands."""
 
     def list_commands(self, context: click.Context) -> list[str]:
+        """`run` alone: all else is Kedro's."""
         return ["run"]
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """Kedro's `run`, whose errors end in sentences; None for every other name."""
         if name != "run":
             return None
         from kedro.framework.cli.project import run
@@ -42,6 +45,7 @@ class ProjectCommands(click.Group):
         command = copy.copy(run)
         assert command.callback is not None
         command.callback = in_sentences(command.callback)
+        command.params = [keeping_text(one) if one.name == "params" else one for one in command.params]
         return command
 
 

@@ -21,11 +21,12 @@ ARGUMENTS: dict[str, Any] = {
 
 
 class ConfigLoader(OmegaConfigLoader):
-    """Kedro's loader, with two additions.
+    """Kedro's loader, with three additions.
 
     conf/local is read on top of every environment, and conf/local/<environment> on top of that one: a place for paths
     and choices of one's own that Git does not see. The global `corpus`, which names the folders below data/, is the
-    environment's name where no globals.yml says otherwise.
+    environment's name where no globals.yml says otherwise. A file `parameters_<anything>.yml` of an environment takes
+    the place of the entries of that name in its `parameters.yml`, whole: a copy of an environment is changed by a file.
     """
 
     env: str | None
@@ -43,6 +44,15 @@ class ConfigLoader(OmegaConfigLoader):
                 raise
             made = own  # credentials, for example, stand nowhere else
         return {"corpus": environment, **made} if key == "globals" else made
+
+    def _check_duplicates(self, key: str, config_per_file: dict[Path, Any]) -> None:
+        """Kedro calls it between reading and merging the files of one environment."""
+        if key == "parameters":
+            particular = {name for path, entries in config_per_file.items() if path.stem != key for name in entries}
+            for path, entries in config_per_file.items():
+                for name in particular & set(entries) if path.stem == key else ():
+                    del entries[name]
+        super()._check_duplicates(key, config_per_file)
 
     def _own(self, environment: str, key: str) -> dict[str, Any]:
         return self._merged(self._alone(LOCAL, key), self._alone(f"{LOCAL}/{environment}", key), key)

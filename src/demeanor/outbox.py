@@ -38,11 +38,14 @@ class Refused(Exception):
 class Sender(Protocol):
     """Hands events over. `send` raises Refused, or anything else where the server does not answer."""
 
-    def send(self, event: Event) -> None: ...
+    def send(self, event: Event) -> None:
+        """Hand one event on, or raise: `Refused` if trying again is useless."""
 
-    def answers(self) -> bool: ...
+    def answers(self) -> bool:
+        """Whether the other side can be reached now."""
 
-    def header(self) -> dict[str, Any]: ...
+    def header(self) -> dict[str, Any]:
+        """What `read_back` needs to make the sender anew."""
 
 
 class Outbox:
@@ -76,7 +79,7 @@ class Outbox:
         _copy(source, target)
         return str(target)
 
-    def settle(self, patience: float = PATIENCE) -> bool:
+    def flush(self, patience: float = PATIENCE) -> bool:
         """Wait until all has been sent; False where it was kept instead, or took longer than `patience` seconds."""
         with self._changed:
             self._changed.wait_for(lambda: not self._events or self._keeping, patience)

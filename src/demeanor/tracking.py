@@ -100,12 +100,15 @@ class MlflowSender:
         self.client = MlflowClient()
 
     def answers(self) -> bool:
+        """Whether the store can be reached and written."""
         return not problem_of(self.uri, writing=True)
 
     def header(self) -> dict[str, Any]:
+        """Where the run is recorded, and under which ids."""
         return {"uri": readable(self.uri), "experiment_id": self.experiment_id, "ids": self.ids}
 
     def send(self, event: Event) -> None:
+        """Record one event. Refused where the server declined it; MLflow's own error where it may be tried again."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -164,10 +167,12 @@ class MlflowRun:
         self.outbox.put({"kind": kind, "run": self.name, **more})
 
     def log_parameters(self, parameters: Mapping[str, Any]) -> None:
+        """Record settings, nested ones under dotted names."""
         flat = flatten(dict(parameters))
         self._put("parameters", values={key: str(value)[:LONGEST_PARAMETER] for key, value in flat.items()})
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Record the finite ones of the metrics."""
         self._put("metrics", values=_finite(metrics), step=step or 0, time=_now())
 
     def log_inputs(self, data: Sequence[TrackedData]) -> None:
@@ -198,12 +203,15 @@ class MlflowRun:
         self._put("files", path=held, place=place)
 
     def log_text(self, text: str, place: str) -> None:
+        """Record a text as an artifact at `place`."""
         self._put("text", text=text, place=place)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags, as text."""
         self._put("tags", values={key: str(value) for key, value in tags.items()})
 
     def end(self, status: str) -> None:
+        """End the run with one of MLflow's states."""
         self._put("end", status=status, time=_now())
 
 
@@ -213,12 +221,13 @@ class MlflowTracker(MlflowRun):
     def __init__(self, run_id: str, outbox: Outbox):
         super().__init__(outbox, run_id)
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Wait until what was reported has arrived, or the server has failed."""
-        self.outbox.settle()
+        self.outbox.flush()
 
     @contextmanager
     def child(self, name: str, parameters: Mapping[str, Any], tags: Mapping[str, str]) -> Iterator[MlflowRun]:
+        """A run below this one; FINISHED after the block, FAILED or KILLED where the block raises."""
         run = MlflowRun(self.outbox, uuid.uuid4().hex)
         tags = {**{key: str(value) for key, value in tags.items()}, "mlflow.parentRunId": self.name}
         run._put("child", name=name, tags={**tags, "mlflow.runName": name}, time=_now())

@@ -9,7 +9,7 @@ layer sizes (1024 wide, 16 heads, 512 convolution channels; random weights) and 
 Before anything is timed their evaluation outputs are compared.
 
 Clips are like MOSI's: 4.2 s and 16 tokens in the mean, dialogues of eight. Memory is what autograd keeps for the
-backward pass: bytes of all distinct saved arrays that are no weights. Fewer layers make the convolutional front weigh
+backward pass: bytes of all distinct saved arrays that are no weights. Fewer layers make the convolutional encoder weigh
 more than in the published networks, where it is a third of data2vec-base and an eighth of data2vec-large.
 """
 
@@ -272,9 +272,9 @@ def measure(depth: int, fusion: int, size: int, device: torch.device, repeats: i
     losses = {
         "straight": lambda: straight_loss(straight(batch, list(range(size))), batch.target),
         "ours": lambda: system.loss(system(batch), batch)["total"],
-        "ours, front remembered": lambda: remembering.loss(remembering(batch), batch)["total"],
+        "ours, features cached": lambda: remembering.loss(remembering(batch), batch)["total"],
     }
-    models = {"straight": straight, "ours": system, "ours, front remembered": remembering}
+    models = {"straight": straight, "ours": system, "ours, features cached": remembering}
     found["saved"] = {name: saved_bytes(loss, models[name]) for name, loss in losses.items()}
     found["training"] = {}
     for name, loss in losses.items():
@@ -293,7 +293,7 @@ def table(found: list[dict[str, Any]], about: str) -> str:
             f"## {one['depth']} encoder layers, {one['cross_modality_layers']} cross-modality, "
             f"batch {one['batch']} with context", "",
             f"Largest difference of the outputs before timing: {one['difference']:.1e}.", "",
-            "| | straight | ours | ratio | front remembered | ratio |", "|---|---|---|---|---|---|",
+            "| | straight | ours | ratio | features cached | ratio |", "|---|---|---|---|---|---|",
         ]  # fmt: skip
         for name, key, unit in (
             ("training step, s", "training", 1), ("evaluation of 16 clips, s", "evaluation", 1),
@@ -301,7 +301,7 @@ def table(found: list[dict[str, Any]], about: str) -> str:
         ):  # fmt: skip
             values = one[key]
             base, ours = values["straight"] / unit, values["ours"] / unit
-            third = values.get("ours, front remembered")
+            third = values.get("ours, features cached")
             more = f"{third / unit:.2f} | {base / (third / unit):.1f}" if third else " | "
             lines.append(f"| {name} | {base:.2f} | {ours:.2f} | {base / ours:.1f} | {more} |")
         lines.append("")

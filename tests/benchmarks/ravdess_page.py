@@ -15,15 +15,17 @@ from demeanor.evaluation.metrics import metrics_of
 from demeanor.evaluation.receipts import Receipt
 from demeanor.evaluation.resampling import Draws, Resampler, bootstrap, interval, two_sided_p
 from demeanor.evaluation.tables import aligned
+from tests.benchmarks.ravdess_features import STATISTICS
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 PAGE, FACTS = RESULTS / "ravdess.md", RESULTS / "ravdess.json"
 PROBES = RESULTS.parent / "benchmarks" / "ravdess.json"
-PROBE, STACKED_PROBE = "linear_probe", "linear_probe_side_by_side"
+PROBE, STACKED_PROBE, CHOSEN_PROBE = "linear_probe", "linear_probe_side_by_side", "linear_probe_chosen"
 BRANCH, AVERAGE = "speech_stack", "speech_stack_average"
 LABELS = {
     PROBE: "Whisper base, mean of layers 3 to 6, linear probe",
     STACKED_PROBE: "Whisper base, layers 2 to 5 side by side, linear probe",
+    CHOSEN_PROBE: "Whisper base, statistics chosen in each fold on its training speakers, linear probe",
     BRANCH: "Whisper base, the environment's branch `speech_stack`, trained",
     AVERAGE: "the same, its seeds averaged (one system of five networks)",
 }
@@ -104,13 +106,15 @@ def page(facts: Mapping[str, Any], probes: Mapping[str, Any], notes: str, task: 
         "",
         compared(draws[BRANCH], draws[PROBE], ("The trained branch", "the probe on the mean of layers 3 to 6")),
         compared(draws[BRANCH], draws[STACKED_PROBE], ("The trained branch", "the probe on the same layers")),
+        compared(draws[CHOSEN_PROBE], draws[PROBE], ("The probe that chooses", "the one on the mean of layers 3 to 6")),
         compared(draws[AVERAGE], draws[PROBE], ("The average of its seeds", "the probe on the mean of layers 3 to 6")),
         aimed(draws[BRANCH], "the trained branch"),
         aimed(draws[AVERAGE], "the average of its seeds"),
         "",
         "On the validation speakers of the folds: "
         + ", ".join(f"{name} {np.mean(values):.3f}" for name, values in facts["valid"].items())
-        + f". The branch: {said_of(facts['branch'])}.",
+        + f". The branch: {said_of(facts['branch'])}. Chosen for the folds, among {len(STATISTICS)} that the closed "
+        f"form tries: {'; '.join(facts['chosen'])}.",
         "",
         f"## {len(tried)} settings tried, on validation alone",
         "",

@@ -13,26 +13,37 @@ fold's test speakers are scored once. Settings were chosen before, by ravdess_tr
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from demeanor.data.examples import Examples
 from demeanor.data.files import read_json, write_json
 from demeanor.data.stream import Stream
-from demeanor.data.task import Task
-from demeanor.data.utterances import make_table
 from demeanor.evaluation.environment import code_revision
 from demeanor.evaluation.metrics import score
 from demeanor.evaluation.probe import fit_logistic
 from demeanor.evaluation.receipts import Receipt
 from demeanor.training.settings import BranchSettings
+from tests.benchmarks.ravdess_features import (
+    FOLDS,
+    PROJECT,
+    STATISTICS,
+    STREAM,
+    TASK,
+    environment,
+    examples_of,
+    extract,
+    fields,
+    parts_of,
+    softmax,
+)  # fmt: skip
 from tests.benchmarks.ravdess_page import (
     AVERAGE,
     BRANCH,
+    CHOSEN_PROBE,
     FACTS,
     PAGE,
     PROBE,
@@ -42,56 +53,18 @@ from tests.benchmarks.ravdess_page import (
     page,
 )  # fmt: skip
 
-PROJECT = Path(__file__).resolve().parents[2]
 NOTES = Path(__file__).with_name("ravdess_notes.md")
-CLASSES = ("neutral", "calm", "happiness", "sadness", "anger", "fear", "disgust", "surprise")
-TASK = Task(name="emotion", kind="classification", column="emotion", classes=CLASSES)
-STREAM = "audio.layers"
-#: What the probes read of the layers [N, 7, 1024].
-FEATURES: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
-    PROBE: lambda x: x[:, 3:7].mean(axis=1),
-    STACKED_PROBE: lambda x: x[:, 2:6].reshape(len(x), -1),
-}
+#: Statistics of the layers that the probes read; CHOSEN_PROBE reads those that `chosen` finds.
+FEATURES: Mapping[str, str] = {PROBE: "mean of layers 3-6 (the probe's)", STACKED_PROBE: "layers 2-5 side by side"}
 STRENGTHS = (1e-3, 1e-2, 1e-1)
-FOLDS = 4
 
 
-def extract(ravdess: Path, request: dict[str, Any], cache: Path) -> Stream:
-    """[7, 1024] per clip: mean and deviation of each of Whisper base's layers over what is spoken, by the product's own
-    extraction; what is in the cache is not made again."""
-    from demeanor.features.base import Clip
-    from demeanor.features.engine import StreamRequest, extract_streams
-
-    clips = [Clip(path.stem, media=path) for path in sorted(ravdess.glob("Actor_*/*.*"))]
-    if not clips:
-        raise SystemExit(f"no Actor_*/* under {ravdess}: give RAVDESS' speech files with --ravdess")
-    streams, _ = extract_streams(clips, {STREAM: StreamRequest(**request)}, cache, cache / "streams", workers=1)
-    return streams[STREAM]
-
-
-def fields(name: str) -> list[int]:
-    """RAVDESS names: modality-channel-emotion-intensity-statement-repetition-actor."""
-    return [int(value) for value in name.split("-")]
-
-
-def parts_of(speakers: list[int], fold: int) -> dict[int, str]:
-    """Speaker -> split, in one of the four folds."""
-    folds = np.array_split(np.random.default_rng(0).permutation(np.unique(speakers)), FOLDS)
-    rest = [speaker for speaker in sorted(set(speakers)) if speaker not in folds[fold]]
-    valid = rest[fold::4][:3]
-    return {s: "valid" if s in valid else "train" if s in rest else "test" for s in sorted(set(speakers))}
-
-
-def examples_of(names: list[str], stream: Stream, splits: dict[int, str]) -> Examples:
-    """Clips by name, with the splits of their speakers; speakers without one are left out."""
-    rows = [
-        {
-            "utterance_id": name, "corpus": "ravdess", "split": splits[fields(name)[6]], "dialogue": name, "turn": 0,
-            "speaker": str(fields(name)[6]), "emotion": CLASSES[fields(name)[2] - 1],
-        }
-        for name in names if fields(name)[6] in splits
-    ]  # fmt: skip
-    return Examples.of(make_table(rows), {stream.name: stream})
+def chosen(tried: Sequence[Mapping[str, Any]], fold: int) -> str:
+    """The statistics that did best on the training speakers of this fold alone; of equal ones the first."""
+    reached = {one["setting"]: one["uar"][fold] for one in tried if one["setting"] in STATISTICS}
+    if missing := [name for name in STATISTICS if name not in reached]:
+        raise SystemExit(f"not tried yet: {'; '.join(missing)}: run python -m tests.benchmarks.ravdess_trials first")
+    return max(reached, key=lambda name: reached[name])
 
 
 def probed(examples: Examples, features: Callable[[np.ndarray], np.ndarray]) -> tuple[np.ndarray, float]:
@@ -113,20 +86,19 @@ def probed(examples: Examples, features: Callable[[np.ndarray], np.ndarray]) -> 
     return fit_logistic(*values("train", "valid"), chosen).predict_log_proba(values("test")[0]), scores[chosen]
 
 
-def softmax(outputs: np.ndarray) -> np.ndarray:
-    shifted = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
-    return shifted / shifted.sum(axis=-1, keepdims=True)
-
-
-def run(names: list[str], stream: Stream, settings: BranchSettings, seeds: list[int], fold: int) -> dict[str, Any]:
-    """One fold, scored once: receipts, answers (a digit for each clip), and UAR on validation."""
+def run(
+    names: list[str], stream: Stream, settings: BranchSettings, seeds: list[int], fold: int, best: str
+) -> dict[str, Any]:
+    """One fold, scored once: receipts, answers (a digit for each clip), and UAR on validation; `best` are the
+    statistics that were chosen for it."""
     from demeanor.inference.model import TrainedModel
     from demeanor.training.fit import fit
 
     examples = examples_of(names, stream, parts_of([fields(name)[6] for name in names], fold))
     test, valid = examples.split("test"), examples.split("valid").utterances
     target = np.asarray(TASK.targets(test.utterances))
-    probes = {name: probed(examples, features) for name, features in FEATURES.items()}
+    reads = {**FEATURES, CHOSEN_PROBE: best}
+    probes = {name: probed(examples, STATISTICS[statistics]) for name, statistics in reads.items()}
     outputs = {name: [answer] for name, (answer, _) in probes.items()}
     reached = {name: [uar] for name, (_, uar) in probes.items()}
     bundles = []
@@ -140,7 +112,7 @@ def run(names: list[str], stream: Stream, settings: BranchSettings, seeds: list[
     revision = code_revision(PROJECT)
     receipts = [
         Receipt(
-            branch=branch, system="logistic regression" if branch in FEATURES else settings.system, task=TASK.name,
+            branch=branch, system="logistic regression" if branch in reads else settings.system, task=TASK.name,
             corpus="ravdess", split=f"test, fold_{fold + 1}", seed=seeds[n] if branch == BRANCH else 0,
             metrics=score(TASK, answer, target, warn=False), n=len(target), data_hash=test.data_hash,
             code_revision=revision, weights_sha256=bundles[n] if branch == BRANCH else "",
@@ -151,7 +123,7 @@ def run(names: list[str], stream: Stream, settings: BranchSettings, seeds: list[
     return {
         "receipts": [one.as_dict() for one in receipts], "valid": reached, "target": "".join(map(str, target)),
         "answers": {branch: [answers_of(answer) for answer in given] for branch, given in outputs.items()},
-        "speakers": test.utterances["speaker"].to_list(), "branch": settings.as_dict(),
+        "speakers": test.utterances["speaker"].to_list(), "branch": settings.as_dict(), "chosen": best,
     }  # fmt: skip
 
 
@@ -161,18 +133,13 @@ def joined(folds: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "branch": first["branch"], "receipts": [one for fold in folds for one in fold["receipts"]],
         "valid": {name: [uar for fold in folds for uar in fold["valid"][name]] for name in first["valid"]},
-        "target": "".join(fold["target"] for fold in folds),
+        "target": "".join(fold["target"] for fold in folds), "chosen": [fold["chosen"] for fold in folds],
         "speakers": [speaker for fold in folds for speaker in fold["speakers"]],
         "answers": {
             name: ["".join(parts) for parts in zip(*(fold["answers"][name] for fold in folds), strict=True)]
             for name in first["answers"]
         },
     }  # fmt: skip
-
-
-def environment() -> dict[str, Any]:
-    """Branch and extractor are those of the environment: one place for settings."""
-    return yaml.safe_load((PROJECT / "conf" / "ravdess" / "parameters.yml").read_text(encoding="utf-8"))
 
 
 def main() -> None:
@@ -190,7 +157,8 @@ def main() -> None:
         names = [name for name in sorted(stream.ragged.ids) if len(stream.ragged[name])]
         settings = BranchSettings(**given["branches"][BRANCH])
         for fold in options.folds:
-            write_json(options.cache / f"fold_{fold}.json", run(names, stream, settings, options.seeds, fold - 1))
+            best = chosen(facts["tried"], fold - 1)
+            write_json(options.cache / f"fold_{fold}.json", run(names, stream, settings, options.seeds, fold - 1, best))
         places = [options.cache / f"fold_{fold + 1}.json" for fold in range(FOLDS)]
         if missing := [place.name for place in places if not place.is_file()]:
             raise SystemExit(f"not scored yet: {', '.join(missing)}")

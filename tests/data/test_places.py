@@ -10,7 +10,7 @@ import pytest
 from demeanor.corpora.base import CorpusSettings
 from demeanor.corpora.label_csv import LabelCsvSettings
 from demeanor.corpora.splits import SplitSettings
-from demeanor.data.places import anchored, from_root, use_root
+from demeanor.data.places import anchored, cache_folder, from_root, use_root
 from demeanor.hooks import PathHooks
 
 
@@ -45,6 +45,17 @@ def test_settings_take_paths_from_the_root_and_the_home_folder(project: Path, tm
     assert anchored("~nobody-of-that-name/x").name == "x"
 
 
+def test_a_variable_at_the_beginning_of_a_path_is_its_value(project: Path, tmp_path: Path, monkeypatch):
+    use_root(project)
+    monkeypatch.setenv("DATA", "/data")
+    assert LabelCsvSettings(path="$HOME/clips").path == tmp_path / "home" / "clips"
+    assert LabelCsvSettings(path="${DATA}").path == Path("/data")
+    assert anchored("$NOBODY_SET_THIS/x") == project / "$NOBODY_SET_THIS/x"
+    assert anchored("a/$HOME") == project / "a/$HOME"
+    monkeypatch.setenv("DEMEANOR_CACHE", "~/cache")
+    assert cache_folder() == tmp_path / "home" / "cache"
+
+
 @pytest.mark.parametrize(("given", "text"), [(2024, "2024"), (1.5, "1.5"), ("mine", "mine"), (" a b ", "a b")])
 def test_a_number_where_a_name_is_meant_is_its_text(given: object, text: str):
     assert LabelCsvSettings(path="x", name=given).name == text
@@ -54,6 +65,10 @@ def test_a_number_where_a_name_is_meant_is_its_text(given: object, text: str):
 
 def test_a_folder_whose_name_is_a_number():
     assert LabelCsvSettings(path=2024).path.name == "2024"
+
+
+def test_norwegian_is_no_no():
+    assert LabelCsvSettings(path="x", language=False).language == "no"
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "a\\b", "..", "", "\u200b", "C:x", "/etc", "a\nb", "a\0b"])

@@ -12,7 +12,7 @@ import pytest
 
 from demeanor.features.media import MediaError, decode_frames, probe
 from demeanor.features.painting import turned
-from demeanor.features.sound import decode_audio, listen, survey
+from demeanor.features.sound import decode_audio, listen, stream_samples, survey
 from tests.features.media_samples import faces, tone, voice, write_pieces, write_recording, write_tracks
 
 RATE = 16_000
@@ -205,8 +205,77 @@ def test_channels_that_cancel_each_other_give_the_louder_one(tmp_path: Path):
     np.testing.assert_allclose(heard.samples, -sound, atol=1e-3)
     assert heard.remarks == survey(path).remarks == ("cancelling_channels",)
     assert (survey(path).peak or 0.0) > 0.05
-    beside = np.stack([sound, np.zeros_like(sound)], axis=1)
-    assert listen(write_recording(tmp_path / "w.wav", beside, audio_codec="pcm_s16le")).remarks == ()
+
+
+def rms(samples: np.ndarray | None) -> float:
+    assert samples is not None
+    return float(np.sqrt((samples**2).mean()))
+
+
+def stereo(folder: Path, left: np.ndarray, right: np.ndarray, suffix: str = ".wav", codec: str = "pcm_s16le") -> Path:
+    return write_recording(folder / f"s{suffix}", np.stack([left, right], axis=1), audio_codec=codec)
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [(".wav", "pcm_s16le"), (".m4a", "aac"), (".opus", "libopus")])
+@pytest.mark.parametrize(
+    ("strength", "inverted"), [(-0.5, (0, 4)), (-0.3, (0, 4)), (-1, (0, 1)), (-1, (3, 4)), (-0.8, (1.5, 2.2))]
+)  # fmt: skip
+def test_channels_that_cancel_in_part_or_for_a_while_give_the_louder_one(
+    tmp_path: Path, strength: float, inverted: tuple[float, float], suffix: str, codec: str
+):
+    rate = 48_000 if codec == "libopus" else RATE
+    sound = voice(4.0, rate)
+    times = np.arange(len(sound)) / rate
+    second = np.where((times >= inverted[0]) & (times < inverted[1]), strength, 0.9) * sound
+    channels = np.stack([sound, second], axis=1)
+    path = write_recording(tmp_path / f"v{suffix}", channels, rate=rate, audio_codec=codec)
+    heard = listen(path)
+    assert heard.remarks == survey(path).remarks == ("cancelling_channels",)
+    assert rms(heard.samples) == pytest.approx(rms(sound), rel=0.03)
+    inside = slice(round((inverted[0] + 0.2) * RATE), round((inverted[1] - 0.2) * RATE))
+    assert rms(heard.samples[inside]) == pytest.approx(rms(sound), rel=0.1)
+    # Whoever reads it piece by piece hears the same.
+    np.testing.assert_array_equal(np.concatenate(list(stream_samples(path))), heard.samples)
+
+
+def test_channels_that_differ_without_cancelling_are_averaged(tmp_path: Path):
+    noise = np.random.default_rng(0).normal(0, 0.05, (2, 3 * RATE)).astype(np.float32)
+    room = voice(3.0)
+    for left, right in [
+        (noise[0], noise[1]),
+        (room + 0.2 * noise[0], 0.6 * room + 0.2 * noise[1]),
+        (np.concatenate([room[:RATE], 0.05 * room[RATE:]]), np.concatenate([0.05 * room[:RATE], room[RATE:]])),
+    ]:
+        heard = listen(stereo(tmp_path, left, right))
+        assert heard.remarks == ()
+        np.testing.assert_allclose(heard.samples, (left + right) / 2, atol=1e-4)
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [(".wav", "pcm_s16le"), (".m4a", "aac"), (".flac", "flac")])
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_microphone_on_one_side_of_a_stereo_plug_is_as_loud_as_alone(tmp_path: Path, side, suffix, codec):
+    sound = voice(1.0)
+    channels = [1e-3 * sound, 1e-3 * sound]
+    channels[side] = sound
+    path = stereo(tmp_path, channels[0], channels[1], suffix, codec)
+    assert rms(listen(path).samples) == pytest.approx(rms(sound), rel=0.03)
+    assert listen(path).remarks == survey(path).remarks == ("silent_channels",)
+
+
+def test_silence_in_two_channels_is_silence(tmp_path: Path):
+    path = stereo(tmp_path, np.zeros(RATE, np.float32), np.zeros(RATE, np.float32))
+    assert rms(listen(path).samples) == 0
+    assert listen(path).remarks == ()
+
+
+def test_a_film_whose_surround_is_out_of_phase_keeps_its_voice(tmp_path: Path):
+    sound, effect = voice(4.0, 48_000), 0.3 * tone(90, 4.0, 48_000)
+    effect[: 3 * 48_000] = 0
+    channels = np.zeros((len(sound), 6), np.float32)
+    channels[:, 2], channels[:, 4], channels[:, 5] = sound, effect, -effect
+    path = write_recording(tmp_path / "f.mkv", channels, rate=48_000, audio_codec="flac", layout="5.1")
+    assert listen(path).remarks == ("mixed_down",)
+    assert rms(listen(path).samples) == pytest.approx(rms(sound), rel=0.03)
 
 
 def test_sound_shorter_than_the_picture_costs_nothing(tmp_path: Path):

@@ -7,10 +7,12 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 import wave
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -20,7 +22,7 @@ from demeanor.data.names import MEDIA_SUFFIXES
 from demeanor.features import limits, media
 from demeanor.features.limits import FORMATS, SUFFIXES, Limits
 from demeanor.features.media import MediaError, decode_frames, probe
-from demeanor.features.sound import decode_audio
+from demeanor.features.sound import decode_audio, survey
 from tests.features.media_samples import faces, tone, voice, write_pieces, write_recording, write_tracks
 from tests.parity.golden import PROJECT
 
@@ -188,6 +190,43 @@ def test_a_jump_of_days_is_a_clock_set_anew_and_no_silence_of_days(tmp_path: Pat
     assert len(decode_audio(path)) == pytest.approx(32_000, abs=100)
 
 
+def test_gaps_that_add_up_are_refused_before_their_silence_is_made(tmp_path: Path, monkeypatch):
+    assert limits.LIMITS.gaps == 4 * 3600 < limits.LIMITS.seconds
+    monkeypatch.setattr("demeanor.features.sound.LIMITS", Limits(gaps=3600.0))
+    path = write_pieces(tmp_path / "v.mkv", [(1000.0 * n, tone(250, 0.1)) for n in range(8)], codec="pcm_s16le")
+    assert len(decode_audio(path, 1000.0, 1010.0)) == 160_000
+    for hear in (survey, decode_audio):
+        with pytest.raises(MediaError, match="more than 1 h without sound"):
+            hear(path)
+
+
+def test_waiting_is_not_decoding(monkeypatch: pytest.MonkeyPatch):
+    """A machine that does other things meanwhile takes longer by the clock, and nothing is wrong with the file."""
+
+    class Slow:
+        stream = SimpleNamespace(codec_context=SimpleNamespace(), type="audio")
+
+        def demux(self, _: object) -> Iterator[object]:
+            for _ in range(3):
+                yield SimpleNamespace(decode=lambda: [time.sleep(0.1), SimpleNamespace(time=0.0)][1:])
+
+    monkeypatch.setattr(media, "LIMITS", Limits(grace=0.2, pace=0.0))
+    assert len(list(media.decoded(Slow(), Slow.stream, "v"))) == 3
+
+
+@pytest.mark.parametrize("length", [None, 0.001])
+def test_a_film_that_lies_about_its_length_is_not_searched_whole(tmp_path: Path, monkeypatch, length):
+    import demeanor.features.faces
+    from demeanor.pipelines.ingestion.nodes import MOST_FRAMES, probe_one
+
+    searched: list[object] = []
+    monkeypatch.setattr(demeanor.features.faces, "find_face", searched.append)
+    monkeypatch.setattr(media, "described", lambda *_: media.MediaInfo(length, False, True))
+    film = write_recording(tmp_path / "v.mkv", None, faces(80), frame_rate=1)
+    assert probe_one(film).face is False
+    assert 0 < len(searched) <= MOST_FRAMES
+
+
 def test_every_format_is_known_to_the_library_and_every_suffix_is_lower_case():
     known = {part for name in av.formats_available for part in name.split(",")}
     missing = {name for name in FORMATS if not set(name.split(",")) & known}
@@ -200,7 +239,7 @@ def test_every_format_is_known_to_the_library_and_every_suffix_is_lower_case():
 GROWTH = """
 import re, sys
 from pathlib import Path
-from demeanor.features.sound import decode_audio
+from demeanor.features.sound import decode_audio, survey
 def highest():
     return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text()).group(1))
 decode_audio(sys.argv[1], 0.0, 1.0)

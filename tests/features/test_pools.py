@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -10,10 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from demeanor.data.errors import InputError
+from demeanor.features import find_extractor
 from demeanor.features.base import Clip
+from demeanor.features.cluster import GPU
 from demeanor.features.engine import StreamRequest, extract_streams
+from demeanor.features.pools import Task, after_death, work_elsewhere
 from tests.features.media_samples import PoisonedClip, voice
 
 REQUEST = {"audio.functionals": StreamRequest(extractor="opensmile_functionals")}
@@ -50,13 +55,32 @@ def test_a_clip_that_kills_its_workers_is_set_aside_alone(tmp_path: Path, more: 
         np.testing.assert_array_equal(stream.ragged[clip], healthy.ragged[clip])
 
 
-def test_a_worker_killed_on_the_cluster_loses_nothing(tmp_path: Path):
+#: Made clip by clip, and by an encoder over groups of clips.
+KINDS = {
+    "audio.functionals": (REQUEST, lambda: clips(64, seconds=1.5)),
+    "text.sentence": (
+        {"text.sentence": StreamRequest(extractor="hf_sentence")},
+        lambda: [Clip(f"t{n}", text=f"Well, this was film number {n}.") for n in range(700)],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_worker_killed_on_the_cluster_loses_nothing(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch):
     distributed = pytest.importorskip("distributed")
-    given = clips(96, seconds=1.5)
-    local, _ = run(given, tmp_path / "local", workers=1)
+    request, make = KINDS[name]
+    given = make()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as many as a worker has
+    try:
+        local, _ = run(given, tmp_path / "local", request, workers=1)
+    finally:
+        torch.set_num_threads(threads)
+    # With the encoder, the process that asks works on nothing itself.
+    monkeypatch.setattr("demeanor.features.pools.HerePool.run", None)
     killed: list[int] = []
     cluster = distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=0
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=0, resources={GPU: 1}
     )
 
     def kill_one() -> None:
@@ -71,13 +95,31 @@ def test_a_worker_killed_on_the_cluster_loses_nothing(tmp_path: Path):
     with cluster:
         killer = threading.Thread(target=kill_one)
         killer.start()
-        remote, aside = run(given, tmp_path / "dask", cluster=cluster.scheduler_address)
+        remote, aside = run(given, tmp_path / "dask", request, cluster=cluster.scheduler_address)
         killer.join()
     assert killed
     assert aside.empty
-    paths = [tmp_path / name / "out" / "audio.functionals.safetensors" for name in ("local", "dask")]
+    paths = [tmp_path / place / "out" / f"{name}.safetensors" for place in ("local", "dask")]
     assert paths[0].read_bytes() == paths[1].read_bytes()
     assert local.content_sha256 == remote.content_sha256
+
+
+def test_clips_of_an_encoder_are_tried_again_together_before_one_is_to_blame():
+    task = Task("hf_sentence", "{}", (Clip("a", text="a"), Clip("b", text="b")), ("a", "b"), whole=True)
+    for attempt in (2, 3):
+        outcome, (task,) = after_death(task, BrokenPipeError())
+        assert outcome is None
+        assert (task.keys, task.attempt, task.alone) == (("a", "b"), attempt, True)
+    outcome, alone = after_death(task, BrokenPipeError())
+    assert [(single.keys, single.attempt) for single in alone] == [(("a",), 1), (("b",), 1)]
+
+
+def test_a_worker_with_other_weights_is_refused():
+    extractor = find_extractor("hf_sentence")
+    other = extractor.provenance().model_copy(update={"weights_sha256": "0" * 64})
+    task = Task("hf_sentence", json.dumps(extractor.settings.as_dict()), (Clip("a", text="a"),), ("a",), other)
+    with pytest.raises(InputError, match=r"worker on .*hf_sentence(.|\n)*weights_sha256"):
+        work_elsewhere(task)
 
 
 def test_no_scheduler_at_that_address(tmp_path: Path):

@@ -17,7 +17,7 @@ from demeanor.data.bundle import InputSpecification
 from demeanor.data.provenance import Provenance
 from demeanor.data.task import Task
 from demeanor.models.mmml.checkpoint import load_published
-from demeanor.models.mmml.frames import Encoded
+from demeanor.models.mmml.frames import EncoderOutput
 from demeanor.models.mmml.system import MMML
 from tests.parity.golden import golden_file
 
@@ -152,7 +152,7 @@ def batch_of(arrays: Arrays, context: bool, target: str = "target/M") -> Batch:
 
 def forward(
     system: MMML, text: list[np.ndarray], audio: list[np.ndarray]
-) -> tuple[dict[str, Tensor], list[dict[str, Encoded]], Tensor]:
+) -> tuple[dict[str, Tensor], list[dict[str, EncoderOutput]], Tensor]:
     """Heads from inputs that are tokenised and normalised already; one call of each encoder per pass, as golden.
 
     text and audio: ids, mask [, context ids, mask]; waveforms, masks.

@@ -62,9 +62,9 @@ def test_a_column_that_says_nothing_is_zero_everywhere(development: Examples, va
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_single_values_that_are_not_finite_become_the_train_splits_mean(development: Examples):
     given = changed(development, "audio.frames", lambda values: np.where(np.arange(5) == 1, np.nan, values))
-    preparation = InputTransform.fit([development], settings().word_matrix)
-    matrix, mask = preparation(given)
-    normaliser = preparation.normalisers["mixture"]
+    transform = InputTransform.fit([development], settings().word_matrix)
+    matrix, mask = transform(given)
+    normaliser = transform.normalisers["mixture"]
     expected = (normaliser.fill - normaliser.low) / (normaliser.high - normaliser.low)
     np.testing.assert_allclose(matrix[..., 1][mask[..., 0]], expected[1], rtol=1e-5)
 

@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 
 from demeanor.data.bundle import Bundle
 from demeanor.data.examples import Examples
+from demeanor.data.fork_server import start_fork_server
 from demeanor.data.ragged import Ragged
 from demeanor.data.stream import Stream
 from demeanor.data.utterances import make_table
@@ -20,7 +21,7 @@ from demeanor.features import find_extractor
 from demeanor.server.app import create_app
 from demeanor.server.engine import Engine
 from demeanor.server.settings import ServerSettings
-from demeanor.server.workers import begin_importing
+from demeanor.server.workers import PRELOADED
 from demeanor.training.fit import fit
 from demeanor.training.settings import BranchSettings, TrainingSettings
 from tests.project import DEMO
@@ -66,7 +67,7 @@ def trained(seed: int = 1) -> Bundle:
 
 @pytest.fixture(scope="session")
 def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    begin_importing()  # beside the training
+    start_fork_server(PRELOADED)  # beside the training
     folder = tmp_path_factory.mktemp("served")
     trained().save(folder / "bundle")
     return folder / "bundle"

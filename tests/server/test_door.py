@@ -11,7 +11,7 @@ import signal
 import wave
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +22,13 @@ from demeanor.inference.describe import records_of
 from demeanor.inference.extraction import Extraction
 from demeanor.inference.model import TrainedModel
 from demeanor.inference.transcripts import Transcript
+from demeanor.server import job_routes
 from demeanor.server.app import create_app
 from demeanor.server.batching import answers
 from demeanor.server.engine import Engine
 from demeanor.server.keys import VARIABLE, Keys
 from demeanor.server.refusals import CODES, Refusal
+from demeanor.timeline.table import Span
 from tests.server.conftest import CLIPS, on_loop
 
 ROWS = [
@@ -219,6 +221,13 @@ def test_the_documents_examples_work(door):
     assert [row["utterance_id"] for row in answered["predictions"]] == ["first", "second"]
     form = {name: (None, value) for name, value in content["multipart/form-data"]["example"].items()}
     assert door.post("/v1/predict", files=form).status_code == 200
+    schemas = document["components"]["schemas"]
+    assert set(schemas["Span"]["properties"]) == {field.name for field in fields(Span)}
+    assert schemas["Span"]["properties"]["word_times"]["items"] == {"$ref": "#/components/schemas/SpokenWord"}
+    form = document["paths"]["/v1/timeline"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+    assert set(form["properties"]) == {"file", *job_routes.FIELDS}
+    named = {part.split('"')[0] for part in json.dumps(document).split("#/components/schemas/")[1:]}
+    assert named <= set(schemas), "every reference leads somewhere"
     assert set(document["paths"]) >= {"/v1/predict", "/v1/model", "/health/live", "/health/ready", "/metrics"}
 
 

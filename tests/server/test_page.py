@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 import uvicorn
 
+from demeanor.server import live_routes
 from demeanor.server.page import page
+from demeanor.timeline.hearing import energy
 from tests.server.conftest import CLIPS, on_loop
 from tests.server.test_door import sound
 
@@ -138,6 +140,28 @@ def test_what_the_browser_records_is_played_and_scored(browser, address, source,
     tab.get_by_role("button", name="Score").first.click()
     assert scored(tab).startswith("Done")
     assert heard <= set(tab.text_content("#details tr:has(th:text-is('From')) td").split(", "))
+    assert wrong == []
+    tab.context.close()
+
+
+@in_browser
+def test_what_is_said_live_is_answered_while_it_is_said(browser, address, door, monkeypatch):
+    """The fake microphone's tone counts as a voice by its loudness; the first answer comes before the end."""
+    monkeypatch.setattr(live_routes, "_hearing", energy)
+    tab, wrong = opened(browser, address)
+    tab.get_by_role("button", name="Live").click()
+    until(tab, "document.querySelectorAll('[role=group][aria-label=answer] .span').length")
+    assert "behind" in tab.text_content("#status")
+    assert tab.get_by_role("button", name="Score").first.is_disabled()
+    tab.get_by_role("button", name="Stop").click()
+    until(tab, "/^Live session ended/.test(document.getElementById('status').textContent)")
+    assert tab.locator("[role=group][aria-label=voice] .span").first.get_attribute("class") == "span"
+    assert "voice" in tab.text_content("#details tr:has(th:text-is('From')) td")
+    until(tab, "isFinite(document.getElementById('player').duration)")  # what was said can be heard
+    with tab.expect_download() as saved:
+        tab.get_by_role("button", name="JSON").click()
+    assert '"recording": "live"' in Path(saved.value.path()).read_text(encoding="utf-8")
+    assert door.app.state.engine.live == 0
     assert wrong == []
     tab.context.close()
 

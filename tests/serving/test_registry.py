@@ -36,7 +36,9 @@ def gone(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def test_requirements_are_versions_that_an_index_has(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("demeanor.serving.packaging.version", lambda package: "2.6.0+cpu" if package == "torch" else "1.0")
+    monkeypatch.setattr(
+        "demeanor.serving.packaging.version", lambda package: "2.6.0+cpu" if package == "torch" else "1.0"
+    )
     assert "torch==2.6.0" in requirements()
     assert not any("+" in requirement for requirement in requirements())
 

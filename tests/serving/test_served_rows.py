@@ -21,6 +21,7 @@ from demeanor.data.examples import Examples
 from demeanor.data.utterances import make_table
 from demeanor.features.clips import clips_of
 from demeanor.features.engine import StreamRequest, extract_streams
+from demeanor.serving.mlflow_server import table_of_request
 from demeanor.training.fit import fit
 from demeanor.training.settings import BranchSettings, TrainingSettings
 from tests.features.media_samples import faces, voice, write_recording
@@ -226,6 +227,34 @@ def test_content_in_base64_of_any_kind(client, media):
     ]  # fmt: skip
     answers = ask(client, {"dataframe_records": rows})
     assert [answer["modalities"] for answer in answers] == ["audio+vision"] * 3 + ["audio", "text"]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "charset"),
+    [("cp1252", ""), ("cp1252", "; charset=utf-8"), ("utf-16", ""), ("utf-16-le", "; charset=UTF-16LE"),
+     ("utf-8-sig", ""), ("cp1252", "; charset=ISO-8859-1"), ("gb18030", "; charset=gb18030")],
+)  # fmt: skip
+def test_a_table_in_a_body_is_read_as_one_on_disk(client, encoding, charset):
+    body = "sep=;\r\nutterance_id;text;start;\r\n007;NA;0,5;\r\n;;;\r\n7.0;schön;;\r\nwide;a;b;;c\r\nNone;null;x;\r\n"
+    rows = table_of_request(
+        body.replace("schön", "好" if encoding == "gb18030" else "schön").encode(encoding), f"text/csv{charset}"
+    )
+    assert rows["utterance_id"].tolist()[:2] == ["007", "7.0"]
+    assert rows["text"].tolist()[:2] == ["NA", "好" if encoding == "gb18030" else "schön"]
+    assert rows["start"].tolist()[0] == 0.5
+    if encoding == "cp1252" and not charset:
+        answers = ask(client, body.encode(encoding), "text/csv")
+        assert [bool(answer["problem"]) for answer in answers] == [False, False, True, True]
+        assert "more cells than the header" in answers[2]["problem"]
+        assert answers[3]["modalities"] == "text"
+
+
+def test_records_and_rows_of_another_shape_have_their_own_problem(client):
+    records = ask(client, {"dataframe_records": [{"text": "a"}, 3, None, ["b"]]})
+    assert [answer["modalities"] for answer in records] == ["text", "", "", ""]
+    assert all("no object" in answer["problem"] for answer in records[1:])
+    split = ask(client, {"dataframe_split": {"columns": ["text", "turn"], "data": [["a", 1], ["b"], "c"]}})
+    assert all("a cell for every column" in answer["problem"] for answer in split[1:])
 
 
 def test_requests_without_rows_and_bodies_without_sense(client):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from demeanor.data.raw_rows import read_rows as raw_rows
 
 from demeanor.data.errors import InputError
 from demeanor.serving.tables import read_rows
@@ -20,6 +21,29 @@ def test_words_stay_words_and_numbers_are_numbers(tmp_path: Path):
         {"utterance_id": "b", "text": "NA", "turn": "soon", "start": None},
         {"utterance_id": "c", "text": "Café", "turn": 2, "start": None},
     ]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252"])
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_any_program_may_have_written_it(tmp_path: Path, encoding: str, separator: str, end: str):
+    lines = ["sep=" + separator, "text|turn|start|", "null|1|0.5|", "", '"so\r\nschön"|2||', "True|1e0|nan|||"]
+    text = end.join(line if line.startswith("sep") else line.replace("|", separator) for line in lines)
+    (tmp_path / "rows.csv").write_bytes(text.encode(encoding))
+    assert read_rows(tmp_path / "rows.csv") == [
+        {"text": "null", "turn": 1, "start": 0.5},
+        {"text": "so\nschön", "turn": 2, "start": None},
+        {"text": "True", "turn": 1, "start": "nan"},
+    ]
+
+
+def test_a_row_with_too_many_cells_has_its_own_problem(tmp_path: Path):
+    (tmp_path / "rows.csv").write_text("utterance_id,text\na,yes, I do\nb,no\n")
+    wide, good = read_rows(tmp_path / "rows.csv")
+    assert good == {"utterance_id": "b", "text": "no"}
+    (row,) = raw_rows([wide])
+    assert row.problem == "the row has more cells than the header: a text with separators must stand in double quotes"
+    assert not row.cells
 
 
 def test_what_is_no_table_is_said(tmp_path: Path):

@@ -7,11 +7,16 @@ from pathlib import Path
 import numpy as np
 
 from demeanor.data.task import Task
-from demeanor.timeline.table import Answer, Header, ModelHeader, Span, Timeline
+from demeanor.timeline.table import Answer, Header, ModelHeader, Span, SpokenWord, Timeline
 
 SENTIMENT = Task(name="sentiment", kind="regression", column="sentiment")
 EMOTION = Task(name="emotion", kind="classification", column="emotion", classes=("happiness", "sadness", "anger"))
 RATE = 16_000
+#: As a recogniser gives them: the second begins within the first, the last lies at the end and has no length.
+WORDS = (
+    SpokenWord('"She', 0.05, 0.4, 0.25), SpokenWord("said", 0.3995, 0.75), SpokenWord("没有", 1.9, 1.9, 1.0),
+    SpokenWord("left.", 2.1, 2.2, 0.5),
+)  # fmt: skip
 
 
 def timeline(tasks: tuple[Task, ...] = (SENTIMENT, EMOTION)) -> Timeline:
@@ -34,9 +39,9 @@ def timeline(tasks: tuple[Task, ...] = (SENTIMENT, EMOTION)) -> Timeline:
     none = {task.name: Answer() for task in tasks}
     spans = (
         Span("interview", "u0001", 0.1234, 2.001, "", "ann", 0.75, 0.0, 'She said "no" # twice & <left>.', "given", 0.5,
-             "en", ("audio", "text"), {"vision": "no face"}, answers(-1.25, "anger")),
-        Span("interview", "u0002", 1.5, 19.999, "", "bob smith", None, 0.027, "Nä, 好的\u2028.", "given", None, "en",
-             ("text",), {}, answers(0.1, "happiness"), "without audio: damaged"),
+             WORDS, "en", ("audio", "text"), {"vision": "no face"}, answers(-1.25, "anger")),
+        Span("interview", "u0002", 1.5, 19.999, "", "bob smith", None, 0.027, "Nä, 好的\u2028.", "given", None, (),
+             "en", ("text",), {}, answers(0.1, "happiness"), "without audio: damaged"),
         Span("interview", "u0002.1", 1.5, 11.5, "u0002", "bob smith", answers=answers(0.2, "sadness"),
              modalities=("audio",)),
         Span("interview", "u0003", 19.999, 20.0, answers=none, problem="nothing in it"),

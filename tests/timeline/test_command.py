@@ -65,6 +65,16 @@ def test_what_cannot_be_is_a_sentence_and_leaves_nothing(run, tmp_path, words):
     assert {path.name for path in tmp_path.iterdir()} == {"talk.wav"}
 
 
+def test_standard_input_is_scored_as_it_comes(run, tmp_path):
+    chosen = ("live", "-", "--model", "x", "--voice", "energy", "--step", "1", "--rate", "8000")
+    result = CliRunner().invoke(main, chosen, input=(tmp_path / "talk.wav").read_bytes())
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert [line.split()[:4] for line in lines[1:]] == [["0.0", "to", "1.0", "s"], ["0.0", "to", "2.0", "s"]]
+    result = CliRunner().invoke(main, chosen, input=(tmp_path / "talk.wav").read_bytes()[44:])
+    assert len(result.output.splitlines()) == 1 + 4, "as bare samples of 8 kHz it is twice as long"
+
+
 def test_a_folder_is_scored_into_a_table(run):
     result = run("predict", ".", "--model", "x", "--output", "answers.csv", "--processes", 1)
     assert result.exit_code == 0, result.output

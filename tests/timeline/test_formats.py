@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -49,7 +51,20 @@ def test_pandas_reads_the_csv(tmp_path):
     assert table["sentiment"].tolist()[:3] == [-1.25, 0.1, 0.2]
     assert table["answered"].tolist() == [True, True, True, False]
     assert table["low"][0] == -1.75
-    assert pd.read_parquet(written(tmp_path, "x.parquet", timeline()))["low_sentiment"][0] == -1.75
+    assert [word["word"] for word in json.loads(table["word_times"][0])] == ['"She', "said", "没有", "left."]
+    table = pd.read_parquet(written(tmp_path, "x.parquet", timeline()))
+    assert table["low_sentiment"][0] == -1.75
+    assert dict(table["word_times"][0][0]) == {
+        "word": '"She', "start": 0.05, "end": 0.4, "confidence": 0.25
+    }  # fmt: skip
+    assert list(table["word_times"][1]) == []
+
+
+@pytest.mark.parametrize("suffix", [".json", ".csv", ".parquet"])
+def test_a_timeline_without_times_of_words_is_read_as_well(tmp_path, suffix):
+    made = timeline()
+    silent = made.with_spans([replace(span, word_times=()) for span in made.spans])
+    assert read_timeline(written(tmp_path, f"x{suffix}", silent)) == silent
 
 
 def test_audformat_reads_its_table(tmp_path):
@@ -74,13 +89,18 @@ def test_pympi_reads_elan_and_praat(tmp_path):
     eaf = pympi.Elan.Eaf(str(written(tmp_path, "x.eaf", timeline())))
     assert set(eaf.get_tier_names()) == {
         name for who in ("ann", "bob smith", "speech") for name in (who, f"{who} | sentiment", f"{who} | emotion")
-    }
+    } | {"ann | word times"}
     assert eaf.get_annotation_data_for_tier("ann") == [(123, 2001, 'She said "no" # twice & <left>.')]
+    said = [(123, 400, '"She'), (400, 750, "said"), (1900, 1901, "没有")]
+    assert eaf.get_annotation_data_for_tier("ann | word times") == said
+    assert eaf.tiers["ann | word times"][2]["PARENT_REF"] == "ann"
     assert [entry[2] for entry in eaf.get_ref_annotation_data_for_tier("ann | emotion")] == ["anger"]
     assert [label[0][0][0] for label in eaf.get_cv_entries("emotion").values()] == list(EMOTION.classes)
     grid = pympi.Praat.TextGrid(str(written(tmp_path, "x.TextGrid", timeline())))
     names = [name for _, name in grid.get_tier_name_num()]
-    assert names[:3] == ["ann", "ann | sentiment", "ann | emotion"]
+    assert names[:3] == ["ann", "ann | word times", "ann | sentiment"]
+    words = [entry for entry in grid.get_tier("ann | word times").get_all_intervals() if entry[2]]
+    assert [(milliseconds(start), milliseconds(end)) for start, end, _ in words] == [times[:2] for times in said]
     assert (0.123, 2.001, "-1.25") in list(grid.get_tier("ann | sentiment").get_all_intervals())
 
 
@@ -129,13 +149,12 @@ def test_what_is_wrong_is_listed_and_nothing_is_raised_but_that(tmp_path, name, 
 
 
 def test_a_timeline_that_contradicts_itself_is_refused(tmp_path):
-    import json
-
     content = timeline().as_dict()
     content["spans"][0]["end"] = 0.0
     content["spans"][1]["span"] = "u0001"
+    content["spans"][0]["word_times"][1]["end"] = 0.2
     del content["spans"][3]["answers"]["emotion"]
     (tmp_path / "x.json").write_text(json.dumps(content), "utf-8")
     with pytest.raises(InputError) as caught:
         read_timeline(tmp_path / "x.json")
-    assert len(caught.value.problems) == 4
+    assert len(caught.value.problems) == 5

@@ -53,6 +53,7 @@ class State:
         return tuple(self.weights[name].shape)
 
     def has(self, prefix: str) -> bool:
+        """Whether any weight's name begins so."""
         return any(name.startswith(prefix) for name in self.weights)
 
     def count(self, pattern: str) -> int:
@@ -218,13 +219,13 @@ def speech_configuration(state: State, chinese: bool) -> dict[str, Any]:
     """data2vec's for English, HuBERT's for Chinese (docs/systems/mmml.md#speech-encoder). InputError for another number
     of convolutions than was published."""
     prefix = "hubert_model." if chinese else "data2vec_model."
-    front = f"{prefix}feature_extractor.conv_layers."
-    count = state.count(re.escape(front) + r"(\d+)\.")
+    encoder_prefix = f"{prefix}feature_extractor.conv_layers."
+    count = state.count(re.escape(encoder_prefix) + r"(\d+)\.")
     if count != len(STRIDES):
         raise InputError(
             str(state.path), [f"{count} convolutions in front of the speech encoder, {len(STRIDES)} were published"]
         )
-    kernels = [state.shape(f"{front}{layer}.conv.weight") for layer in range(count)]
+    kernels = [state.shape(f"{encoder_prefix}{layer}.conv.weight") for layer in range(count)]
     width = state.shape(f"{prefix}feature_projection.projection.weight")[0]
     place = f"{prefix}encoder.pos_conv_embed."
     if chinese:
@@ -246,7 +247,7 @@ def speech_configuration(state: State, chinese: bool) -> dict[str, Any]:
         "conv_dim": [shape[0] for shape in kernels],
         "conv_kernel": [shape[2] for shape in kernels],
         "conv_stride": list(STRIDES),
-        "conv_bias": f"{front}0.conv.bias" in state.weights,
+        "conv_bias": f"{encoder_prefix}0.conv.bias" in state.weights,
         "num_feat_extract_layers": count,
         "num_conv_pos_embedding_groups": width // per_group,
         "feat_proj_dropout": 0.0,
@@ -299,6 +300,7 @@ def descriptors(state: State) -> tuple[str, dict[str, Any], dict[str, InputSpeci
 
 
 def waveform() -> InputSpecification:
+    """The input of a speech encoder: raw samples, six seconds of them at the most."""
     maker = find_extractor("waveform")
     return InputSpecification(
         stream="audio.waveform", dimension=1, integer=True, max_length=96_000, provenance=maker.provenance()

@@ -160,12 +160,14 @@ class Plan:
 
     @property
     def task(self) -> Task:
+        """The corpus' sentiment, a regression over its range of labels."""
         high, convention, _ = LABELS[self.corpus]
         return Task(
             name="sentiment", kind="regression", column="sentiment", low=-high, high=high, convention=convention
         )
 
     def build(self, inputs: Mapping[str, InputSpecification]) -> System:
+        """The system with the checkpoint's weights in it. InputError, of all names and sizes that do not fit."""
         return construct(lambda: self.kind(self.settings, inputs, self.task), self.weights, self.where)
 
     def shapes(self, inputs: Mapping[str, InputSpecification]) -> dict[str, tuple[int, ...]]:

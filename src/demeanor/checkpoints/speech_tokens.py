@@ -68,6 +68,7 @@ class SpeechTokens:
 
     @property
     def parts(self) -> dict[str, str]:
+        """What was found, in words, by part: codes, ids, encoder."""
         tensors = {}
         if self.layout is not None:
             books = "shared by" if self.layout.codebooks == 1 else "for each of"

@@ -8,13 +8,14 @@ from typing import Any
 
 import click
 
+from demeanor.arguments import HomePath
 from demeanor.commands.models import project_folder
 
 
 @click.command("import-checkpoint")
 @click.argument("system")
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder for the bundle.")
+@click.argument("file", type=HomePath())
+@click.option("--output", type=HomePath(), required=True, help="Folder for the bundle.")
 @click.option("--modalities", default="", help="conv_autoencoder: audio,text,vision, where the name does not say.")
 @click.option("--force", is_flag=True, help="conv_autoencoder: import one that ignores its input all the same.")
 @click.option("--variant", default="", help="mmml: v1 or v2, whose weights look alike.")

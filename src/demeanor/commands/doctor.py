@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from demeanor.arguments import TEXTS_OF_CORPORA
 from demeanor.commands.models import project_folder
 
 if TYPE_CHECKING:
@@ -75,18 +76,23 @@ def path_corpus(
     from demeanor.corpora.guessing import settings_for
     from demeanor.data.errors import InputError, nearest
 
-    if not Path(path).exists():
+    place = Path(os.path.expanduser(path))
+    if not place.exists():
         hint = nearest(path, known) if known else " Environments are known within a project only."
         raise click.UsageError(f"There is no file or folder '{path}' here, and no environment of that name.{hint}")
     pairs = [option.partition("=") for option in options]
     try:
-        chosen = {key: yaml.safe_load(value) for key, equals, value in pairs if key and equals}
+        chosen = {
+            key: value if key in TEXTS_OF_CORPORA else yaml.safe_load(value)
+            for key, equals, value in pairs
+            if key and equals
+        }
     except yaml.YAMLError as error:
         raise click.UsageError(f"--option holds a value that cannot be read: {error}") from None
     if len(chosen) < len(options):
         raise click.UsageError(f"--option takes KEY=VALUE, each key once, not {', '.join(options)}.")
     try:
-        return settings_for(Path(path), reader, name, chosen)
+        return settings_for(place, reader, name, chosen)
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, entry['loc']))}: {entry['msg']}" for entry in error.errors()]
         raise InputError(path, problems, "docs/corpora.md lists each reader's options.") from None

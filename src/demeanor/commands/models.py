@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from demeanor.arguments import HomePath
+
 
 def addresses(model: tuple[str, ...]) -> list[str]:
     """The models that were asked for, else all champions; the registry is asked only where it has to be."""
@@ -47,6 +49,19 @@ def promote(name: str, version: str | None) -> None:
     made, former = registry.promote(name, version)
     before = f", version {former} was" if former not in (None, made) else ""
     click.echo(f"{name}: version {made} is the champion{before}")
+
+
+@click.command()
+@click.argument("model")
+@click.argument("folder", type=HomePath(file_okay=False))
+def export(model: str, folder: Path) -> None:
+    """Write a MODEL (models:/NAME@ALIAS, hf://OWNER/NAME@REVISION or a folder) into FOLDER, with a model card as the
+    Hugging Face hub reads it; figures come from this project's receipts."""
+    (uri,) = addresses((model,))
+    from demeanor.serving.exporting import export as write
+    from demeanor.serving.registry import load_bundle
+
+    click.echo(write(load_bundle(uri), folder, project_folder()))
 
 
 @click.command()

@@ -9,13 +9,14 @@ from typing import Any
 
 import click
 
+from demeanor.arguments import HomePath
 from demeanor.commands.models import addresses
 
 
 @click.command()
-@click.argument("media", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("media", nargs=-1, type=HomePath())
 @click.option("--text", multiple=True, help="Transcript; once per recording, in their order.")
-@click.option("--rows", type=click.Path(exists=True, path_type=Path), help="CSV of rows to score instead.")
+@click.option("--rows", type=HomePath(exists=True), help="CSV of rows to score instead.")
 @click.option("--dialogue", is_flag=True, help="The recordings are the turns of one conversation, in order.")
 @click.option("--speaker", multiple=True, help="Who speaks; once per recording.")
 @click.option("--model", multiple=True, help="models:/NAME@ALIAS or the folder of a bundle. Default: all champions.")
@@ -23,9 +24,7 @@ from demeanor.commands.models import addresses
 @click.option("--explain", is_flag=True, help="Say what each modality contributed, and whether they contradict.")
 @click.option("--explain-anyway", is_flag=True, help="The same of models trained without leaving modalities out.")
 @click.option("--only", type=click.Choice(["text"]), help="Words alone: no recording is opened.")
-@click.option(
-    "--output", type=click.Path(path_type=Path), help="Score a FOLDER or a LIST.csv into a .parquet, .csv or .json."
-)
+@click.option("--output", type=HomePath(), help="Score a FOLDER or a LIST.csv into a .parquet, .csv or .json.")
 @click.option("--processes", type=click.IntRange(1), default=None, help="With --output; default: one per core.")
 def predict(
     media: tuple[Path, ...],

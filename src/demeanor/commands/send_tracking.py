@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
+from demeanor.arguments import HomePath
 from demeanor.commands.models import project_folder
 
 
 @click.command("send-tracking")
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", type=HomePath(exists=True, file_okay=False))
 def send_tracking(folder: Path) -> None:
     """Hand MLflow what a run had to keep in FOLDER because the tracking server did not answer."""
     from demeanor.tracking import connect, send_kept

@@ -25,6 +25,7 @@ def systems(markdown: bool) -> None:
 
 
 def roles_of(card: Any) -> str:
+    """Names of a system's roles, in one line."""
     return ", ".join(role if value.required else f"{role} (optional)" for role, value in card.roles.items())
 
 

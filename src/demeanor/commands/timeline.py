@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from demeanor.arguments import HomePath
 from demeanor.commands.models import addresses
 
 if TYPE_CHECKING:
@@ -21,16 +23,16 @@ OUTPUT_HELP = (
 
 
 @click.command()
-@click.argument("recording", type=click.Path(path_type=Path))
+@click.argument("recording", type=HomePath())
 @click.option(
     "--output",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=HomePath(),
     help=OUTPUT_HELP,
 )
 @click.option("--model", multiple=True, help="models:/NAME@ALIAS or the folder of a bundle. Default: all champions.")
 @click.option("--speakers", help="Who speaks: a file (.rttm, .csv, .eaf, ...), or `channels`: one person per channel.")
-@click.option("--spans", type=click.Path(path_type=Path), help="A file of spans to score.")
+@click.option("--spans", type=HomePath(), help="A file of spans to score.")
 @click.option("--voice", type=click.Choice(["auto", "silero", "energy"]), default="auto", show_default=True)
 @click.option("--words", default="auto", show_default=True, help="Recogniser of words: auto, none, a model or folder.")
 @click.option(
@@ -54,15 +56,24 @@ def timeline(
 
 
 @click.command()
-@click.argument("recording", type=click.Path(path_type=Path))
+@click.argument("recording", type=HomePath())
 @click.option("--model", multiple=True, help="models:/NAME@ALIAS or the folder of a bundle. Default: all champions.")
 @click.option("--voice", type=click.Choice(["auto", "silero", "energy"]), default="auto", show_default=True)
 @click.option("--window", type=click.FloatRange(0.25, 15), default=10.0, show_default=True, help="Seconds scored.")
 @click.option("--step", type=click.FloatRange(0.25, 60), default=3.0, show_default=True, help="Seconds between them.")
 @click.option("--patience", type=click.FloatRange(0.5), default=5.0, show_default=True, help="End after so much quiet.")
-def live(recording: Path, model: tuple[str, ...], voice: str, window: float, step: float, patience: float) -> None:
-    """Follow a RECORDING that is still being written, and score its last seconds every few seconds."""
-    for line in run_live(recording, addresses(model), voice, window=window, step=step, patience=patience):
+@click.option("--rate", type=click.IntRange(1000, 384_000), default=16_000, help="Of bare samples. Default: 16000.")
+@click.option("--channels", type=click.IntRange(1, 64), default=1, help="Of bare samples. Default: 1.")
+def live(
+    recording: Path, model: tuple[str, ...], voice: str, window: float, step: float, patience: float, rate: int,
+    channels: int,
+) -> None:  # fmt: skip
+    """Follow a RECORDING that is still being written, and score its last seconds every few seconds.
+
+    A RECORDING `-` is standard input: WAV as `arecord` writes it, or bare samples of 16 bits (S16_LE).
+    """
+    times = {"window": window, "step": step, "patience": patience}
+    for line in run_live(recording, addresses(model), voice, (rate, channels), **times):
         click.echo(line)
 
 
@@ -135,17 +146,27 @@ def run_collection(source: Path, output: Path, models: Sequence[str], processes:
     return f"{done}\nwritten to {output}"
 
 
-def run_live(recording: Path, models: Sequence[str], voice: str, **times: Any) -> Iterator[str]:
-    """A line for every window, as it comes."""
+def run_live(
+    recording: Path, models: Sequence[str], voice: str, bare: tuple[int, int], patience: float, **times: Any
+) -> Iterator[str]:
+    """A line for every window, as it comes. A recording `-` is standard input; `bare`: rate and channels of samples
+    that come without a header."""
     from demeanor.analyser import Demeanor
     from demeanor.timeline.formats.wording import answer_text
-    from demeanor.timeline.live import follow
+    from demeanor.timeline.live import follow, follow_pipe
     from demeanor.timeline.planning import hearing_of
 
+    pipe = _standard_input() if str(recording) == "-" else None  # an error before models are loaded
     hearing = hearing_of(voice)
     scorer = Demeanor(*models).scorer
     yield f"windows of {times['window']:g} s every {times['step']:g} s; voice by {hearing.name}"
-    for window in follow(recording, scorer, hearing, **times):
+    if pipe is not None:
+        from demeanor.features.piped import Bare
+
+        windows = follow_pipe(pipe, scorer, hearing, bare=Bare(*bare), **times)
+    else:
+        windows = follow(recording, scorer, hearing, patience=patience, **times)
+    for window in windows:
         told = [
             f"{model.task.name} {answer_text(window.answers[model.task.name], model.task) or 'no answer'}"
             for model in scorer.headers
@@ -155,3 +176,13 @@ def run_live(recording: Path, models: Sequence[str], voice: str, **times: Any) -
         what += f" ({window.problem})" if window.problem else ""
         what += f"  | {window.text}" if window.text else ""
         yield f"{window.start:7.1f} to {window.end:7.1f} s  {what}  {window.delay:.1f} s later"
+
+
+def _standard_input() -> Callable[[int], bytes]:
+    """What reads the bytes that are there; InputError at a keyboard, and without any."""
+    from demeanor.data.errors import InputError
+
+    if sys.stdin is None or sys.stdin.isatty():
+        advice = "Pipe a recorder into it: arecord -f S16_LE -r 16000 | demeanor live -"
+        raise InputError("standard input", ["no recording comes from there"], advice)
+    return sys.stdin.buffer.read1  # type: ignore[union-attr]

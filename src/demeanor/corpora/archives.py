@@ -109,6 +109,7 @@ def _is_tar(stream: _Metered) -> bool:
 
 
 def most_members(archive: Path) -> int:
+    """Files that an archive of this size may hold; beyond, it is taken for one made to fill a disk."""
     return FLOOR_FILES + int(archive.stat().st_size * FILES_PER_BYTE)
 
 

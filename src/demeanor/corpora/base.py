@@ -93,6 +93,12 @@ class ReaderSettings(Settings):
     language: str = "en"
     follow_links: bool = False
 
+    @field_validator("language", mode="before")
+    @classmethod
+    def _norwegian(cls, language: object) -> object:
+        """YAML takes `no` for a no."""
+        return "no" if language is False else language
+
     @field_validator("name")
     @classmethod
     def _plain_name(cls, name: str) -> str:
@@ -132,13 +138,15 @@ class CorpusSettings(Settings):
 
     `options` are checked against the reader's own settings as soon as the parameters are loaded. `split`, if given,
     takes the place of the split that the corpus comes with (demeanor.corpora.splits.SplitSettings). `valid_swap_noise`,
-    stream -> share, is for features that have seen the labels (demeanor.corpora.swap_noise).
+    stream -> share, is for features that have seen the labels (demeanor.corpora.swap_noise). `labels`, new column ->
+    column, space, to, maps labels into another space (demeanor.corpora.mapped_labels).
     """
 
     reader: str = Field(description="one of demeanor.corpora.READERS")
     options: dict[str, Any] = Field(default_factory=dict)
     split: dict[str, Any] | None = None
     valid_swap_noise: dict[str, float] = Field(default_factory=dict)
+    labels: dict[str, dict[str, str]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _options_fit_the_reader(self) -> CorpusSettings:
@@ -152,9 +160,23 @@ class CorpusSettings(Settings):
         reader.settings_type.model_validate(self.options)
         if self.split is not None:
             SplitSettings.model_validate(self.split)
+        if self.labels:
+            from demeanor.corpora.mapped_labels import LabelMapping
+            from demeanor.data.label_spaces import find_map
+
+            try:
+                for asked in map(LabelMapping.model_validate, self.labels.values()):
+                    find_map(asked.space, asked.to)
+            except InputError as error:
+                raise ValueError(str(error)) from None
         return self
 
     def read(self, output: Path) -> Corpus:
+        """The corpus as its reader gives it, with the splits and the swap noise asked for.
+
+        Its streams lie below `output`. InputError, of all problems at once, where the raw files are not what the
+        reader takes; pydantic's ValidationError for settings that are not its own.
+        """
         from demeanor.corpora import find_reader
 
         reader = find_reader(self.reader)
@@ -166,6 +188,10 @@ class CorpusSettings(Settings):
             corpus = without_links(corpus)
         if self.split is not None:
             corpus = self._split(corpus)
+        if self.labels:
+            from demeanor.corpora.mapped_labels import LabelMapping, map_labels
+
+            corpus = map_labels(corpus, {name: LabelMapping(**asked) for name, asked in self.labels.items()})
         if self.valid_swap_noise:
             from demeanor.corpora.swap_noise import add_swap_noise
 

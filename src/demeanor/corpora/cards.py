@@ -70,7 +70,8 @@ CARDS = {
 
 def card_for(name: str) -> Card:
     """The card of a known corpus, else one that says that the licence is the owner's to state."""
-    return CARDS.get(name) or CARDS.get(name.removesuffix("-synthetic")) or Card(name)
+    plain = name.removesuffix("-synthetic").removesuffix("_words").removesuffix("_recordings")
+    return CARDS.get(name) or CARDS.get(plain) or Card(name)
 
 
 def is_synthetic(corpora: str) -> bool:

@@ -58,6 +58,7 @@ class Report:
 
     @property
     def bad_share(self) -> float:
+        """Utterances set aside, as a share of all that were examined (0 of none)."""
         return len(self.set_aside) / self.examined if self.examined else 0.0
 
     def to_json(self) -> dict[str, Any]:
@@ -65,6 +66,7 @@ class Report:
         return json.loads(json.dumps({**asdict(self), "bad_share": self.bad_share}, default=str))
 
     def to_markdown(self) -> str:
+        """The report as a page of Markdown."""
         return _markdown(self)
 
 

@@ -74,11 +74,12 @@ class FolderReader(Reader):
     def read(self, settings: FolderSettings, output: Path) -> Corpus:
         alone = settings.path if require_path(settings.path, "any").is_file() and _is_recording(settings.path) else None
         root = alone.parent if alone else require_path(settings.path, "folder")
-        names = () if alone else (settings.manifest,) if settings.manifest else MANIFESTS
+        given = within(settings.manifest, root) if settings.manifest else None
+        names = () if alone else (given,) if given else MANIFESTS
         there = Index(sorted(path.name for path in root.iterdir() if path.is_file()))
         manifest = next((root / found[0] for name in names if (found := there.matching(name))), None)
-        if manifest is None and not alone and settings.manifest and (root / settings.manifest).is_file():
-            manifest = root / settings.manifest
+        if manifest is None and not alone and given and (root / given).is_file():
+            manifest = root / given
         if manifest is None and settings.manifest:
             raise InputError(str(root), [f"there is no manifest '{settings.manifest}'"])
         findings: list[Finding] = []

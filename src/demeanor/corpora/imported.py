@@ -39,6 +39,7 @@ class StreamFolder:
         sink.streams = {name: Stream.load(folder / f"{name}{SUFFIX}") for name in sink._names}
 
     def add(self, name: str, dimension: int, provenance: Provenance, dtype: type = np.float32) -> RaggedWriter:
+        """A writer for the stream `name`, rows [time, dimension]; it is whole, or absent, when the folder closes."""
         metadata = {"stream": name, "provenance": provenance.model_dump_json()}
         path = self._folder / f"{name}{SUFFIX}"
         self._names.append(name)

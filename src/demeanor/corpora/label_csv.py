@@ -18,7 +18,7 @@ from pydantic import Field
 from demeanor.corpora.base import Card, Corpus, Finding, Reader, ReaderSettings, require_path
 from demeanor.corpora.cards import card_for
 from demeanor.corpora.label_media import with_media
-from demeanor.corpora.paths import as_identifier, why_unsafe_name
+from demeanor.corpora.paths import as_identifier, why_unsafe_name, within
 from demeanor.corpora.recordings import require_inside
 from demeanor.corpora.sidecar import Sidecar, read_sidecar, word_times
 from demeanor.corpora.tables import Table, listed, missing_columns, numbers, read_table
@@ -100,7 +100,7 @@ class LabelCsvReader(Reader):
     def read(self, settings: LabelCsvSettings, output: Path) -> Corpus:
         root = require_path(settings.path, "folder")
         known = [*REQUIRED, *LABELS, "id", "annotation"]
-        place = require_inside(root / settings.table, root, settings.follow_links)
+        place = require_inside(root / within(settings.table, root), root, settings.follow_links)
         table, where = read_table(place, known, settings.language), str(place)
         clips = _clips(table, where, settings)
         problems, bad = _row_problems(clips, settings)
@@ -205,11 +205,13 @@ def _corpus(
         utterance_id=[as_identifier(f"{v}_{c}") for v, c in zip(clips["video_id"], clips["clip_id"], strict=True)],
         dialogue=clips["video_id"].map(as_identifier),
     )
-    where = str(root / settings.table)
-    clips, recordings, media_findings, unclear = with_media(clips, root, settings.media, where)
+    where = str(root / within(settings.table, root))
+    folder = None if settings.media is None else within(settings.media, root)
+    clips, recordings, media_findings, unclear = with_media(clips, root, folder, where)
     findings += media_findings
     set_aside = set_aside | unclear
-    sidecar = read_sidecar(require_inside(root / settings.sidecar, root, settings.follow_links), clips, settings.name)
+    beside = require_inside(root / within(settings.sidecar, root), root, settings.follow_links)
+    sidecar = read_sidecar(beside, clips, settings.name)
     clips["order"] = clips["clip_id"].map(clip_order)
     clips = clips.sort_values(["dialogue", "order"], kind="stable")
     turn = clips.groupby("dialogue").cumcount()

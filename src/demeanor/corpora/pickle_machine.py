@@ -59,6 +59,7 @@ class Machine:
         self.pending = 0
 
     def run(self) -> Any:
+        """The object that the pickle holds. BrokenPickleError for a broken program, or one beyond its budget."""
         while True:
             code = self.take(1)[0]
             if code == STOP:
@@ -76,6 +77,7 @@ class Machine:
     # reading ------------------------------------------------------------------------------------------------------
 
     def take(self, count: int) -> memoryview:
+        """The next `count` bytes, without a copy."""
         end = self.position + count
         if count < 0 or end > len(self.data):
             raise BrokenPickleError("it ends in the middle of an object")
@@ -84,9 +86,11 @@ class Machine:
         return piece
 
     def number(self, code: str) -> Any:
+        """The next number, in the notation of `struct`."""
         return struct.unpack(code, self.take(struct.calcsize(code)))[0]
 
     def line(self) -> bytes:
+        """The bytes up to the next line feed, which is consumed."""
         width = 256
         while True:
             piece = bytes(self.data[self.position : self.position + width])
@@ -99,14 +103,17 @@ class Machine:
             width *= STEP
 
     def blob(self, code: str) -> memoryview:
+        """Bytes with their count, a number of `code`, before them."""
         return self.take(self.number(code))
 
     # the stack ----------------------------------------------------------------------------------------------------
 
     def push(self, value: Any) -> None:
+        """Put a value on top of the stack."""
         self.stack.append(value)
 
     def pop(self) -> Any:
+        """Take the value on top of the stack, which may be no mark."""
         if not self.stack:
             raise BrokenPickleError("an object is missing")
         value = self.stack.pop()
@@ -115,6 +122,7 @@ class Machine:
         return value
 
     def since_mark(self) -> list[Any]:
+        """Take all values above the latest mark, and the mark."""
         for n in range(len(self.stack) - 1, -1, -1):
             if self.stack[n] is MARK:
                 found = self.stack[n + 1 :]
@@ -123,6 +131,7 @@ class Machine:
         raise BrokenPickleError("a mark is missing")
 
     def top(self) -> Any:
+        """The value on top of the stack, which stays there."""
         if not self.stack or self.stack[-1] is MARK:
             raise BrokenPickleError("an object is missing")
         return self.stack[-1]
@@ -130,12 +139,14 @@ class Machine:
     # the memo: objects that are used again --------------------------------------------------------------------------
 
     def put(self, key: int) -> None:
+        """Remember the value on top under a number."""
         value = self.top()
         self.memo[key] = value
         if isinstance(value, (PendingArray, np.dtype)):
             self.places.setdefault(id(value), []).append(key)
 
     def get(self, key: int) -> None:
+        """Put the value remembered under a number on top of the stack."""
         if key not in self.memo:
             raise BrokenPickleError(f"object {key} is used before it is there")
         self.push(self.memo[key])
@@ -158,6 +169,7 @@ class Machine:
     # containers -----------------------------------------------------------------------------------------------------
 
     def append(self, values: list[Any]) -> None:
+        """Append values to the list on top."""
         target = self.top()
         if isinstance(target, list):
             target.extend(values)
@@ -165,6 +177,7 @@ class Machine:
             raise BrokenPickleError("something is appended to what is no list")
 
     def set_items(self, flat: list[Any]) -> None:
+        """Set entries of the dict on top: a key and its value by turns."""
         target = self.top()
         if isinstance(target, Refused):
             return
@@ -174,6 +187,7 @@ class Machine:
             target[self.key(key)] = value
 
     def add_items(self, values: list[Any]) -> None:
+        """Add values to the set on top."""
         target = self.top()
         if isinstance(target, set):
             target.update(self.key(value) for value in values)
@@ -181,9 +195,11 @@ class Machine:
             raise BrokenPickleError("something is added to what is no set")
 
     def dictionary(self, flat: list[Any]) -> dict[Any, Any]:
+        """A dict of keys and values by turns; keys are those that `key` lets through."""
         return {self.key(key): value for key, value in zip(flat[::2], flat[1::2], strict=True)}
 
     def container(self, made: list[Any] | dict[Any, Any] | set[Any]) -> None:
+        """Put a container on top, at the cost of two objects of the budget."""
         self.budget.spend(objects=2)
         self.push(made)
 
@@ -201,15 +217,18 @@ class Machine:
     # what would be calls ----------------------------------------------------------------------------------------------
 
     def name(self, module: Any, attribute: Any) -> None:
+        """Put what a global name stands for on top: an allowed callee, or a refusal that is remembered."""
         key = f"{module}.{attribute}"
         callee = ALLOWED.get(key)
         self.push(callee if callee is not None else self.refuse(key))
 
     def refuse(self, name: str) -> Refused:
+        """A stand-in for what is not allowed; its name is told at the end."""
         self.refused.append(name)
         return Refused(name)
 
     def reduce(self) -> None:
+        """Call an allowed callee on the arguments above it; a refused one, or a refused argument, is passed on."""
         arguments, callee = self.pop(), self.pop()
         if isinstance(callee, Refused):
             self.push(callee)
@@ -227,6 +246,7 @@ class Machine:
             self.push(value)
 
     def build(self) -> None:
+        """Give the object on top the state above it."""
         state, target = self.pop(), self.top()
         if isinstance(target, Refused) or isinstance(state, Refused):
             return

@@ -37,6 +37,7 @@ def raw_bytes(value: Any) -> bytes | memoryview:
 
 
 def make_dtype(code: Any, *_: Any) -> np.dtype:
+    """numpy's dtype of a code such as `<f4`. ValueError for types that hold objects or fields."""
     code = code.decode("latin-1") if isinstance(code, bytes) else code
     if not isinstance(code, str) or not DTYPE.fullmatch(code):
         raise ValueError(f"arrays of type {str(code)[:40]!r} are not read")
@@ -86,6 +87,7 @@ def from_buffer(data: Any, dtype: Any, shape: Any, order: Any = "C", *_: Any) ->
 
 
 def scalar(dtype: Any, data: Any = b"") -> Any:
+    """One number of numpy's, from its bytes."""
     if not isinstance(dtype, np.dtype) or dtype.hasobject:
         raise ValueError("a number of numpy's has no plain type")
     return make_array(dtype, (1,), data, False)[0] if dtype.itemsize else np.array([""], dtype=dtype)[0]
@@ -99,6 +101,8 @@ def encode(text: Any, encoding: Any = "latin1") -> bytes:
 
 
 def sequence(kind: type) -> Callable[..., Any]:
+    """What makes a list, tuple or set of this kind from plain values, and refuses all else by a ValueError."""
+
     def make(values: Any = ()) -> Any:
         if not isinstance(values, (list, tuple, set, frozenset)):
             raise ValueError(f"a {kind.__name__} is made from a {type(values).__name__}")
@@ -121,10 +125,12 @@ def dictionary(*arguments: Any) -> dict[Any, Any]:
 
 
 def byte_array(content: Any = b"", *_: Any) -> bytes:
+    """Bytes, however pickle stored them."""
     return bytes(raw_bytes(content))
 
 
 def complex_number(real: Any = 0.0, imaginary: Any = 0.0) -> complex:
+    """A complex number from its two parts."""
     return complex(float(real), float(imaginary))
 
 

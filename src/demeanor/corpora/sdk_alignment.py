@@ -40,6 +40,7 @@ def average(intervals: np.ndarray, features: np.ndarray) -> np.ndarray:
 
 
 def video_of(entry: str) -> str:
+    """The video that an entry such as `name[3]` is a part of."""
     return entry.split("[", 1)[0]
 
 
@@ -112,6 +113,7 @@ class Timeline:
         return first + np.flatnonzero(inside), clipped[inside]
 
     def within(self, start: float, end: float) -> Entry:
+        """The rows that overlap [start, end] (seconds), their intervals clipped to it."""
         rows, clipped = self.rows_within(start, end)
         return Entry(clipped, self.features[rows])
 

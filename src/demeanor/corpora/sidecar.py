@@ -40,6 +40,7 @@ class Sidecar:
     words: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def columns(self, utterance_id: str) -> dict[str, Any]:
+        """What the file says of one utterance, by column; empty if it says nothing."""
         return self.entries.get(utterance_id, {})
 
 

@@ -41,6 +41,7 @@ class Split:
         return sha256_of({part: sorted(self.parts.get(part, ())) for part in SPLITS})
 
     def counts(self) -> dict[str, int]:
+        """Name in each part."""
         return {part: len(self.parts.get(part, ())) for part in SPLITS}
 
     def apply(self, table: pd.DataFrame) -> pd.DataFrame:

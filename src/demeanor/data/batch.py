@@ -26,10 +26,12 @@ class Padded:
 
     @property
     def lengths(self) -> Int[Tensor, " batch"]:
+        """Steps that are there, of each utterance."""
         return self.mask.sum(dim=1)
 
     @property
     def present(self) -> Bool[Tensor, " batch"]:
+        """Which utterances have the modality at all."""
         return self.mask.any(dim=1)
 
     @property
@@ -38,6 +40,7 @@ class Padded:
         return self.values[..., 0]
 
     def to(self, device: torch.device | str) -> Padded:
+        """The same on another device."""
         return Padded(self.values.to(device, non_blocking=True), self.mask.to(device, non_blocking=True))
 
     def absent(self) -> Padded:
@@ -80,9 +83,11 @@ class Batch:
 
     @property
     def device(self) -> torch.device:
+        """Where its tensors lie."""
         return self.rows.device
 
     def to(self, device: torch.device | str) -> Batch:
+        """The same on another device, labels and dialogue structure included."""
         return replace(
             self,
             inputs={role: padded.to(device) for role, padded in self.inputs.items()},

@@ -40,6 +40,7 @@ class InputSpecification(Settings):
 
     @property
     def modality(self) -> str:
+        """What the stream's name begins with: text, audio or vision."""
         return self.stream.split(".", 1)[0]
 
 
@@ -65,6 +66,7 @@ class BundleCard(Settings):
     data_hash: str = ""
     code_revision: str = ""
     version: str = Field(default="", description="of Demeanor")
+    origin: str = Field(default="", description="OWNER/NAME@COMMIT on the hub, of a model that was fetched from there")
     licence: str = ""
     notes: str = ""
     languages: tuple[str, ...] = Field(default=(), description="of the training utterances, ISO 639-1")
@@ -111,6 +113,7 @@ class BundleCard(Settings):
 
     @property
     def recomputable(self) -> bool:
+        """Whether all inputs can be made from a recording."""
         return all(value.provenance.recomputable for value in self.inputs.values())
 
 
@@ -165,9 +168,11 @@ class Bundle:
 
     @property
     def parameters(self) -> int:
+        """Numbers in the model's weights."""
         return int(sum(value.size for value in self.part("model").values()))
 
     def save(self, folder: Path | str) -> None:
+        """Write the weights, and the card with their hash, as a folder that is whole or absent."""
         from safetensors.numpy import save_file
 
         with write_atomically(folder) as temporary:

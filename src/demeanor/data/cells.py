@@ -37,6 +37,13 @@ DATA_ADDRESS = re.compile(r"data:[\w.+/;=-]{0,100},")
 VARIABLE = "DEMEANOR_MEDIA_ROOT"
 
 
+@dataclass(frozen=True)
+class Unreadable:
+    """Stands for a cell that cannot be told from what a caller sent; `why` becomes its row's problem."""
+
+    why: str
+
+
 class CellError(DemeanorError):
     """What stands in a cell is not what its column takes."""
 
@@ -86,6 +93,7 @@ def whole(text: str) -> str:
 
 
 def as_language(value: Any, column: str) -> str:
+    """An ISO 639-1 code, with a region or not. CellError for anything else."""
     text = as_text(value, column, LONGEST_NAME).strip()
     if not LANGUAGE.fullmatch(text):
         raise CellError(f"`{column}` is no ISO 639-1 code")
@@ -93,6 +101,7 @@ def as_language(value: Any, column: str) -> str:
 
 
 def as_seconds(value: Any, column: str) -> float:
+    """Seconds from the recording's start. CellError for what is negative, later than eleven days, or no number."""
     number = as_number(value, column)
     if number < 0:
         raise CellError(f"`{column}` is negative")
@@ -102,6 +111,7 @@ def as_seconds(value: Any, column: str) -> float:
 
 
 def as_turn(value: Any, column: str) -> int:
+    """A turn's number in its dialogue. CellError for what is no whole number from 0 on."""
     number = as_number(value, column)
     if not number.is_integer():
         raise CellError(f"`{column}` is no whole number")

@@ -19,6 +19,7 @@ MOST_COLUMNS = 10_000
 MOST_CELLS = 20_000_000
 """cells of a table, empty ones counted: a thousand times a corpus of this field"""
 LONGEST_CELL = 1 << 24
+MORE_CELLS = "more cells than the header: a text with separators must stand in double quotes"
 #: What stands after the last line to see that no quotation mark is left open.
 END = "\x1aend of table\x1a"
 
@@ -32,6 +33,8 @@ class Delimited:
     numbers    of each record, as a spreadsheet shows it: the first row of the file is 1, empty rows count, a cell of
                several lines is one row, and the line `sep=;`, which a spreadsheet takes for itself, is none
     unnamed    columns that hold something but have no name
+    wide       numbers of records with more cells than the header: which of theirs have slipped cannot be told, so that
+               all of them are empty here
     """
 
     names: list[str]
@@ -40,6 +43,7 @@ class Delimited:
     separator: str
     text: Text
     unnamed: int = 0
+    wide: tuple[int, ...] = ()
 
 
 def read_delimited(
@@ -54,32 +58,45 @@ def read_delimited(
     `only` keeps columns of these names. Raises InputError for a file that is too large, empty, not text, or whose rows
     have more cells than its header.
     """
-    text = read_text(path, language, most_bytes)
+    table = delimited(read_text(path, language, most_bytes), str(path), known, only)
+    if table.wide:
+        raise InputError(str(path), [f"{len(table.wide)} rows have {MORE_CELLS}; the first is row {table.wide[0]}"])
+    return table
+
+
+def delimited(
+    text: Text,
+    where: str,
+    known: Iterable[str] = (),
+    only: Collection[str] | None = None,
+    most_rows: int | None = None,
+    most_columns: int = MOST_COLUMNS,
+) -> Delimited:
+    """The table of a text, as `read_delimited` gives it; `where` it comes from is told with what is wrong.
+
+    Rows that are too wide are left to the caller, rows after `most_rows` are not read. InputError for what is no table
+    or has more than `most_columns`.
+    """
     declared, start = _declared(text.content)
-    _refuse_long_lines(_lines(text.content, start), str(path))
+    _refuse_long_lines(_lines(text.content, start), where)
     separator = sniff(text.content, known, declared, start)
-    rows = _rows(_lines(text.content, start), separator, str(path))
+    rows = _rows(_lines(text.content, start), separator, where)
     _, header = next(rows, (0, []))
     if not header:
-        raise InputError(str(path), ["the file is empty"])
+        raise InputError(where, ["it is empty"])
     names = [name.strip() for name in header]
     while names and not names[-1]:
         names.pop()
-    if len(names) > MOST_COLUMNS:
-        raise InputError(str(path), [f"{len(names)} columns, more than the {MOST_COLUMNS} that are read"])
-    counted = sorted(Counter(names).items())
-    problems = [f"column '{name}' appears twice" for name, count in counted if name and count > 1]
+    if len(names) > most_columns:
+        raise InputError(where, [f"{len(names)} columns, more than the {most_columns} that are read"])
     columns = [place for place, name in enumerate(names) if name and (only is None or name in only)]
-    nameless = [place for place, name in enumerate(names) if not name]
-    records, numbers, unnamed, wide = _records(rows, len(names), columns, nameless, str(path))
-    if wide:
-        problems.append(
-            f"{len(wide)} rows have more cells than the header, the first is row {wide[0]}: "
-            "a text with separators must stand in double quotes"
-        )
+    counted = sorted(Counter(names[place] for place in columns).items())
+    problems = [f"column '{name}' appears twice" for name, count in counted if count > 1]
     if problems:
-        raise InputError(str(path), problems)
-    return Delimited([names[place] for place in columns], records, numbers, separator, text, unnamed)
+        raise InputError(where, problems)
+    nameless = [place for place, name in enumerate(names) if not name]
+    records, numbers, unnamed, wide = _records(rows, len(names), columns, nameless, where, most_rows)
+    return Delimited([names[place] for place in columns], records, numbers, separator, text, unnamed, tuple(wide))
 
 
 def header_of(text: str, known: Iterable[str] = ()) -> list[str]:
@@ -150,10 +167,11 @@ def _rows(lines: Iterable[str], separator: str, where: str) -> Iterator[tuple[in
 
 
 def _records(
-    rows: Iterator[tuple[int, list[str]]], width: int, columns: list[int], nameless: list[int], where: str
-) -> tuple[list[list[str]], list[int], int, list[int]]:
-    """The `kept` cells of each row, the rows' numbers, how many `nameless` columns hold something, and the numbers of
-    rows that are wider than the header."""
+    rows: Iterator[tuple[int, list[str]]], width: int, columns: list[int], nameless: list[int], where: str,
+    most_rows: int | None,
+) -> tuple[list[list[str]], list[int], int, list[int]]:  # fmt: skip
+    """The `columns` of each row, the rows' numbers, how many `nameless` columns hold something, and the numbers of rows
+    that are wider than the header, whose cells are left empty."""
     records: list[list[str]] = []
     numbers: list[int] = []
     wide: list[int] = []
@@ -161,9 +179,12 @@ def _records(
     for number, row in rows:
         if (len(records) + 1) * max(len(columns), 1) > MOST_CELLS:
             raise InputError(where, [f"more than {MOST_CELLS} cells, which is the most that are read"])
+        if len(records) == most_rows:
+            break
         if any(cell and not cell.isspace() for cell in row[width:]):
             wide.append(number)
-        padded = row + [""] * (width - len(row)) if len(row) < width else row
+        told = [] if wide and wide[-1] == number else row
+        padded = told + [""] * (width - len(told))
         filled.update(place for place in nameless if padded[place].strip())
         records.append([padded[place] for place in columns])
         numbers.append(number)

@@ -35,6 +35,7 @@ class Examples:
 
     @property
     def ids(self) -> list[str]:
+        """Name of the utterances, in the table's order."""
         return list(self.utterances["utterance_id"])
 
     def split(self, *names: str) -> Examples:
@@ -42,6 +43,7 @@ class Examples:
         return Examples.of(self.utterances[self.utterances["split"].isin(names)], self.streams)
 
     def select(self, ids: Iterable[str]) -> Examples:
+        """The named utterances with their part of every stream, in the given order. KeyError for an unknown one."""
         table = self.utterances.set_index("utterance_id", drop=False).loc[list(ids)]
         return Examples.of(table, self.streams)
 

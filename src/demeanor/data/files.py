@@ -187,6 +187,7 @@ def parse_json(text: str, where: str) -> Any:
 
 
 def sha256_of_file(path: Path | str) -> str:
+    """The hash of a file's content, in hexadecimal."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 

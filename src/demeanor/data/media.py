@@ -12,6 +12,10 @@ REMARKS = {
         "the channels of the sound cancel each other, so the louder one is taken",
         "One of them was recorded with the wrong polarity; nothing is lost.",
     ),
+    "silent_channels": (
+        "channels of the sound are silent and left out of the mix",
+        "A microphone was plugged in on one side; nothing is lost.",
+    ),
     "sound_gaps": (
         "parts of the sound are missing, by its own timestamps",
         "They are silent here, so that what follows stays in its place.",
@@ -36,7 +40,7 @@ REMARKS = {
 #: Those of the pictures; the others are of the sound.
 OF_PICTURES = frozenset({"several_faces"})
 #: Those that nothing need be done about.
-HARMLESS = frozenset({"mixed_sound_formats", "mixed_down"})
+HARMLESS = frozenset({"silent_channels", "mixed_sound_formats", "mixed_down"})
 
 
 def remarked(remarks: Iterable[str], tracks: Sequence[str] = ()) -> list[str]:
@@ -69,4 +73,5 @@ class MediaProbe:
     tracks: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
+        """Its values by column, as the table of probes has them."""
         return asdict(self)

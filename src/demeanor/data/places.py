@@ -7,6 +7,7 @@ by a hook that names the root (demeanor.hooks.PathHooks) and a type that asks fo
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -27,10 +28,15 @@ def use_root(folder: Path | str | None) -> str | None:
 
 
 def anchored(path: Path | str) -> Path:
-    """`path` with `~` replaced and, if it is relative, joined to the project's root where one is known."""
-    path = expanded(path)
+    """`path` with `~` or a variable at its beginning (`$HOME`, `${DATA}`) replaced and, if it is relative, joined to
+    the project's root where one is known."""
+    path = expanded(re.sub(r"^\$(\w+|\{\w+\})(?=$|[/\\])", _value_of, str(path)))
     root = os.environ.get(ROOT)
     return Path(root) / path if root and not path.is_absolute() else path
+
+
+def _value_of(variable: re.Match[str]) -> str:
+    return os.environ.get(variable[1].strip("{}"), variable[0])
 
 
 def expanded(path: Path | str) -> Path:
@@ -51,7 +57,7 @@ def from_root(path: Path | str) -> str:
 
 def cache_folder() -> Path:
     """Where what is converted once is kept for all projects: `$DEMEANOR_CACHE`, or `~/.cache/demeanor`."""
-    return Path(os.environ.get("DEMEANOR_CACHE") or Path.home() / ".cache" / "demeanor")
+    return expanded(os.environ.get("DEMEANOR_CACHE") or Path.home() / ".cache" / "demeanor")
 
 
 def _as_text(path: object) -> object:

@@ -123,6 +123,7 @@ class LogLines(logging.Handler):
     """
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Write a record above the open bar, or to standard error where there is none."""
         try:
             line = self.format(record)
             if record.levelno >= logging.WARNING:

@@ -31,6 +31,7 @@ class Provenance(Settings):
 
     @property
     def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits of all that changes the values: not the licence, notes or `recomputable`."""
         values = self.model_dump(mode="json", exclude={"licence", "notes", "recomputable"})
         return sha256_of(values)[:16]
 

@@ -81,10 +81,12 @@ class Ragged:
 
     @property
     def dimension(self) -> int:
+        """Width D of the values [sum T, D]."""
         return int(self.values.shape[1])
 
     @property
     def dtype(self) -> np.dtype:
+        """Type of the values."""
         return self.values.dtype
 
     @property
@@ -162,6 +164,7 @@ class Ragged:
             self._held = 0
 
     def save(self, path: Path | str, metadata: Mapping[str, str] | None = None) -> None:
+        """Write one safetensors file, whole or not at all; `metadata` goes into its header."""
         with RaggedWriter.open(path, self.dimension, self.dtype, metadata) as writer:
             for name, sequence in zip(self.ids, self, strict=True):
                 writer.append(name, sequence)
@@ -194,6 +197,7 @@ class RaggedWriter:
         dtype: np.dtype | type,
         metadata: Mapping[str, str] | None = None,
     ) -> Iterator[RaggedWriter]:
+        """A writer of sequences [time, dimension]; the file is there once the block has ended without an error."""
         with write_atomically(path) as temporary, open(temporary, "wb") as handle:
             writer = cls(handle, dimension, np.dtype(dtype), metadata or {})
             yield writer

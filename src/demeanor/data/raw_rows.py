@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from demeanor.data import cells
-from demeanor.data.cells import EVERYWHERE, CellError, Reach
+from demeanor.data.cells import EVERYWHERE, CellError, Reach, Unreadable
 from demeanor.data.errors import InputError, nearest
 from demeanor.data.places import anchored
 from demeanor.data.utterances import table_of_checked
@@ -79,6 +79,8 @@ def _read_row(values: Mapping[str, Any], reach: Reach) -> RawRow:
         if cells.missing(value) or (column in RECORDINGS and not cells.missing(values[f"{column}_bytes"])):
             continue
         try:
+            if isinstance(value, Unreadable):
+                raise CellError(value.why)
             if column in RECORDINGS:
                 row_values[column] = _recording(value, column, reach)
             elif column in READERS:

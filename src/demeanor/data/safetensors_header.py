@@ -81,4 +81,5 @@ def _whole(numbers: Any) -> bool:
 
 
 def read_metadata(path: Path | str) -> dict[str, str]:
+    """What a safetensors file says of itself in its header; nothing of its tensors is read."""
     return read_header(path)[0].get("__metadata__", {})

@@ -28,6 +28,8 @@ def spec_sheet(card: BundleCard, parameters: int) -> str:
         f"trained on  {protocol.get('corpus', '?')}, {protocol.get('train', '?')} utterances, "
         f"seed {protocol.get('seed', '?')}, data {card.data_hash}, code {card.code_revision or 'unknown'}"
     )
+    if card.origin:
+        lines.append(f"fetched as  {card.origin}")
     if card.metrics:
         listed = ", ".join(f"{name} {value:.3f}" for name, value in sorted(card.metrics.items()))
         lines.append(f"validation  {listed}")

@@ -31,16 +31,20 @@ class Stream:
 
     @property
     def modality(self) -> str:
+        """What its name begins with: text, audio or vision."""
         return self.name.split(".", 1)[0]
 
     @property
     def dimension(self) -> int:
+        """Width of a step."""
         return self.ragged.dimension
 
     def select(self, ids: Iterable[str]) -> Stream:
+        """The named utterances, in the given order."""
         return replace(self, ragged=self.ragged.select(ids))
 
     def save(self, path: Path | str) -> None:
+        """Write one safetensors file with the name and the provenance in its header."""
         metadata = {"stream": self.name, "provenance": self.provenance.model_dump_json()}
         self.ragged.save(path, metadata)
 

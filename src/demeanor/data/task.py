@@ -112,6 +112,7 @@ class Task(Settings):
         return ~np.isnan(values) if values.ndim == 1 else ~np.isnan(values).any(axis=1)
 
     def describe(self) -> str:
+        """The task in one line, for people."""
         if self.kind == "regression":
             return f"{self.name}: regression in [{self.low:g}, {self.high:g}]"
         how = "one of" if self.kind == "classification" else "any of"
@@ -130,4 +131,5 @@ class Tasks(RootModel[dict[str, Task]]):
 
     @property
     def first(self) -> Task:
+        """The task that comes first: a branch that names none is trained for it."""
         return next(iter(self.root.values()))

@@ -91,5 +91,6 @@ class FigureFile(_Whole, MatplotlibDataset):
     """matplotlib.MatplotlibDataset, saved whole; what is loaded is the content of the PNG file."""
 
     def load(self) -> bytes:
+        """The file's bytes, as kedro viz and MLflow take a picture."""
         with self._fs.open(get_filepath_str(self._get_load_path(), self._protocol), "rb") as handle:
             return handle.read()

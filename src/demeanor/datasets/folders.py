@@ -25,6 +25,7 @@ class WorkFolder(LocalFolder):
     """
 
     def load(self) -> str:
+        """The folder's path, which nodes write below."""
         return str(self.path)
 
     def save(self, data: Any) -> None:
@@ -41,11 +42,13 @@ class StreamsFolder(VersionedFolder):
     made_by = "ingestion,feature_engineering"
 
     def load(self) -> dict[str, Stream]:
+        """Streams by name, memory-mapped."""
         from demeanor.data.stream import load_streams
 
         return load_streams(self.fetched())
 
     def save(self, data: dict[str, Stream]) -> None:
+        """Write one file per stream; one that lies there already is left as it is."""
         from demeanor.data.stream import save_streams
 
         with self.storing() as folder:
@@ -70,11 +73,13 @@ class ExamplesFolder(VersionedFolder):
     made_by = "feature_engineering"
 
     def load(self) -> Examples:
+        """Utterances with their streams, memory-mapped."""
         from demeanor.data.examples import Examples
 
         return Examples.load(self.fetched())
 
     def save(self, data: Examples) -> None:
+        """Write the utterances and points to, or (not on the local disk) copies, their streams."""
         if not self.is_local:
             data = replace(data, streams={name: replace(stream, path=None) for name, stream in data.streams.items()})
         with self.storing() as folder:
@@ -95,9 +100,11 @@ class BundlesFolder(VersionedFolder):
     """Bundles of one branch by name, `seed_1`, `seed_2`, ...; empty where the branch has not been trained yet."""
 
     def load(self) -> dict[str, Bundle]:
+        """Bundles by name; none where the folder is not there yet."""
         return _bundles(self.fetched()) if super()._exists() else {}
 
     def save(self, data: dict[str, Bundle]) -> None:
+        """Write all bundles as one folder, in the place of those that lay there."""
         with self.storing() as folder, write_atomically(folder) as temporary:
             temporary.mkdir()
             for name, bundle in data.items():
@@ -120,10 +127,12 @@ class BranchesFolder(LocalFolder):
     """
 
     def load(self) -> dict[str, dict[str, Bundle]]:
+        """The bundles of every branch by seed, the latest version of each; branches without any are left out."""
         bundles = {branch.name: _bundles(_latest(branch)) for branch in _folders_in(self.path)}
         return {branch: seeds for branch, seeds in bundles.items() if seeds}
 
     def save(self, data: dict[str, dict[str, Bundle]]) -> None:
+        """Nothing is written: each branch has stored its own. InputError for one that is not there."""
         missing = [
             f"{branch} {name} is not stored in {self.path / branch}"
             for branch, bundles in data.items()
@@ -151,6 +160,7 @@ class RepresentationsFolder(BundlesFolder):
     made_by = "representation_learning"
 
     def load(self) -> dict[str, Bundle]:
+        """The bundles of all representations by name."""
         return _bundles(self.fetched())
 
     def _exists(self) -> bool:
@@ -161,6 +171,7 @@ class RecordingsToScore(LocalFolder):
     """A folder of recordings, or a list of them, to be scored; read only. See demeanor.timeline.collection."""
 
     def load(self) -> Any:
+        """The collection that the path means: a folder of recordings, or a table of them."""
         from demeanor.timeline.collection import collection_of
 
         return collection_of(self.path)

@@ -50,6 +50,7 @@ class VersionedFolder(AbstractVersionedDataset):
 
     @property
     def is_local(self) -> bool:
+        """Whether it lies on the local disk."""
         return self._protocol == LOCAL
 
     def _describe(self) -> dict[str, Any]:
@@ -109,6 +110,7 @@ class LocalFolder(AbstractDataset):
 
     @property
     def path(self) -> Path:
+        """The folder on the local disk."""
         return Path(self._filepath)
 
     def _describe(self) -> dict[str, Any]:

@@ -158,6 +158,7 @@ def _check_agreement(task: Task, rows: Sequence[dict[str, Any]], drawn: Sequence
 
 
 def baseline_name(task: Task) -> str:
+    """The answer that looks at nothing, in the words of the tables."""
     return {"regression": "train mean", "classification": "train majority", "multilabel": "train majority per class"}[
         task.kind
     ]

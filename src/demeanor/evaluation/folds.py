@@ -71,6 +71,7 @@ def fold_table(folds: Mapping[str, Sequence[Receipt]], task: str, branch: str, m
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """Print a table for each task and branch of the receipts on the command line."""
     parser = argparse.ArgumentParser(description="One table for several folds of a corpus.")
     parser.add_argument("receipts", nargs="+", type=Path)
     parser.add_argument("--metrics", nargs="+", default=["accuracy", "UAR", "weighted_F1", "macro_F1"])

@@ -42,6 +42,7 @@ class Difference:
         return "a" if (self.mean > 0) == (self.better == "max") else "b"
 
     def describe(self, a: str = "a", b: str = "b") -> str:
+        """The difference in one sentence, with its interval, p and what they are evidence of."""
         verdict = {
             "a": f"evidence that {a} is better",
             "b": f"evidence that {b} is better",

@@ -36,10 +36,12 @@ class Stack:
 
 
 def target_columns(task: Task) -> list[str]:
+    """Columns of the truth: one, or one per class of a multilabel task."""
     return [f"target_{name}" for name in task.classes] if task.kind == "multilabel" else ["target"]
 
 
 def prediction_columns(task: Task) -> list[str]:
+    """Columns of the prediction: one of a regression, else one per class."""
     return ["prediction"] if task.kind == "regression" else [f"prediction_{name}" for name in task.classes]
 
 

@@ -70,6 +70,7 @@ class Receipt(Settings):
 
 
 def save_receipts(receipts: Iterable[Receipt], folder: Path | str) -> list[Path]:
+    """Write one JSON file per receipt into the folder and returns their paths."""
     return [receipt.save(folder) for receipt in receipts]
 
 

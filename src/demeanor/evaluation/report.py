@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -12,6 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+
+from demeanor.data.errors import InputError
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
@@ -26,6 +29,8 @@ figure { margin: 1rem 0; } img { max-width: 100%; height: auto; }
 figcaption, .note { color: #6b6b6b; font-size: .85rem; }
 nav a { margin-right: 1rem; }
 """
+
+END = "\n</body></html>\n"
 
 
 @dataclass(frozen=True)
@@ -43,17 +48,34 @@ class Section:
 def html_report(title: str, sections: Sequence[Section]) -> str:
     """The whole file as text. All words, cells and captions are escaped; figures are PNG within it."""
     links = "".join(f'<a href="#part{n}">{escape(part.title)}</a>' for n, part in enumerate(sections))
-    body = "\n".join(_section(n, part) for n, part in enumerate(sections))
+    body = "\n".join(_section(f"part{n}", part) for n, part in enumerate(sections))
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n"
-        f"<body><h1>{escape(title)}</h1><nav>{links}</nav>\n{body}\n</body></html>\n"
+        f"<body><h1>{escape(title)}</h1><nav>{links}</nav>\n{body}{END}"
     )
 
 
-def _section(number: int, part: Section) -> str:
-    lines = [f'<section id="part{number}"><h2>{escape(part.title)}</h2>']
+def with_section(page: str, part: Section) -> str:
+    """A page of `html_report` with one more section at its end, in the place of an earlier one of the same title.
+
+    InputError for a page of another kind.
+    """
+    if END not in page or "</nav>" not in page:
+        raise InputError("report", ["it is no page that Demeanor has written"])
+    heading = f"<h2>{escape(part.title)}</h2>"
+    pieces = [piece for piece in re.findall(r'<section id="[^"]*">.*?</section>', page, re.DOTALL) if heading in piece]
+    for piece in pieces:
+        name = piece.split('"')[1]
+        page = page.replace(f"{piece}\n", "").replace(f'<a href="#{name}">{escape(part.title)}</a>', "")
+    name = "".join(mark if mark.isalnum() else "_" for mark in part.title.lower())
+    page = page.replace("</nav>", f'<a href="#{name}">{escape(part.title)}</a></nav>', 1)
+    return page.replace(END, f"{_section(name, part)}\n{END.lstrip()}")
+
+
+def _section(name: str, part: Section) -> str:
+    lines = [f'<section id="{name}"><h2>{escape(part.title)}</h2>']
     lines += [f"<p>{escape(text)}</p>" for text in part.words if text]
     for caption, table in part.tables.items():
         lines.append(f'<div class="wide">{html_table(table)}</div><p class="note">{escape(caption)}</p>')

@@ -79,6 +79,7 @@ class Draws:
 
     @property
     def mean(self) -> float:
+        """Mean of the metric over the draws."""
         return float(np.mean(self.values))
 
     @property

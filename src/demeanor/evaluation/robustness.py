@@ -1,4 +1,4 @@
-"""What a system does when modalities are missing: every subset of them, against all of them."""
+"""What a system does when modalities are missing, or worse than in training: every subset of them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Predict = Callable[[Sequence[tuple[str, ...]]], Sequence[ArrayLike] | NDArray[An
 """Subsets of modalities -> for each of them predictions [N, outputs], [N], or [S, N, outputs] for several seeds."""
 
 
-def subsets(modalities: Sequence[str]) -> list[tuple[str, ...]]:
+def subsets(names: Sequence[str]) -> list[tuple[str, ...]]:
     """All non-empty subsets, the full one first, then by falling size, each in the given order."""
-    names = tuple(dict.fromkeys(modalities))
-    return [chosen for size in range(len(names), 0, -1) for chosen in combinations(names, size)]
+    each = tuple(dict.fromkeys(names))
+    return [chosen for size in range(len(each), 0, -1) for chosen in combinations(each, size)]
 
 
 def modality_ablation(
@@ -77,4 +77,25 @@ def modality_ablation(
                 sign * (full.resampled - draws[name].resampled)
             )
         rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def areas(task: Task, curves: pd.DataFrame, levels: Sequence[float]) -> pd.DataFrame:
+    """One row per set of modalities: clean, its score on clips as they are; hardest, the score at the last level; area,
+    the area under the curve from clean over `levels` in equal steps (trapezoid, divided by their number), which is the
+    mean score over the course; lost, how much worse that is than clean, positive whichever way the metric points.
+
+    curves  rows of one model and one degradation with the columns modalities, level (NaN for clean) and the task's
+            selection metric
+    """
+    metric, better = task.selection_metric
+    sign = 1.0 if better == "max" else -1.0
+    rows = []
+    for name, own in curves.groupby("modalities", sort=False):
+        clean = float(own.loc[own["level"].isna(), metric].iloc[0])
+        course = [clean, *own.set_index("level")[metric].reindex(list(levels)).to_list()]
+        area = float(np.trapezoid(course)) / len(levels)
+        lost = sign * (clean - area) + 0.0
+        rows.append({"modalities": name, "metric": metric, "clean": clean, "hardest": course[-1], "area": area,
+                     "lost": lost})  # fmt: skip
     return pd.DataFrame(rows)

@@ -44,6 +44,7 @@ def tidy(axes: Axes, grid: str = "both") -> None:
 
 
 def label(axes: Axes, x: str = "", y: str = "", title: str = "") -> None:
+    """Name the axes and, at the left above them, the plot."""
     axes.set_xlabel(x, color=INK, fontsize=11)
     axes.set_ylabel(y, color=INK, fontsize=11)
     if title:

@@ -57,6 +57,7 @@ def _per_class(sums: Array) -> tuple[Array, Array, Array]:
 
 
 def accuracy(sums: Array) -> Array:
+    """Hits among all that were counted."""
     true_positives, support, _ = _per_class(sums)
     return _divide(true_positives.sum(axis=0), support.sum(axis=0))
 
@@ -80,11 +81,13 @@ def _mean_of_defined(values: Array) -> Array:
 
 
 def mean_recall(sums: Array) -> Array:
+    """Recall averaged over the classes that the truth has: UAR."""
     true_positives, support, _ = _per_class(sums)
     return _mean_of_defined(_divide(true_positives, support))
 
 
 def macro_f1(sums: Array) -> Array:
+    """F1 averaged over the classes in the truth or predicted; NaN where no label was counted."""
     # With no label at all, F1 of the predicted classes would be 0; there is nothing to score, hence NaN.
     support = _per_class(sums)[1].sum(axis=0)
     return np.where(support == 0, np.nan, _mean_of_defined(_class_f1(sums)))
@@ -107,6 +110,7 @@ def _clip(values: Array, limit: float) -> Array:
 
 
 def absolute_error(prediction: Array, target: Array, limit: float | None = None) -> Array:
+    """[2, N]: the absolute error of prediction [N, 1] and target [N], each clipped to +-limit if given; and one."""
     p, t = prediction[:, 0], target
     if limit is not None:
         p, t = _clip(p, limit), _clip(t, limit)
@@ -114,6 +118,7 @@ def absolute_error(prediction: Array, target: Array, limit: float | None = None)
 
 
 def moments(prediction: Array, target: Array, limit: float | None = None) -> Array:
+    """[6, N]: 1, x, y, xx, yy, xy of the standardised prediction and target, of which Corr is made."""
     p, t = prediction[:, 0], target
     if limit is not None:
         p, t = _clip(p, limit), _clip(t, limit)
@@ -132,6 +137,7 @@ def _standardised(values: Array) -> Array:
 
 
 def rounded_hit(prediction: Array, target: Array, limit: float) -> Array:
+    """[2, N]: whether both, clipped to +-limit, round to the same whole number; and one."""
     hit = np.rint(_clip(prediction[:, 0], limit)) == np.rint(_clip(target, limit))
     return np.stack([hit, np.ones_like(hit)])
 
@@ -145,6 +151,7 @@ def sign_counts(prediction: Array, target: Array, zero: bool) -> Array:
 
 
 def sims_counts(prediction: Array, target: Array, classes: int) -> Array:
+    """[3 C, N]: `confusion_counts` of the classes into which CH-SIMS cuts [-1, 1]; a NaN prediction hits none."""
     edges = np.array(SIMS_EDGES[classes], dtype=np.float32)[:, None]
     p, t = _clip(prediction[:, 0], 1.0), _clip(target, 1.0)
     predicted = np.where(np.isnan(p), -1, (p > edges).sum(axis=0))
@@ -152,6 +159,7 @@ def sims_counts(prediction: Array, target: Array, classes: int) -> Array:
 
 
 def argmax_counts(prediction: Array, target: Array, classes: int) -> Array:
+    """[3 C, N]: `confusion_counts` of the most probable class of prediction [N, C]; a row with NaN hits none."""
     predicted = np.where(np.isnan(prediction).any(axis=1), IGNORED - 1, prediction.argmax(axis=1))
     return confusion_counts(predicted, target, classes)
 

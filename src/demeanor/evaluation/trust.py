@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from demeanor.data.calibration import (
     confidences,
     intervals,
     probabilities,
+    subset_name,
 )
 from demeanor.data.task import Task
 from demeanor.evaluation.calibration import (
@@ -27,7 +28,7 @@ from demeanor.evaluation.calibration import (
     negative_log_likelihood,
     reliability_curve,
 )
-from demeanor.evaluation.conformal import losses
+from demeanor.evaluation.conformal import losses, presence_names
 from demeanor.evaluation.metrics import labelled
 from demeanor.evaluation.selective import augrc, aurc, coverage_at_risk, risk_at_coverage, risk_coverage
 
@@ -173,3 +174,19 @@ def surer_without(
         risen += int((after[counted] > before[counted] + 0.01).sum())
         cases += int(counted.sum())
     return risen / cases if cases else float("nan")
+
+
+def risen_confidence(
+    task: Task, outputs: Mapping[str, ArrayLike], present: Mapping[str, ArrayLike], calibration: Calibration
+) -> float:
+    """`surer_without` over all modalities of `present` (modality -> [N] booleans), each of them taken away in turn.
+
+    outputs  subset_name -> head outputs [N, outputs] with these modalities alone
+    """
+    there = {name: np.asarray(here, dtype=bool) for name, here in present.items()}
+    fewer = []
+    for lost, mine in there.items():
+        rest = {name: here & (name != lost) for name, here in there.items()}
+        counted = mine & np.any(list(rest.values()), axis=0)
+        fewer.append((outputs[subset_name(set(there) - {lost})], np.where(counted, presence_names(rest), "")))
+    return surer_without(task, outputs[subset_name(there)], fewer, presence_names(there), calibration)

@@ -103,18 +103,22 @@ class ForcedWordTimes(Extractor):
 
     @property
     def alignment(self) -> str:
+        """How words are placed: by CTC."""
         return "ctc"
 
     @property
     def weights_sha256(self) -> str | None:
+        """Hash of the encoder's weights."""
         return resolve(self.settings.model).weights_sha256
 
     @cached_property
     def model(self) -> Any:
+        """The CTC model, loaded once."""
         return load_model(self.settings.model, "AutoModelForCTC")
 
     @cached_property
     def vocabulary(self) -> dict[str, int]:
+        """Characters that the model knows, and their ids."""
         return load_tokenizer(self.settings.model).get_vocab()
 
     @cached_property
@@ -192,6 +196,7 @@ class UniformWordTimes(Extractor):
 
     @property
     def alignment(self) -> str:
+        """How words are placed: evenly."""
         return "uniform"
 
     def extract_clip(self, clip: Clip) -> np.ndarray:

@@ -119,6 +119,8 @@ class OpenSmileSettings(Settings):
 
 
 class DescriptorSettings(OpenSmileSettings):
+    """Those of openSMILE, and whether first differences come with the descriptors."""
+
     deltas: bool = False
 
 
@@ -211,6 +213,7 @@ class OpenSmileDescriptors(_OpenSmile):
 
     @cached_property
     def names(self) -> list[str]:
+        """Names of the columns, in their order."""
         more = list(self._deltas.feature_names) if self._has_deltas else []
         return list(self._smile.feature_names) + more
 

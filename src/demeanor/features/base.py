@@ -236,8 +236,8 @@ class Extractor(ABC):
     stream     the stream it usually makes
     reads      what of a clip it looks at: text, audio, video, words, dialogue
     unit       what one step is
-    batched    True for encoders, which want many clips at once and run in the main process; False for
-               extractors that treat each clip by itself, which run in worker processes
+    batched    True for encoders, which want many clips at once and run in the main process or on a cluster; False
+               for extractors that treat each clip by itself, which run in worker processes
     """
 
     name: ClassVar[str]
@@ -269,6 +269,7 @@ class Extractor(ABC):
 
     @property
     def weights_sha256(self) -> str | None:
+        """Hash of the weights that decide the values, None where there are none."""
         return None
 
     def facts(self) -> dict[str, Any]:
@@ -277,9 +278,11 @@ class Extractor(ABC):
 
     @property
     def alignment(self) -> str:
+        """How steps are placed in time, empty where nothing is aligned."""
         return ""
 
     def provenance(self) -> Provenance:
+        """Who made a stream: extractor, version, settings, rate, weights and licence."""
         return Provenance(
             extractor=self.name,
             version=self.version,

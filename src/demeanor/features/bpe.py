@@ -72,6 +72,7 @@ class BytePairIds(Extractor):
 
     @cached_property
     def pieces(self) -> ByteLevelPieces:
+        """GPT-2's pieces, read from the folder once."""
         return ByteLevelPieces(self.settings.folder)
 
     @property

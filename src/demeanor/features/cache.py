@@ -78,6 +78,7 @@ class ShardCache:
 
     @classmethod
     def of(cls, root: Path, extractor: Extractor, provenance: Provenance) -> ShardCache:
+        """The cache of one extractor below `root`: a folder per fingerprint, with the provenance beside the shards."""
         cache = cls(root / f"{extractor.name}-{provenance.fingerprint}", extractor.dimension, np.dtype(extractor.dtype))
         card = cache.folder / "provenance.json"
         if not card.exists():
@@ -152,6 +153,7 @@ class ShardCache:
         return values.reshape(length, self.dimension)
 
     def missing(self, keys: Iterable[str]) -> list[str]:
+        """Those of the keys that are not stored yet."""
         return [key for key in keys if key not in self._places]
 
     def add(self, values: Mapping[str, np.ndarray]) -> None:

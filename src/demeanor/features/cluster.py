@@ -1,8 +1,11 @@
 """The same plan on a Dask cluster: a local one, or the scheduler at an address.
 
 Workers get clips, build their extractor once, and send values back; the shards are written here, so that the files
-are byte for byte those of a local run. Workers must see the media under the same paths and hold the same version
-of Demeanor.
+are byte for byte those of a local run (of encoders: of one with as many threads as a worker has, for their last bits
+depend on that). Workers must see the media under the same paths; one with other versions or weights is refused.
+
+Encoders go to the workers that say they have a GPU (`dask worker ADDRESS --resources GPU=1`), one group of clips at a
+time and GPU; where none says so, to all.
 """
 
 from __future__ import annotations
@@ -11,9 +14,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from demeanor.data.errors import InputError, MissingExtraError
-from demeanor.features.pools import Outcome, Task, _died, after_death, available_cores, work
+from demeanor.features.pools import Outcome, Task, _died, after_death, available_cores, work_elsewhere
 
 LOCAL = "local"
+#: What a Dask worker names as a resource for each GPU that it has.
+GPU = "GPU"
 
 
 class DaskPool:
@@ -42,6 +47,7 @@ class DaskPool:
             raise InputError("cluster", [f"no Dask scheduler at '{self.address}' ({error})"], advice) from None
 
     def run(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
+        """Outcomes of the tasks as they finish, in any order; a cluster started for them is closed after them."""
         client, cluster = self._connected()
         try:
             yield from self._outcomes(client, iter(tasks))
@@ -57,11 +63,15 @@ class DaskPool:
         again: list[Task] = []
         finished = as_completed(loop=client.loop, raise_errors=False)
         while True:
+            workers = client.scheduler_info(n_workers=-1)["workers"].values()
+            gpus = sum(int(worker["resources"].get(GPU, 0)) for worker in workers)
             # What fell with a worker is tried alone, so that only the clip to blame runs out of attempts.
-            room = 1 if again else 2 * max(len(client.scheduler_info(n_workers=-1)["workers"]), 1)
+            room = 1 if again else 2 * max(len(workers), 1)
             while len(flying) < room and (task := again.pop() if again else next(source, None)) is not None:
                 room = 1 if task.alone else room
-                future = client.submit(work, task, pure=False, retries=0)
+                asked = {GPU: 1} if task.whole and gpus else None
+                room = min(room, 2 * gpus) if asked else room
+                future = client.submit(_work, task, pure=False, retries=0, resources=asked)
                 flying[future] = task
                 finished.add(future)
             if not flying:
@@ -78,3 +88,13 @@ class DaskPool:
             again += retried
             if outcome:
                 yield outcome
+
+
+def _work(task: Task) -> Outcome:
+    """On a worker: a network has as many threads as Dask gave it, for others of the machine work beside it."""
+    if task.whole:
+        import torch
+        from distributed import get_worker
+
+        torch.set_num_threads(get_worker().state.nthreads)
+    return work_elsewhere(task)

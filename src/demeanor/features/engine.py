@@ -19,6 +19,7 @@ from pydantic import Field
 from demeanor.data.errors import InputError
 from demeanor.data.files import sha256_of
 from demeanor.data.progress import Progress
+from demeanor.data.provenance import Provenance
 from demeanor.data.ragged import RaggedWriter
 from demeanor.data.safetensors_header import read_metadata
 from demeanor.data.settings import Settings
@@ -45,6 +46,7 @@ class StreamRequest(Settings):
     when_read: bool = False
 
     def build(self) -> Extractor:
+        """The extractor that is asked for. InputError for an unknown one, or settings that it does not take."""
         return find_extractor(self.extractor, self.parameters)
 
 
@@ -128,7 +130,7 @@ def _make(
     me = (extractor.name, _as_json(extractor))  # a stream of the same maker finds its values in the same cache
     different = {(other.name, _as_json(other)): other for other in beside}
     others = [_Beside.of(other, clips, unique, cache) for name, other in different.items() if name != me]
-    tasks = list(_plan(extractor, unique, shards, workers, others))
+    tasks = list(_plan(extractor, provenance, unique, shards, workers, others))
     total = sum(len(task.keys) for task in tasks)
     with Progress(name, total, "clips", progress) as shown:
         for outcome in pool_for(extractor, workers, total, cluster).run(tasks):
@@ -174,12 +176,14 @@ def _keys(extractor: Extractor, clips: Sequence[Clip]) -> tuple[dict[str, str], 
 
 
 def name_of(clip: Clip) -> str:
+    """What a clip is called in messages: its recording, or its utterance."""
     return str(clip.media) if isinstance(clip.media, Path) else clip.utterance_id
 
 
 def _plan(
-    extractor: Extractor, unique: Mapping[str, Clip], shards: ShardCache, workers: int, others: Sequence[_Beside] = ()
-) -> Iterator[Task]:
+    extractor: Extractor, provenance: Provenance, unique: Mapping[str, Clip], shards: ShardCache, workers: int,
+    others: Sequence[_Beside] = (),
+) -> Iterator[Task]:  # fmt: skip
     """What has to be done.
 
     Encoders batch clips of like length, and the last bits of their values depend on batch composition; their groups
@@ -195,7 +199,10 @@ def _plan(
         groups = list(chunks(missing, min(SHARD, max(len(missing) // (TASKS_EACH * workers), 1))))
     for group in groups:
         clips = tuple(unique[key].only(extractor.reads) for key in group)
-        yield Task(extractor.name, settings, clips, tuple(group), partners=_partners(others, group))
+        yield Task(
+            extractor.name, settings, clips, tuple(group), provenance, partners=_partners(others, group),
+            whole=extractor.batched,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -206,25 +213,29 @@ class _Beside:
     """
 
     name: tuple[str, str]
+    provenance: Provenance
     shards: ShardCache
     keys: Mapping[str, str]
 
     @classmethod
     def of(cls, extractor: Extractor, clips: Sequence[Clip], unique: Mapping[str, Clip], cache: Path) -> _Beside:
         own, failures = _keys(extractor, clips)
-        shards = ShardCache.of(cache, extractor, extractor.provenance())
+        provenance = extractor.provenance()
+        shards = ShardCache.of(cache, extractor, provenance)
         wanted = {key: own[clip.utterance_id] for key, clip in unique.items()}
         missing = set(shards.missing([key for key in dict.fromkeys(wanted.values()) if key not in failures]))
         first: dict[str, str] = {}
         for key, value in wanted.items():
             if value in missing:
                 first.setdefault(value, key)  # clips that are one to this extractor are looked at once
-        return cls((extractor.name, _as_json(extractor)), shards, {key: value for value, key in first.items()})
+        return cls(
+            (extractor.name, _as_json(extractor)), provenance, shards, {key: value for value, key in first.items()}
+        )
 
 
 def _partners(others: Sequence[_Beside], group: Sequence[str]) -> tuple[Partner, ...]:
     """Those of which something is missing for the clips of a task."""
-    found = [Partner(*other.name, tuple(other.keys.get(key) for key in group)) for other in others]
+    found = [Partner(*other.name, tuple(other.keys.get(key) for key in group), other.provenance) for other in others]
     return tuple(partner for partner in found if any(key is not None for key in partner.keys))
 
 

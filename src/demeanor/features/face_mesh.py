@@ -95,6 +95,7 @@ class FaceMesh(Extractor):
 
     @property
     def weights_sha256(self) -> str:
+        """One hash over the networks in use."""
         used = (DETECTION, LANDMARKS, IRIS) if self.settings.gaze == "iris" else (DETECTION, LANDMARKS)
         return weights_hash(self.settings.models, used)
 

@@ -39,9 +39,11 @@ class WordVectors:
 
     @property
     def dimension(self) -> int:
+        """Width of a vector."""
         return int(self.vectors.shape[1])
 
     def find(self, word: str) -> Float32[np.ndarray, " dimension"] | None:
+        """The vector of a word, None for one that the file does not have."""
         key = _key(word)
         place = int(np.searchsorted(self.keys, key))
         if place < len(self.keys) and self.keys[place] == key:
@@ -139,6 +141,7 @@ class WordVectorStream(Extractor):
 
     @cached_property
     def vectors(self) -> WordVectors:
+        """The file's vectors, read into their memory-mapped form once."""
         return load_vectors(self.settings.vectors)
 
     @property
@@ -151,6 +154,7 @@ class WordVectorStream(Extractor):
 
     @property
     def weights_sha256(self) -> str | None:
+        """Hash of the vectors' file."""
         return self.vectors.sha256
 
     def extract_clip(self, clip: Clip) -> np.ndarray:

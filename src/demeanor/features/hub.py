@@ -137,19 +137,23 @@ class Tokenizer:
             return self._inner(*texts, **options)
 
     def batch_decode(self, ids: Any, **options: Any) -> list[str]:
+        """As the tokenizer's own, one thread at a time."""
         with self._lock:
             return self._inner.batch_decode(ids, **options)
 
     def get_vocab(self) -> dict[str, int]:
+        """As the tokenizer's own, one thread at a time."""
         with self._lock:
             return self._inner.get_vocab()
 
     @property
     def pad_token_id(self) -> int | None:
+        """Id of padding, None where there is none."""
         return self._inner.pad_token_id
 
     @property
     def model_max_length(self) -> int:
+        """Tokens that the encoder reads at the most."""
         return int(self._inner.model_max_length)
 
     @property
@@ -160,6 +164,7 @@ class Tokenizer:
 
 @loaded_once(maxsize=4)
 def load_tokenizer(model: str) -> Tokenizer:
+    """The tokenizer of an encoder, loaded once. EncoderError where there is none under this name."""
     if model == MINILM:
         from demeanor.features.small_bert import PlainTokenizer
 

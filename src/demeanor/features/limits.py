@@ -54,9 +54,10 @@ class Limits:
     seconds    of sound held in one piece, 1.4 GB as float32 at 16 kHz; longer recordings are cut by `start` and `end`
     gap        seconds without sound that timestamps may leave; a jump beyond it is a clock that was set anew
     opening    seconds of wall clock for opening a file and finding out what it holds
-    grace      seconds of wall clock for decoding, and
+    gaps       seconds without sound that all gaps of a recording may leave: half a working day
+    grace      seconds of one processor for decoding, and
     pace       as many more for each second of the recording that came out: a twentieth of real time
-    patience   seconds of wall clock for one pass over a recording, whatever it holds
+    patience   seconds of one processor for one pass over a recording, whatever it holds
     """
 
     pixels: int = 40_000_000
@@ -65,6 +66,7 @@ class Limits:
     frames: int = 10_400_000
     seconds: float = 6 * 3600.0
     gap: float = 3600.0
+    gaps: float = 4 * 3600.0
     opening: float = 20.0
     grace: float = 30.0
     pace: float = 20.0

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
+from time import thread_time
 from typing import Any
 
 import av
@@ -77,6 +77,7 @@ class MediaInfo:
 
 
 def name_of(source: Source) -> str:
+    """What a source is called in messages."""
     return f"recording of {len(source)} bytes" if isinstance(source, bytes) else str(source)
 
 
@@ -169,11 +170,11 @@ def video_stream(container: Any) -> Any | None:
     return _chosen(container, "video")
 
 
-def _chosen(container: Any, kind: str, company: Any = None) -> Any | None:
+def _chosen(container: Any, kind: str, related: Any = None) -> Any | None:
     usable = _usable(container, kind)
     if len(usable) < 2:
         return usable[0] if usable else None
-    best = container.streams.best(kind, company)
+    best = container.streams.best(kind, related)
     if best is not None and any(stream.index == best.index for stream in usable):
         return best
     return next((stream for stream in usable if stream.disposition & stream.disposition.default), usable[0])
@@ -214,6 +215,7 @@ def probe(source: Source) -> MediaInfo:
 
 
 def described(container: Any, label: str) -> MediaInfo:
+    """What a container says of its tracks; durations in seconds. MediaError if it holds neither sound nor picture."""
     audio, video = audio_stream(container), video_stream(container)
     if audio is None and video is None:
         raise MediaError(f"{label}: holds neither sound nor picture")
@@ -241,7 +243,8 @@ def described(container: Any, label: str) -> MediaInfo:
 def decoded(container: Any, stream: Any, label: str) -> Generator[Any, None, None]:
     """Frames of one stream; a damaged packet is passed over, a stream of which nothing is left is an error.
 
-    So is one that takes longer than LIMITS allow; only time spent here counts, not the consumer's.
+    So is one that takes longer than LIMITS allow; only the processor's time spent here counts, not the consumer's, nor
+    what other programs on a busy machine take.
     """
     context = stream.codec_context
     context.thread_count = 1
@@ -251,7 +254,7 @@ def decoded(container: Any, stream: Any, label: str) -> Generator[Any, None, Non
     last: Any = None
     packets = container.demux(stream)
     while True:
-        begun = monotonic()
+        begun = thread_time()
         try:
             packet = next(packets)
             decoded = packet.decode()
@@ -262,7 +265,7 @@ def decoded(container: Any, stream: Any, label: str) -> Generator[Any, None, Non
             if damaged > HOPELESS or isinstance(error, (av.MemoryError, av.PermissionError)):
                 raise MediaError(f"{label}: cannot be decoded ({_reason(error)})") from None
             decoded = []
-        spent += monotonic() - begun
+        spent += thread_time() - begun
         if decoded:
             frames += len(decoded)
             first = decoded[0].time if first is None else first
@@ -283,6 +286,7 @@ def _require_pace(spent: float, frames: int, length: float, label: str, kind: st
 
 
 def origin_of(container: Any) -> float:
+    """Seconds at which its clock starts."""
     return 0.0 if container.start_time is None else container.start_time / av.time_base
 
 
@@ -316,6 +320,7 @@ class Clock:
 
 
 def seek(container: Any, start: float, origin: float) -> None:
+    """Move to PREROLL seconds before `start` (seconds from `origin`), or leave it at the beginning."""
     if start > PREROLL:
         try:
             container.seek(int((start - PREROLL + origin) * av.time_base), backward=True, any_frame=False)
@@ -331,7 +336,7 @@ def decode_frames(
     rate: float | None = None,
     longest_side: int | None = None,
     note: Note = unheard,
-) -> Iterator[tuple[float, np.ndarray]]:
+) -> Generator[tuple[float, np.ndarray], None, None]:
     """(seconds from `start`, RGB image [height, width, 3] uint8) one by one; nothing where there is no video track.
 
     With `rate`, the picture that stands at 0, 1/rate, 2/rate ... seconds, whatever the spacing of the recording's

@@ -1,4 +1,7 @@
-"""Many channels to one: the mean of one or two, FFmpeg's down-mix by layout for more.
+"""Many channels to one: the mean of two, FFmpeg's down-mix by layout for more.
+
+Of channels that cancel each other the loudest is taken alone. One on which nothing was recorded (the other side of a
+stereo plug) does not count, for it would make the voice half as loud.
 
 FFmpeg's weights (ITU-R BS.775: the centre whole, left and right at -3 dB, the surround at -6 dB, no subwoofer) leave a
 voice in the centre channel of a film as loud as it is alone. Channels without a layout, as arrays of microphones have
@@ -7,6 +10,8 @@ them, are averaged.
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -16,26 +21,38 @@ from jaxtyping import Float32
 
 from demeanor.features.limits import LIMITS
 
-#: The mix has less than this share of its loudest channel's power: the channels cancel each other.
-CANCELLED = 0.1
+#: The mix has less than this share of the power that channels with nothing in common would give it: they cancel each
+#: other. Of equal channels at opposite polarity nothing is left, of one at 0.27 of the other half.
+CANCELLED = 0.5
+#: Seconds over which that is looked at, and seconds and shares of the loud ones (of two channels, and of those with
+#: places of their own, whose surround may well be mixed at opposite polarity) from which it counts for the whole.
+WINDOW, LEAST_SECONDS, LEAST_OF_TWO, LEAST_OF_PLACES = 0.1, 0.3, 0.05, 0.25
+#: A window is loud from this share of the mean power on.
+LOUD = 0.01
 #: Mean power of a channel below which nothing was recorded: the square of base.SILENCE.
 QUIET = 1e-8
+#: Share of the loudest channel's power below which one beside it was not recorded: the crosstalk of a plug.
+DEAD = 1e-4
 #: PyAV finds no end of the list of planes from eight on and reads on behind it; such frames are interleaved first.
 PLANES = 8
 
 
 class Mixer:
-    """Decoded frames as mono; remembers how loud the mix and every channel was, and if more than two were mixed."""
+    """Decoded frames as mono; remembers how loud the mix and every channel was, and if more than two were mixed.
 
-    def __init__(self, only: int | None = None):
+    only  numbers of the channels that are read, where not all are; what there is of them is averaged
+    """
+
+    def __init__(self, only: Sequence[int] | None = None):
         self.only = only
         self.surround = False
         self.samples = 0
-        self.mixed = 0.0
         self.channels = np.zeros(LIMITS.channels)
+        self.windows = array("f")
         self.kind: tuple[Any, ...] | None = None
         self.converter: Any = None
         self.weights: Float32[np.ndarray, " channels"] | None = None
+        self._window = [0.0, 0.0, 0.0]
 
     def __call__(self, frame: Any) -> list[Float32[np.ndarray, " samples"]]:
         layout = frame.layout
@@ -44,7 +61,7 @@ class Mixer:
         if kind != self.kind:
             self._set_up(kind, layout.name)
         blocks = [frame] if self.converter is None else self.converter.resample(frame)
-        return [self._mono(self._values(block, count)) for block in blocks]
+        return [self._mono(self._values(block, count), frame.sample_rate) for block in blocks]
 
     def _set_up(self, kind: tuple[Any, ...], layout: str) -> None:
         name, count, rate, _ = kind
@@ -72,26 +89,57 @@ class Mixer:
             values = np.nan_to_num(values, copy=False, nan=0.0, posinf=1.0, neginf=-1.0)
         return values
 
-    def _mono(self, values: Float32[np.ndarray, "channels samples"]) -> Float32[np.ndarray, " samples"]:
+    def _mono(self, values: Float32[np.ndarray, "channels samples"], rate: int) -> Float32[np.ndarray, " samples"]:
         count = len(values)
         if count == 1:
             return values[0]
         if self.only is not None:
-            return values[min(self.only, count - 1)]
+            there = [n for n in self.only if n < count] or [count - 1]
+            return values[there[0]] if len(there) == 1 else values[there].mean(axis=0, dtype=np.float32)
         mono = values.mean(axis=0, dtype=np.float32) if self.weights is None else self.weights @ values
-        self.samples += len(mono)
-        self.mixed += float(np.dot(mono, mono))
+        expected = 0.0
         for n, channel in enumerate(values):
-            if self.weights is None or self.weights[n]:
-                self.channels[n] += float(np.dot(channel, channel))
+            weight = 1 / count if self.weights is None else float(self.weights[n])
+            if weight:
+                power = float(np.dot(channel, channel))
+                self.channels[n] += power
+                expected += weight**2 * power
+        self.samples += len(mono)
+        window = self._window
+        for place, value in enumerate((len(mono) / rate, float(np.dot(mono, mono)), expected)):
+            window[place] += value
+        if window[0] >= WINDOW:
+            self._close_window()
         return mono
 
+    def _close_window(self) -> None:
+        self.windows.extend(self._window)
+        self._window = [0.0, 0.0, 0.0]
+
     @property
-    def cancelled(self) -> int | None:
-        """Number of the loudest channel, where the channels cancel each other in the mix."""
+    def cancelled(self) -> tuple[int, ...] | None:
+        """Number of the loudest channel, where the channels cancel each other in the mix, or in parts of it."""
         loudest = int(self.channels.argmax())
-        power = float(self.channels[loudest])
-        return loudest if power > QUIET * self.samples and self.mixed < CANCELLED * power else None
+        if self.channels[loudest] <= QUIET * self.samples:
+            return None
+        self._close_window()
+        seconds, mixed, expected = np.array(self.windows, dtype=np.float64).reshape(-1, 3).T
+        if mixed.sum() < CANCELLED * expected.sum():
+            return (loudest,)
+        loud = expected * seconds.sum() > LOUD * expected.sum() * seconds
+        lost = float(seconds[loud & (mixed < CANCELLED * expected)].sum())
+        least = LEAST_OF_PLACES if self.surround else LEAST_OF_TWO
+        return (loudest,) if lost >= max(LEAST_SECONDS, least * float(seconds[loud].sum())) else None
+
+    @property
+    def recorded(self) -> tuple[int, ...] | None:
+        """Numbers of the channels that hold something, where channels without places of their own hold nothing."""
+        loudest = float(self.channels.max())
+        if self.weights is not None or loudest <= QUIET * self.samples:
+            return None
+        count = 0 if self.kind is None else int(self.kind[1])
+        live = tuple(int(n) for n in np.flatnonzero(self.channels[:count] > DEAD * loudest))
+        return live if len(live) < count else None
 
 
 @lru_cache(maxsize=64)

@@ -84,9 +84,11 @@ class OpenFaceTables(Extractor):
 
     @property
     def names(self) -> list[str]:
+        """Name of the columns, in their order."""
         return list(COLUMNS)
 
     def provenance(self) -> Provenance:
+        """As every extractor's, but not to be made from a recording: another program wrote the tables."""
         return (
             super()
             .provenance()
@@ -99,6 +101,7 @@ class OpenFaceTables(Extractor):
         )
 
     def table_of(self, clip: Clip) -> Path | None:
+        """The table of a clip's recording, None where there is none. ExtractionError where several could be meant."""
         if not isinstance(clip.media, Path):
             return None
         folder = anchored(self.settings.folder) if self.settings.folder else clip.media.parent

@@ -38,6 +38,7 @@ class FramesPerWord(Extractor):
 
     @cached_property
     def inner(self) -> Extractor:
+        """The extractor whose frames are averaged."""
         return find_extractor(self.settings.extractor, self.settings.parameters)
 
     @property
@@ -50,10 +51,12 @@ class FramesPerWord(Extractor):
 
     @property
     def weights_sha256(self) -> str | None:
+        """That of the inner extractor."""
         return self.inner.weights_sha256
 
     @property
     def alignment(self) -> str:
+        """How frames are given to words, and what becomes of those without times."""
         return "words or uniform" if self.settings.unaligned == "uniform" else "words"
 
     def facts(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ given up with its reason.
 from __future__ import annotations
 
 import os
+import socket
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -18,8 +19,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from demeanor.data.errors import MissingExtraError
+from demeanor.data.errors import InputError, MissingExtraError
 from demeanor.data.files import disk_error, is_full
+from demeanor.data.provenance import Provenance
 from demeanor.features.base import Clip, Extractor
 
 #: Times that a clip may take its worker process down before it is set aside.
@@ -28,28 +30,33 @@ ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class Partner:
-    """Another extractor that looks at the clips of a task while they are decoded: its name, its settings as JSON, and
-    for each clip the key of its values, None where they are there already."""
+    """Another extractor that looks at the clips of a task while they are decoded: its name, its settings as JSON, for
+    each clip the key of its values, None where they are there already, and what its values are to be made by."""
 
     extractor: str
     settings: str
     keys: tuple[str | None, ...]
+    provenance: Provenance | None = None
 
 
 @dataclass(frozen=True)
 class Task:
     """Some clips for one extractor; `settings` as JSON, so that a worker builds its extractor once.
 
-    partners  others that read the same sound or pictures
+    provenance  what its values are to be made by: another machine may have other weights or versions
+    partners    others that read the same sound or pictures
+    whole       the last bits of a clip's values depend on the others: it is tried again with them
     """
 
     extractor: str
     settings: str
     clips: tuple[Clip, ...]
     keys: tuple[str, ...]
+    provenance: Provenance | None = None
     attempt: int = 1
     alone: bool = False
     partners: tuple[Partner, ...] = ()
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,10 @@ class Outcome:
 
 @runtime_checkable
 class Pool(Protocol):
-    def run(self, tasks: Iterable[Task]) -> Iterator[Outcome]: ...
+    """Where tasks are worked on."""
+
+    def run(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
+        """Outcomes of the tasks as they finish, in any order."""
 
 
 @lru_cache(maxsize=8)
@@ -84,9 +94,26 @@ def limit_threads() -> None:
     cv2.setNumThreads(1)
 
 
+@lru_cache(maxsize=8)
+def _provenance(name: str, settings: str) -> Provenance:
+    return _extractor(name, settings).provenance()
+
+
 def work(task: Task) -> Outcome:
     """What a worker does with a task."""
     return work_with(_extractor(task.extractor, task.settings), task)
+
+
+def work_elsewhere(task: Task) -> Outcome:
+    """The same on a machine of its own: InputError where it has other weights or versions than who asks, for its values
+    would not be theirs."""
+    makers: tuple[Task | Partner, ...] = (task, *task.partners)
+    for maker in makers:
+        mine = _provenance(maker.extractor, maker.settings)
+        if maker.provenance is not None and (problems := maker.provenance.differences(mine)):
+            where = f"the worker on {socket.gethostname()}: {maker.extractor}"
+            raise InputError(where, problems, "Install there what is installed here, and give it the same weights.")
+    return work(task)
 
 
 def work_with(extractor: Extractor, task: Task) -> Outcome:
@@ -129,6 +156,7 @@ def work_with(extractor: Extractor, task: Task) -> Outcome:
 
 
 def reason_of(error: Exception) -> str:
+    """Why a clip failed, in one line."""
     from demeanor.data.errors import DemeanorError
 
     return str(error) if isinstance(error, DemeanorError) else f"{type(error).__name__}: {error}"
@@ -141,6 +169,7 @@ class HerePool:
         self.extractor = extractor
 
     def run(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
+        """Outcomes one after the other, in this process."""
         for task in tasks:
             yield work_with(self.extractor, task) if self.extractor else work(task)
 
@@ -164,6 +193,7 @@ class ProcessPool:
         return self._pool
 
     def run(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
+        """Outcomes as worker processes finish them; a run that is stopped leaves no worker behind."""
         try:
             yield from self._run(tasks)
         except BaseException:
@@ -218,11 +248,14 @@ def _died(error: BaseException) -> bool:
 def after_death(task: Task, error: BaseException) -> tuple[Outcome | None, list[Task]]:
     """Tasks to try again after a worker died, clip by clip; or the outcome of a clip that is given up.
 
-    All tasks in flight fall with a pool, so a task of several clips costs none of them an attempt.
+    All tasks in flight fall with a pool, so a task of several clips costs none of them an attempt. Clips that belong
+    together are tried together first: alone, the last bits of their values would be others.
     """
+    if task.whole and len(task.clips) > 1 and task.attempt < ATTEMPTS:
+        return None, [replace(task, attempt=task.attempt + 1, alone=True)]
     if len(task.clips) > 1:
         return None, [
-            replace(task, clips=(clip,), keys=(key,), alone=True, partners=())
+            replace(task, clips=(clip,), keys=(key,), attempt=1, alone=True, partners=())
             for clip, key in zip(task.clips, task.keys, strict=True)
         ]
     if task.attempt >= ATTEMPTS:
@@ -240,18 +273,23 @@ def available_cores() -> int:
 
 
 def pool_for(extractor: Extractor, workers: int, clips: int, cluster: Any = None) -> Pool:
-    """Encoders run here, on the device; a handful of clips is not worth starting processes for."""
-    if extractor.batched:
-        return HerePool(extractor)
-    if cluster is not None:
+    """A cluster takes all but what only looks things up; without one, encoders run here, on the device, and a handful
+    of clips is not worth starting processes for."""
+    if cluster is not None and clips and (not extractor.batched or is_encoder(extractor)):
         from demeanor.features.cluster import DaskPool
 
         return DaskPool(cluster, workers)
-    if workers <= 1 or clips <= 4:
+    if extractor.batched or workers <= 1 or clips <= 4:
         return HerePool(extractor)
     return ProcessPool(workers)
 
 
+def is_encoder(extractor: Extractor) -> bool:
+    """Does it run a network over many clips at once? What is batched without weights splits texts and reads tables."""
+    return extractor.batched and extractor.weights_sha256 is not None
+
+
 def chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    """Consecutive pieces of at most `size` items."""
     for start in range(0, len(items), size):
         yield items[start : start + size]

@@ -22,7 +22,7 @@ UNUSED = ("pooler.", "embeddings.position_ids")
 
 
 @dataclass(frozen=True)
-class Encoded:
+class BertOutput:
     """
     last_hidden_state  [B, T, D]
     hidden_states      embeddings and the output of every layer, where they were asked for
@@ -76,13 +76,13 @@ class SmallBert(nn.Module):
         input_ids: Int[Tensor, "batch steps"],
         attention_mask: Int[Tensor, "batch steps"],
         output_hidden_states: bool = False,
-    ) -> Encoded:
+    ) -> BertOutput:
         """States of every token; `attention_mask` is 1 on real ones."""
         mask = attention_mask.bool()[:, None, None, :]
         states = [self.embeddings(input_ids)]
         for layer in self.encoder.layer:
             states.append(layer(states[-1], mask))
-        return Encoded(states[-1], tuple(states) if output_hidden_states else None)
+        return BertOutput(states[-1], tuple(states) if output_hidden_states else None)
 
 
 class _Stack(nn.Module):

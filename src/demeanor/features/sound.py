@@ -5,7 +5,7 @@ A frame stands where its timestamp says; what is missing between two is silence,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -44,9 +44,9 @@ BLOCK = 65_536
 class Heard:
     """
     samples  mono in [-1, 1], None where the recording has no sound track
-    remarks  of cancelling_channels (the louder one was taken), sound_gaps (silent now), mixed_sound_formats (the sample
-             rate or the channels change), mixed_down (of more than two channels), sound_ends_early (less than half of
-             what the file declares)
+    remarks  of cancelling_channels (the louder one was taken), silent_channels (they do not count), sound_gaps (silent
+             now), mixed_sound_formats (the sample rate or the channels change), mixed_down (of more than two channels),
+             sound_ends_early (less than half of what the file declares)
     tracks   names of the tracks that are not read
     """
 
@@ -79,19 +79,41 @@ def stream_audio(
 def stream_samples(
     source: Source, rate: int = 16_000, start: float = 0.0, end: float | None = None, channel: int | None = None
 ) -> Iterator[Float32[np.ndarray, " samples"]]:
-    """As `stream_audio`, at `rate`; of one `channel` alone, counted from 0, where one is named."""
+    """As `stream_audio`, at `rate`; of one `channel` alone, counted from 0, where one is named.
+
+    Without one, what has several channels is heard through first, to know which of them are to be mixed.
+    """
+    only = _channels_to_mix(source, start, end) if channel is None else (channel,)
     with opened(source) as container:
-        yield from _resampled(_Track(container, name_of(source), start, end, channel).blocks(), rate)
+        yield from resampled(_Track(container, name_of(source), start, end, only).blocks(), rate)
+
+
+def stream_container(container: Any, label: str, rate: int = 16_000) -> Iterator[Float32[np.ndarray, " samples"]]:
+    """As `stream_samples`, of a container that is open already, such as one that comes through a pipe: all its
+    channels, for it cannot be heard twice."""
+    yield from resampled(_Track(container, label, 0.0, None).blocks(), rate)
+
+
+def _channels_to_mix(source: Source, start: float, end: float | None) -> tuple[int, ...] | None:
+    with opened(source) as container:
+        stream = audio_stream(container)
+        if stream is None or stream.channels == 1:
+            return None
+        track = _Track(container, name_of(source), start, end)
+        for _ in track.blocks():
+            pass
+    return track.mixer.cancelled or track.mixer.recorded
 
 
 class _Track:
     """One pass over the default sound track of an open container."""
 
-    def __init__(self, container: Any, label: str, start: float, end: float | None, only: int | None = None):
+    def __init__(self, container: Any, label: str, start: float, end: float | None, only: Sequence[int] | None = None):
         self.container, self.label, self.start, self.end = container, label, start, end
         self.mixer = Mixer(only)
         self.remarks: set[str] = set()
         self.rate = 0
+        self.missing = 0.0
 
     def blocks(self) -> Iterator[tuple[int, Float32[np.ndarray, " samples"]]]:
         container = self.container
@@ -120,6 +142,7 @@ class _Track:
                     drift = 0 if time is None else round(time * self.rate) - position
                     if drift > self.tolerance:
                         self.remarks.add("sound_gaps")
+                        self._count_gap(drift / self.rate)
                         yield from self._silence(position, position + drift)
                         position += drift
                     elif drift < (0 if behind else -self.tolerance):
@@ -144,6 +167,12 @@ class _Track:
         self.rate, self.tolerance = rate, round(TOLERANCE * rate)
         self.first = round(self.start * rate)
         self.last = None if self.end is None else round(self.end * rate)
+
+    def _count_gap(self, seconds: float) -> None:
+        """Silence costs its writer nothing, and whoever reads it as much as sound."""
+        self.missing += seconds
+        if self.missing > LIMITS.gaps:
+            raise MediaError(f"{self.label}: its timestamps leave more than {LIMITS.gaps / 3600:g} h without sound")
 
     def _begin(self, time: float | None) -> int:
         """Where the first frame stands; a little before the start is the codec's run-up and counts as the start."""
@@ -173,24 +202,33 @@ def decode_audio(
 
 def listen(source: Source, start: float = 0.0, end: float | None = None, rate: int = 16_000) -> Heard:
     """As `decode_audio`, with what there is to remark."""
-    only: int | None = None
+    only: tuple[int, ...] | None = None
+    chosen = ""
     while True:
         with opened(source) as container:
             information = described(container, name_of(source))
             if not information.has_audio:
                 return Heard(None, tracks=information.passed_over)
             track = _Track(container, name_of(source), start, end, only)
-            samples = _collected(_resampled(track.blocks(), rate), _guess(information, start, end, rate), track.label)
-        if only is not None:
-            track.remarks.add("cancelling_channels")
-        elif (only := track.mixer.cancelled) is not None:
-            continue
-        elif track.mixer.surround:
-            track.remarks.add("mixed_down")
+            samples = _collected(resampled(track.blocks(), rate), _guess(information, start, end, rate), track.label)
+        if only is None:
+            only, chosen = _which(track.mixer)
+            if only is not None:
+                continue
+        track.remarks |= {chosen} - {""}
         seconds = len(samples) / rate
         if _is_short(source, information, seconds, start, end):
             track.remarks.add("sound_ends_early")
         return Heard(samples, tuple(sorted(track.remarks)), information.passed_over)
+
+
+def _which(mixer: Mixer) -> tuple[tuple[int, ...] | None, str]:
+    """The channels to read where not all are to be mixed, and what is remarked of the mix (empty: nothing)."""
+    if mixer.cancelled is not None:
+        return mixer.cancelled, "cancelling_channels"
+    if mixer.surround and mixer.recorded is None:
+        return None, "mixed_down"
+    return mixer.recorded, "" if mixer.recorded is None else "silent_channels"
 
 
 def survey(source: Source) -> Survey:
@@ -204,11 +242,10 @@ def survey(source: Source) -> Survey:
         for rate, block in track.blocks():
             seconds += len(block) / rate
             peak = max(peak or 0.0, float(block.max()), -float(block.min()))
-    if track.mixer.cancelled is not None:
-        track.remarks.add("cancelling_channels")
+    only, chosen = _which(track.mixer)
+    track.remarks |= {chosen} - {""}
+    if only is not None:
         peak = max(peak or 0.0, float(np.sqrt(track.mixer.channels.max() / track.mixer.samples)))
-    elif track.mixer.surround:
-        track.remarks.add("mixed_down")
     if _is_short(source, information, seconds, 0.0, None):
         track.remarks.add("sound_ends_early")
     return Survey(peak, tuple(sorted(track.remarks)))
@@ -237,7 +274,8 @@ def _collected(blocks: Iterator[np.ndarray], guess: int, label: str) -> Float32[
     return held
 
 
-def _resampled(blocks: Iterator[tuple[int, np.ndarray]], rate: int) -> Iterator[Float32[np.ndarray, " samples"]]:
+def resampled(blocks: Iterator[tuple[int, np.ndarray]], rate: int) -> Iterator[Float32[np.ndarray, " samples"]]:
+    """Blocks of (their sample rate, samples [n]) at one rate; the rate may change between them."""
     import soxr
 
     resampler: Any = None

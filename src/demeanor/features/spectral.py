@@ -31,6 +31,7 @@ class SpectralSettings(Settings):
 
 
 def column_names(settings: SpectralSettings) -> list[str]:
+    """Name of the columns that the settings ask for, in their order."""
     names = [f"log_mel_{n}" for n in range(settings.log_mel)]
     for kind in ("mfcc", "mfcc_delta", "mfcc_delta2"):
         names += [f"{kind}_{n}" for n in range(settings.mfcc)]
@@ -60,6 +61,7 @@ class LibrosaFrames(Extractor):
 
     @property
     def names(self) -> list[str]:
+        """Name of the columns, in their order."""
         return column_names(self.settings)
 
     @property
@@ -158,6 +160,7 @@ class LibrosaFunctionals(LibrosaFrames):
 
     @property
     def names(self) -> list[str]:
+        """Name of the columns: each statistic of each descriptor."""
         return [f"{column}_{kind}" for kind in self.statistics for column in column_names(self.settings)]
 
     @property

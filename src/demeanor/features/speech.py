@@ -71,6 +71,7 @@ class SpeechStates(Extractor):
 
     @cached_property
     def config(self) -> Any:
+        """The encoder's configuration."""
         return resolve(self.settings.model).config
 
     @property
@@ -98,16 +99,19 @@ class SpeechStates(Extractor):
 
     @property
     def weights_sha256(self) -> str | None:
+        """Hash of the encoder's weights."""
         return resolve(self.settings.model).weights_sha256
 
     @cached_property
     def model(self) -> Any:
+        """The encoder, loaded once; of Whisper its encoder alone."""
         if self._whisper:
             return load_model(self.settings.model, "WhisperModel").encoder
         return load_model(self.settings.model)
 
     @cached_property
     def processor(self) -> Any:
+        """What scales samples for the encoder. EncoderError for one of another sampling rate than 16 kHz."""
         processor = load_processor(self.settings.model)
         if processor.sampling_rate != SAMPLE_RATE:
             raise EncoderError(f"encoder '{self.settings.model}' wants {processor.sampling_rate} Hz, not {SAMPLE_RATE}")

@@ -175,11 +175,13 @@ class SpeechCodes(Extractor):
 
     @property
     def weights_sha256(self) -> str | None:
+        """Hash of the checkpoint, None where it is not there."""
         path = anchored(self.settings.checkpoint)
         return sha256_of_file(path) if path.is_file() else None
 
     @cached_property
     def model(self) -> VqWav2vec:
+        """The quantiser, loaded once."""
         return _loaded(self.settings.checkpoint)
 
     def extract(self, clips: Sequence[Clip]) -> list[np.ndarray]:
@@ -210,6 +212,7 @@ class SpeechCodeIds(SpeechCodes):
 
     @cached_property
     def dictionary(self) -> PairDictionary:
+        """The dictionary of code pairs, read once."""
         return PairDictionary(self.settings.dictionary)
 
     @property

@@ -31,6 +31,8 @@ class EncoderSettings(Settings):
 
 
 class SentenceSettings(EncoderSettings):
+    """Which encoder, and how its states become one vector."""
+
     pooling: Literal["mean", "cls"] = "mean"
     normalise: bool = Field(default=True, description="scale each vector to length 1")
 

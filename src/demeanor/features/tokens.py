@@ -36,6 +36,7 @@ class Tokens(Extractor):
 
     @cached_property
     def tokenizer(self) -> Any:
+        """The encoder's tokenizer, loaded once."""
         return load_tokenizer(self.settings.model)
 
     @property

@@ -33,6 +33,7 @@ class Span:
 
     @property
     def seconds(self) -> float:
+        """Its length."""
         return self.end - self.start
 
 

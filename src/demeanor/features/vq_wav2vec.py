@@ -104,6 +104,7 @@ class KmeansQuantiser(nn.Module):
         return distances.argmin(dim=0)
 
     def codewords(self, codes: Int[Tensor, "batch frames groups"]) -> Float[Tensor, "batch channels frames"]:
+        """The codewords of each frame's codes, groups side by side."""
         return _concatenated(
             [self.embedding[:, min(g, self.embedding.shape[1] - 1)] for g in range(self.groups)], codes
         )
@@ -129,6 +130,7 @@ class GumbelQuantiser(nn.Module):
         return logits.unflatten(-1, (self.groups, self.count)).argmax(dim=-1)
 
     def codewords(self, codes: Int[Tensor, "batch frames groups"]) -> Float[Tensor, "batch channels frames"]:
+        """The codewords of each frame's codes, groups side by side."""
         books = self.vars[0].split(self.count)
         return _concatenated([books[min(g, len(books) - 1)] for g in range(self.groups)], codes)
 
@@ -149,6 +151,7 @@ class VqWav2vec(nn.Module):
 
     @torch.inference_mode()
     def codes(self, samples: Float[Tensor, " samples"]) -> Int[Tensor, "frames groups"]:
+        """Codes of a recording at 16 kHz, none where it is shorter than the receptive field."""
         if len(samples) < self.layout.shortest:
             return torch.zeros((0, self.layout.groups), dtype=torch.long, device=samples.device)
         if samples.device.type != "cuda":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,9 @@ from demeanor.inference.explanation import explain, refuse_unseen_subsets
 from demeanor.inference.extraction import Extracted, Extraction
 from demeanor.inference.predict import NETWORKS
 from demeanor.representations.embedding import Embedding
+
+if TYPE_CHECKING:
+    from demeanor.evaluation.receipts import Receipt
 
 
 class TrainedModel:
@@ -53,12 +57,41 @@ class TrainedModel:
         """
         return cls(source if isinstance(source, Bundle) else Bundle.load(source), device, reach)
 
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: Path | str,
+        revision: str | None = None,
+        *,
+        device: str = "cpu",
+        reach: Reach = EVERYWHERE,
+        **options: Any,
+    ) -> TrainedModel:
+        """The model in a folder that `save_pretrained` or training wrote, or of a hub id (`OWNER/NAME`).
+
+        revision  branch, tag or commit on the hub; what was fetched stands in `card.origin`
+        options   cache_dir, token, local_files_only of huggingface_hub.snapshot_download
+        Errors as `load`; HubError, one sentence, where the hub does not give it.
+        """
+        from demeanor.inference.hub import bundle_from
+
+        return cls(bundle_from(source, revision, **options), device, reach)
+
+    def save_pretrained(self, folder: Path | str, receipts: Sequence[Receipt] = ()) -> Path:
+        """Write weights, card and a README.md with the hub's metadata into `folder`, which `from_pretrained`, the
+        commands and `hf upload OWNER/NAME FOLDER` take. See demeanor.inference.hub.save_pretrained."""
+        from demeanor.inference.hub import save_pretrained
+
+        return save_pretrained(self.bundle, folder, receipts)
+
     @property
     def card(self) -> BundleCard:
+        """The card of its bundle."""
         return self.bundle.card
 
     @property
     def task(self) -> Task:
+        """What it predicts."""
         return self.bundle.card.task
 
     @property

@@ -20,6 +20,8 @@ from demeanor.models.published import mmsa
 
 
 class ALMTSettings(EncodedSettings):
+    """Sizes of the condensed streams, of both transformers and of the text encoder."""
+
     dimension: int = Field(default=128, gt=0)
     heads: int = Field(default=8, gt=0)
     tokens: int = Field(default=8, gt=0, description="length T to which every modality is condensed")
@@ -29,6 +31,7 @@ class ALMTSettings(EncodedSettings):
 
 
 def layer(dimension: int, heads: int, dropout: float) -> nn.TransformerEncoderLayer:
+    """A transformer layer that normalises first; its inner width is twice its dimension."""
     return nn.TransformerEncoderLayer(dimension, heads, 2 * dimension, dropout, batch_first=True, norm_first=True)
 
 
@@ -93,6 +96,8 @@ class FusionLayer(nn.Module):
 
 
 class ALMT(EncodedSystem):
+    """Streams condensed to `tokens` steps; language asks audio and vision, layer by layer, before the fusion."""
+
     card = Card("ALMT", "https://arxiv.org/abs/2310.05804", ROLES)
     Settings = ALMTSettings
 

@@ -27,6 +27,8 @@ OTHERS = ("audio", "vision")
 
 
 class CENETSettings(EncodedSettings):
+    """Where in the text encoder words are moved, and with which dropout."""
+
     layer: int = Field(default=1, ge=0, description="of the encoder behind which words are moved; 0: its embeddings")
     dropout: float = Field(default=0.1, ge=0, lt=1)
     enhancement_dropout: float = Field(default=0.1, ge=0, lt=1)

@@ -28,6 +28,8 @@ MODALITIES = ("text", "audio", "vision")
 
 
 class ContextualLSTMSettings(Settings):
+    """Sizes, dropouts and the way of fusion."""
+
     hidden: int = Field(default=64, gt=0, description="width of each direction")
     input_dropout: float = Field(default=0.3, ge=0, lt=1, description="on utterance vectors")
     dropout: float = Field(default=0.5, ge=0, lt=1, description="after each recurrence")

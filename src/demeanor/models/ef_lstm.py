@@ -21,6 +21,8 @@ from demeanor.models.published import mmsa
 
 
 class EFLSTMSettings(Settings):
+    """Sizes of the LSTM."""
+
     hidden: int = Field(default=64, gt=0)
     layers: int = Field(default=2, gt=0)
     dropout: float = Field(default=0.3, ge=0, lt=1)

@@ -31,6 +31,8 @@ EDGES = 2 * len(PAIRS) + (len(MODALITIES) + len(PAIRS)) + (len(MODALITIES) + len
 
 
 class GraphMFNSettings(Settings):
+    """Sizes of the three LSTMs, of the graph and of the memory."""
+
     text_hidden: int = Field(default=128, gt=0)
     audio_hidden: int = Field(default=16, gt=0)
     vision_hidden: int = Field(default=64, gt=0)

@@ -20,6 +20,8 @@ MODALITIES = ("text", "audio", "vision")
 
 
 class LateFusionSettings(Settings):
+    """Sizes, and the weight of the unimodal losses."""
+
     hidden: int = Field(default=32, gt=0, description="width of each modality's representation")
     dropout: float = Field(default=0.3, ge=0, lt=1)
     auxiliary_weight: float = Field(default=0.3, ge=0, description="of the mean loss of the unimodal heads")

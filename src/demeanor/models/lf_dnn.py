@@ -16,7 +16,7 @@ from demeanor.models.published import mmsa
 
 
 class LFDNNSettings(SubnetSettings):
-    pass
+    """Those of the sub-networks and of the head."""
 
 
 class LFDNN(SubnetSystem):

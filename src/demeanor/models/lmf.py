@@ -20,6 +20,8 @@ from demeanor.models.published import mmsa
 
 
 class LMFSettings(Settings):
+    """Sizes of the sub-networks and the rank of their fusion."""
+
     text_hidden: int = Field(default=64, gt=1, description="of the LSTM; half of it is the text's width")
     audio_hidden: int = Field(default=16, gt=0)
     vision_hidden: int = Field(default=64, gt=0)
@@ -60,6 +62,8 @@ class LowRankFusion(nn.Module):
 
 
 class LMF(SubnetSystem):
+    """Three sub-networks and the low-rank product of their vectors."""
+
     card = Card("LMF", "https://arxiv.org/abs/1806.00064", ROLES)
     Settings = LMFSettings
 

@@ -23,6 +23,8 @@ from demeanor.models.published import mmsa
 
 
 class MAGBERTSettings(EncodedSettings):
+    """How far the gate may move a word, and the dropouts."""
+
     shift: float = Field(default=1.0, gt=0, description="beta: the gate moves a word by at most this share of its norm")
     gate_dropout: float = Field(default=0.5, ge=0, lt=1)
     dropout: float = Field(default=0.1, ge=0, lt=1)

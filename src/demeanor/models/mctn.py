@@ -28,6 +28,8 @@ from demeanor.models.blocks.subnets import ROLES
 
 
 class MCTNSettings(Settings):
+    """The width of the recurrences and the weights of the three translations."""
+
     hidden: int = Field(default=32, gt=0, description="of every recurrence")
     dropout: float = Field(default=0.1, ge=0, lt=1)
     translation_weight: float = Field(default=0.1, ge=0, description="words to vision (lambda_t)")
@@ -47,6 +49,7 @@ class Translator(nn.Module):
         self.answer = nn.Linear(2 * hidden, target)
 
     def encode(self, values: Float[Tensor, "batch steps source"]) -> Float[Tensor, "batch steps hidden"]:
+        """States of the source, which are the joint representation once the translation is learnt."""
         return self.encoder(values.to(self.answer.weight.dtype))[0]
 
     def decode(

@@ -22,6 +22,8 @@ from demeanor.models.published import mmsa
 
 
 class MFNSettings(Settings):
+    """Sizes of the three LSTMs, of the memory and of the networks that write it."""
+
     text_hidden: int = Field(default=128, gt=0)
     audio_hidden: int = Field(default=16, gt=0)
     vision_hidden: int = Field(default=64, gt=0)
@@ -76,6 +78,7 @@ class MFN(AlignedSystem):
         self.head = self.network("output", whole + memory, task.outputs)
 
     def network(self, name: str, width: int, output: int) -> Network:
+        """A network around the memory, with the hidden width and dropout that the settings have under its name."""
         own = getattr(self.settings, f"{name}_dropout")
         hidden = getattr(self.settings, f"{name}_hidden")
         return Network(width, hidden, output, self.settings.dropout if own is None else own)

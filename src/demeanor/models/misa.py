@@ -24,6 +24,8 @@ ORDER = ("text", "vision", "audio")
 
 
 class MISASettings(EncodedSettings):
+    """Sizes and the weights of the three losses beside the task's."""
+
     hidden: int = Field(default=128, gt=0)
     transformer_hidden: int = Field(default=2048, gt=0)
     dropout: float = Field(default=0.1, ge=0, lt=1)

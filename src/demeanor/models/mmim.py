@@ -25,6 +25,8 @@ PAIRS = ("audio", "vision")
 
 
 class MMIMSettings(EncodedSettings):
+    """Sizes and the weights of the two bounds."""
+
     audio_hidden: int = Field(default=16, gt=0)
     vision_hidden: int = Field(default=16, gt=0)
     fusion_hidden: int = Field(default=128, gt=0)

@@ -76,6 +76,7 @@ class MulT(EncodedSystem):
         )  # fmt: skip
 
     def stack(self, dimension: int, layers: int, modality: str) -> CrossmodalEncoder:
+        """A crossmodal transformer of so many layers, with the attention dropout of the modality it reads."""
         settings = self.settings
         return CrossmodalEncoder(
             dimension,
@@ -93,6 +94,7 @@ class MulT(EncodedSystem):
         return MulTSettings(dimension=6, heads=2, levels=1)
 
     def projected(self, batch: Batch) -> dict[str, Padded]:
+        """The three streams, each through its convolution, in the model's common width."""
         text = self.text_states(batch)
         text = Padded(functional.dropout(text.values, self.settings.text_dropout, self.training), text.mask)
         streams = {"text": text, **{name: model_input(self, batch, name) for name in ("audio", "vision")}}

@@ -30,6 +30,8 @@ MODALITIES = ("text", "audio", "vision")
 
 
 class MultitaskSettings(SubnetSettings):
+    """Sizes of the sub-networks and heads, and the weight of each modality's own loss."""
+
     text_output: int = Field(default=32, gt=0)
     vision_hidden: int = Field(default=64, gt=0)
     fusion_hidden: int = Field(default=64, gt=0)
@@ -64,6 +66,7 @@ class Multitask(SubnetSystem):
         )
 
     def state_widths(self) -> dict[str, int]:
+        """Width of each modality's vector."""
         settings = self.settings
         return {"audio": settings.audio_hidden, "vision": settings.vision_hidden, "text": settings.text_output}
 
@@ -95,6 +98,8 @@ class Multitask(SubnetSystem):
 
 
 class MLFDNN(Multitask):
+    """Late fusion by concatenation."""
+
     card = Card("MLF-DNN", PAPER, ROLES)
 
     def __init__(self, settings: MultitaskSettings, inputs: Mapping[str, InputSpecification], task: Task):
@@ -108,6 +113,8 @@ class MLFDNN(Multitask):
 
 
 class MTFN(Multitask):
+    """Fusion by the outer product."""
+
     card = Card("MTFN", PAPER, ROLES)
 
     def __init__(self, settings: MultitaskSettings, inputs: Mapping[str, InputSpecification], task: Task):
@@ -119,11 +126,15 @@ class MTFN(Multitask):
 
 
 class MLMFSettings(MultitaskSettings):
+    """Those of the family, and the rank."""
+
     text_output: int = Field(default=32, gt=0, description="unused: half of text_hidden, as in LMF")
     rank: int = Field(default=4, gt=0)
 
 
 class MLMF(Multitask):
+    """Fusion by the low-rank product."""
+
     card = Card("MLMF", PAPER, ROLES)
     Settings = MLMFSettings
 
@@ -132,6 +143,7 @@ class MLMF(Multitask):
         self.fusion = LowRankFusion(self.widths, settings.rank, task.outputs, settings.fusion_dropout)
 
     def state_widths(self) -> dict[str, int]:
+        """As LMF's: the text's vector has half the width of its LSTM."""
         return {**super().state_widths(), "text": self.settings.text_hidden // 2}
 
     def fuse(self, states: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

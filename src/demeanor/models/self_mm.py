@@ -98,6 +98,8 @@ PUBLISHED_NAMES = {
 
 
 class SelfMM(PseudoLabelMultitask):
+    """Three vectors and their fusion; the unimodal heads learn labels that the model itself generates."""
+
     card = Card(
         "Self-MM",
         "https://arxiv.org/abs/2102.04830",
@@ -146,6 +148,7 @@ class SelfMM(PseudoLabelMultitask):
         return self.output_of(states)
 
     def pooled_text(self, batch: Batch) -> Float[Tensor, "batch dimension"]:
+        """The first state or the mean of the words, as the text was pooled when it was trained."""
         states, mask = self.text(zero_padding(batch["text"]), first=self.pooling == "first")
         return states[:, 0] if self.pooling == "first" else masked_mean(states, mask)
 

@@ -29,6 +29,8 @@ from demeanor.models.published import mmsa
 
 
 class TETFNSettings(EncodedSettings):
+    """Sizes of the recurrences and transformers."""
+
     audio_hidden: int = Field(default=32, gt=0, description="of the LSTM")
     vision_hidden: int = Field(default=64, gt=0)
     dimension: int = Field(default=40, gt=0)
@@ -53,7 +55,7 @@ class TETFNSettings(EncodedSettings):
     label_limit: float | None = Field(default=None, gt=0, description="None: the larger end of the task's range")
 
 
-class Prepared(nn.Module):
+class ModalityEncoder(nn.Module):
     """LSTM (audio, vision) and convolution; absent rows get a learned step."""
 
     def __init__(self, width: int, hidden: int | None, dimension: int, kernel: int, reference: bool):
@@ -70,6 +72,8 @@ class Prepared(nn.Module):
 
 
 class TETFN(PseudoLabelMultitask, EncodedSystem):
+    """Text-enhanced transformers between modalities, over pseudo labels as in Self-MM."""
+
     card = Card("TETFN", "https://doi.org/10.1016/j.patcog.2022.109259", ROLES, tasks=("regression",))
     Settings = TETFNSettings
 
@@ -78,7 +82,7 @@ class TETFN(PseudoLabelMultitask, EncodedSystem):
         dimension = settings.dimension
         self.prepare = nn.ModuleDict(
             {
-                name: Prepared(
+                name: ModalityEncoder(
                     self.widths[name],
                     None if name == "text" else getattr(settings, f"{name}_hidden"),
                     dimension,
@@ -102,6 +106,7 @@ class TETFN(PseudoLabelMultitask, EncodedSystem):
         self.add_heads({FUSION: 6 * dimension, **dict.fromkeys(MODALITIES, dimension)})
 
     def stack(self, dimension: int, layers: int, positions: bool = False) -> CrossmodalEncoder:
+        """A transformer with this model's heads and dropouts."""
         s = self.settings
         dropouts = (s.attention_dropout, s.relu_dropout, s.residual_dropout, s.embedding_dropout)
         return CrossmodalEncoder(dimension, s.heads, layers, *dropouts, positions=positions)

@@ -33,6 +33,8 @@ def bounded(task: Task, values: Tensor, reference: bool) -> Tensor:
 
 
 class TFN(SubnetSystem):
+    """Three sub-networks and the outer product of their vectors."""
+
     card = Card("TFN", "https://arxiv.org/abs/1707.07250", ROLES)
     Settings = TFNSettings
 

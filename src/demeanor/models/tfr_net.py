@@ -21,6 +21,8 @@ from demeanor.models.tetfn import greatest
 
 
 class TFRNetSettings(EncodedSettings):
+    """Sizes, the share of steps hidden in training, and the weight of their reconstruction."""
+
     dimension: int = Field(default=32, gt=0)
     heads: int = Field(default=4, gt=0)
     levels: int = Field(default=2, gt=0, description="layers of each transformer")
@@ -75,6 +77,7 @@ class TFRNet(EncodedSystem):
         )  # fmt: skip
 
     def stack(self) -> CrossmodalEncoder:
+        """A transformer of the model's width, with positions."""
         settings, chance = self.settings, self.settings.dropout
         return CrossmodalEncoder(
             settings.dimension, settings.heads, settings.levels, chance, chance, chance, chance, positions=True

@@ -18,6 +18,8 @@ from demeanor.models.blocks.layers import StatisticsEncoder
 
 
 class UnimodalSettings(Settings):
+    """The width, and how the layers of an encoder are mixed where steps are layers."""
+
     hidden: int = Field(default=64, gt=0, description="width of the pooled representation")
     dropout: float = Field(default=0.2, ge=0, lt=1)
     layers: int = Field(
@@ -78,15 +80,21 @@ def _card(modality: Literal["text", "audio", "vision"]) -> Card:
 
 
 class TextOnly(Unimodal):
+    """What the words alone say."""
+
     modality = "text"
     card = _card("text")
 
 
 class AudioOnly(Unimodal):
+    """What the voice alone says."""
+
     modality = "audio"
     card = _card("audio")
 
 
 class VisionOnly(Unimodal):
+    """What the face alone says."""
+
     modality = "vision"
     card = _card("vision")

@@ -52,6 +52,7 @@ class EarlyStopping:
 
     @property
     def stop(self) -> bool:
+        """Whether the authors' loop would end here."""
         return self.waited > PATIENCE or self.epochs >= EPOCHS
 
 

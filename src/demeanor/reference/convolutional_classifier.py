@@ -17,6 +17,8 @@ from demeanor.representations.conv_autoencoder import KERNELS, PADDING
 
 
 class ConvolutionalClassifierSettings(Settings):
+    """Sizes, and the reference's activation of the logits."""
+
     channels: int = Field(default=32, ge=1, description="of the first block; the next have 2, 4 and 8 times as many")
     hidden: tuple[int, int] = (1024, 256)
     dropout: float = Field(default=0.0, ge=0, lt=1)

@@ -35,6 +35,7 @@ class Layout(Settings):
 
     @property
     def width(self) -> int:
+        """Columns of the word matrix."""
         return max(end for _, end in self.blocks.values())
 
     @property
@@ -43,6 +44,7 @@ class Layout(Settings):
         return tuple(sorted(self.blocks, key=lambda name: self.blocks[name][0]))
 
     def describe(self) -> str:
+        """Which columns belong to which modality, for people."""
         return ", ".join(f"{name} {self.blocks[name][0]}:{self.blocks[name][1]}" for name in self.modalities)
 
 

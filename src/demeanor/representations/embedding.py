@@ -40,7 +40,7 @@ class Embedding:
         """InputError where card and weights are not of one model."""
         self.bundle = bundle
         self.device = device
-        self.preparation = InputTransform.of(bundle)
+        self.transform = InputTransform.of(bundle)
         self.model = load_representation(bundle).to(device)
 
     @property
@@ -50,7 +50,7 @@ class Embedding:
 
     def require(self, examples: Examples) -> None:
         """InputError for streams of another width, ProvenanceError for streams of another making, than in training."""
-        self.preparation.require(examples)
+        self.transform.require(examples)
 
     def outputs(
         self, examples: Examples, dropped: Sequence[Collection[str]]
@@ -58,7 +58,7 @@ class Embedding:
         """For each entry of `dropped`, as if these modalities had not been recorded; NaN for an utterance of which
         there is then no word and no frame."""
         made = np.full((len(dropped), len(examples), self.dimension), np.nan, dtype=np.float32)
-        matrix, mask = self.preparation(examples)
+        matrix, mask = self.transform(examples)
         for number, modalities in enumerate(dropped):
             values, some = self._vectors(*self._without(matrix, mask, modalities))
             made[number, some] = values
@@ -67,7 +67,7 @@ class Embedding:
     def stream(self, examples: Examples, dropped: Collection[str] = (), name: str = "") -> Stream:
         """Stream `name`, by default `representation.<branch>`: [1, R] per utterance, [0, R] for one without any word
         or frame."""
-        values, some = self._vectors(*self._without(*self.preparation(examples), dropped))
+        values, some = self._vectors(*self._without(*self.transform(examples), dropped))
         provenance = output_provenance(self.bundle, demeanor.__version__)
         ragged = Ragged(values, np.concatenate([[0], np.cumsum(some)]), examples.ids)
         return Stream(name or f"representation.{self.bundle.card.branch}", ragged, provenance)
@@ -78,7 +78,7 @@ class Embedding:
         """Word matrix [N, S, F] and mask [N, S, M] with nothing observed of `modalities`."""
         if not modalities:
             return matrix, mask
-        matrix, mask, layout = matrix.clone(), mask.clone(), self.preparation.layout
+        matrix, mask, layout = matrix.clone(), mask.clone(), self.transform.layout
         for column, name in enumerate(layout.modalities):
             if name in modalities:
                 first, last = layout.blocks[name]
@@ -105,9 +105,9 @@ def pooled_features(bundle: Bundle, examples: Examples) -> Stream:
 
     What a representation has to beat: the very features that it reads, without any learning.
     """
-    preparation = InputTransform.of(bundle)
-    matrix, mask = preparation(examples)
-    cells = expand_mask(preparation.layout, tuple(matrix.shape), mask)
+    transform = InputTransform.of(bundle)
+    matrix, mask = transform(examples)
+    cells = expand_mask(transform.layout, tuple(matrix.shape), mask)
     means = (matrix * cells).sum(dim=1) / cells.sum(dim=1).clamp(min=1)
     some = mask.any(dim=2).any(dim=1)
     offsets = np.concatenate([[0], np.cumsum(some.numpy())])
@@ -123,14 +123,14 @@ def adapt(bundle: Bundle, examples: Examples) -> Bundle:
     Needs no label. For a corpus that was left out of pretraining, and for imported checkpoints, whose own statistics
     were never saved (docs/systems/conv_autoencoder.md#q10). Streams of another width than the model's are an error.
     """
-    preparation, card = InputTransform.of(bundle), bundle.card
-    if not preparation.normalisers:
+    transform, card = InputTransform.of(bundle), bundle.card
+    if not transform.normalisers:
         # Nobody knows how an imported checkpoint's features were made: from now on, as these were.
         inputs = {name: specification(examples.stream(value.stream)) for name, value in card.inputs.items()}
-        preparation = replace(preparation, inputs=inputs)
+        transform = replace(transform, inputs=inputs)
     clip = bool(card.settings["normaliser"].get("clip", True))
-    preparation = preparation.fitted_on(examples, clip)
-    settings = {**card.settings, "normaliser": stored_normaliser(preparation, clip)}
+    transform = transform.fitted_on(examples, clip)
+    settings = {**card.settings, "normaliser": stored_normaliser(transform, clip)}
     weights = {name: value for name, value in bundle.tensors.items() if name.startswith("model.")}
-    card = card.model_copy(update={"settings": settings, "inputs": preparation.inputs})
-    return Bundle(card, {**weights, **preparation.tensors()})
+    card = card.model_copy(update={"settings": settings, "inputs": transform.inputs})
+    return Bundle(card, {**weights, **transform.tensors()})

@@ -145,6 +145,7 @@ class InputTransform:
 
     @classmethod
     def of(cls, bundle: Bundle) -> InputTransform:
+        """As it was fitted when the bundle was trained. InputError for a bundle that holds no representation."""
         layout = layout_of(bundle)
         values = bundle.card.settings
         stored = values.get("normaliser", {})
@@ -162,6 +163,7 @@ class InputTransform:
 
 
 def specification(stream: Stream) -> InputSpecification:
+    """What a representation's card says of a stream."""
     return InputSpecification(stream=stream.name, dimension=stream.dimension, provenance=stream.provenance)
 
 
@@ -235,6 +237,6 @@ def output_provenance(bundle: Bundle, version: str) -> Provenance:
     )
 
 
-def stored_normaliser(preparation: InputTransform, clip: bool) -> dict[str, Any]:
+def stored_normaliser(transform: InputTransform, clip: bool) -> dict[str, Any]:
     """What a bundle's card says of its normalisers; their numbers are among its tensors."""
-    return {"fitted_on": sorted(preparation.normalisers), "clip": clip, "masked": preparation.masked}
+    return {"fitted_on": sorted(transform.normalisers), "clip": clip, "masked": transform.masked}

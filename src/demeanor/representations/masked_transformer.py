@@ -18,6 +18,8 @@ from demeanor.representations.base import Layout, RepresentationCard, Representa
 
 
 class MaskedTransformerSettings(Settings):
+    """Sizes, and what is hidden from the encoder in training."""
+
     dimension: int = Field(default=70, ge=2, description="R, of the embedding")
     width: int = Field(default=96, ge=8, description="of the tokens")
     layers: int = Field(default=2, ge=1)

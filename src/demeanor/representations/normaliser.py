@@ -103,6 +103,7 @@ class ReferenceNormaliser:
 
     @classmethod
     def fit(cls, train: Float[np.ndarray, "utterances steps features"]) -> ReferenceNormaliser:
+        """Statistics of the train split, as the reference takes them, its repair of -inf included."""
         train = np.asarray(train, dtype=np.float64)
         # One NaN hides a column's -inf from the reference's test, which asks for the column's minimum.
         infinite = np.isneginf(train).any(axis=(0, 1)) & ~np.isnan(train).any(axis=(0, 1))

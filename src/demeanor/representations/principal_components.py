@@ -14,6 +14,8 @@ EXACT_UP_TO = 1500
 
 
 class PrincipalComponentsSettings(Settings):
+    """How many components."""
+
     components: int = Field(default=70, ge=1, description="R; components beyond the rank of the train split are zero")
 
 

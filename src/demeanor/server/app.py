@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from demeanor import __version__
-from demeanor.server import intake, job_routes, page, rows
+from demeanor.server import intake, job_routes, live_routes, page, rows
 from demeanor.server.doorkeeper import Doorkeeper, refused
 from demeanor.server.engine import Engine
 from demeanor.server.jobs import Jobs
@@ -100,6 +100,7 @@ def create_app(engine: Engine, keys: Keys | None = None) -> FastAPI:
         )
 
     job_routes.add(app, engine)
+    live_routes.add(app, engine, keys or Keys())
     app.openapi = lambda: described(app, keys)  # type: ignore[method-assign]
     return app
 
@@ -109,6 +110,10 @@ def _page(app: FastAPI) -> None:
     async def index() -> Response:
         content, headers = page.page()
         return Response(content, media_type="text/html; charset=utf-8", headers=headers)
+
+    @app.get("/microphone.js", include_in_schema=False)
+    async def microphone() -> Response:
+        return Response(page.microphone(), media_type="text/javascript; charset=utf-8")
 
     @app.get("/v1/examples/{name}.mp4", summary="A drawn recording", response_class=Response)
     async def example(name: str) -> Response:
@@ -181,5 +186,14 @@ async def unless_gone(request: Request, answer: asyncio.Future[Any]) -> Any:
 
 def limits_of(settings: ServerSettings) -> dict[str, float]:
     """What a page or a program wants to know before it sends."""
-    names = ("predict_bytes", "timeline_bytes", "recording_seconds", "timeline_seconds", "request_rows", "deadline")
+    names = (
+        "predict_bytes",
+        "timeline_bytes",
+        "recording_seconds",
+        "timeline_seconds",
+        "request_rows",
+        "deadline",
+        "live_seconds",
+        "live_delay",
+    )
     return {name: getattr(settings, name) for name in names}

@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Waiting:
-    """One request's rows on their way through the model; the ticket is settled with its table of answers."""
+    """One request's rows on their way through the model; the ticket is resolved with its table of answers."""
 
     extracted: Extracted
     ticket: Ticket
 
     @property
     def rows(self) -> int:
+        """Rows of the request."""
         return len(self.extracted.examples)
 
 
@@ -47,6 +48,7 @@ class Batcher:
         self._held: Waiting | None = None
 
     def put(self, waiting: Waiting) -> None:
+        """Queue a request for the model's thread; never waits."""
         self._queue.put_nowait(waiting)
 
     def __len__(self) -> int:
@@ -95,13 +97,14 @@ class Batcher:
         self.metrics.stage_seconds.labels("forward").observe(time.perf_counter() - begun)
         self.metrics.batch_rows.observe(sum(each.rows for each in batch))
         for each, table in zip(batch, tables, strict=True):
-            each.ticket.settle(table)
+            each.ticket.resolve(table)
 
     async def in_model_thread(self, function: object, *arguments: object) -> object:
         """Run something that uses a model where nothing else does at the same time."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)  # type: ignore[arg-type]
 
     def close(self) -> None:
+        """End the thread after the pass that it is in; what waits is not begun."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+import time
 from collections.abc import Sequence
 from types import FrameType
 
@@ -18,6 +19,9 @@ from demeanor.server.metrics import write_access_log
 from demeanor.server.settings import ServerSettings
 
 logger = logging.getLogger("demeanor.server")
+
+#: Seconds for live sessions to score what has come and to end.
+FAREWELL = 5.0
 
 
 class DrainingServer(uvicorn.Server):
@@ -36,9 +40,15 @@ class DrainingServer(uvicorn.Server):
         asyncio.get_event_loop().call_soon_threadsafe(self._later)
 
     def _later(self) -> None:
-        asyncio.get_running_loop().call_later(self.notice, self._stop)
+        self._leaving = asyncio.get_running_loop().create_task(self._leave())
 
-    def _stop(self) -> None:
+    async def _leave(self) -> None:
+        """Stop once whoever sends requests had time to notice, and once live sessions had time to say goodbye."""
+        self.engine.closing.set()
+        await asyncio.sleep(self.notice)
+        end = time.monotonic() + FAREWELL
+        while self.engine.live and time.monotonic() < end:
+            await asyncio.sleep(0.05)
         self.should_exit = True
 
     async def on_tick(self, counter: int) -> bool:
@@ -63,6 +73,7 @@ async def _serve(uris: Sequence[str], host: str, port: int, settings: ServerSett
     config = uvicorn.Config(
         app, host=host, port=port, log_config=None, access_log=False, server_header=False, date_header=True,
         timeout_graceful_shutdown=max(1, round(settings.drain)), limit_concurrency=None, lifespan="on",
+        ws_max_size=settings.live_message_bytes, ws_per_message_deflate=False,
     )  # fmt: skip
     server = DrainingServer(config, engine, settings.notice)
     await server.serve()

@@ -48,10 +48,12 @@ class Ticket:
         return False
 
     def refuse(self, refusal: BaseException) -> None:
+        """Answer with an error, unless there is an answer already."""
         if not self.answer.done():
             self.answer.set_exception(refusal)
 
-    def settle(self, result: Any) -> None:
+    def resolve(self, result: Any) -> None:
+        """Answers, unless there is an answer already."""
         if not self.answer.done():
             self.answer.set_result(result)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -17,7 +18,7 @@ from demeanor.server.refusals import Refusal
 
 IDENTITY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 #: What anybody may ask: whether the server is there, how it is called, and the page, which holds nothing.
-OPEN = ("/health/live", "/health/ready", "/openapi.json", "/", "/favicon.ico")
+OPEN = ("/health/live", "/health/ready", "/openapi.json", "/", "/microphone.js", "/favicon.ico")
 #: What machines ask every few seconds: counted, and written to the log only where it fails.
 PROBES = ("/health/live", "/health/ready", "/metrics")
 #: For all answers: nothing is guessed, framed, or kept by a cache.
@@ -40,8 +41,7 @@ class Doorkeeper:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        given = headers.get("x-request-id", "")
-        scope["demeanor.id"] = given if IDENTITY.fullmatch(given) else uuid.uuid4().hex
+        scope["demeanor.id"] = identity_of(headers)
         scope["demeanor.facts"] = {}
         begun, seen = time.perf_counter(), {"status": 500, "bytes_in": 0, "bytes_out": 0, "begun": False}
 
@@ -88,6 +88,12 @@ class Doorkeeper:
             request_id=scope["demeanor.id"], method=method, route=route, status=seen["status"],
             milliseconds=round(1000 * seconds, 1), bytes_in=seen["bytes_in"], bytes_out=seen["bytes_out"], **facts,
         )  # fmt: skip
+
+
+def identity_of(headers: Mapping[str, str]) -> str:
+    """The number of a request: the caller's own where it gives one that is a number."""
+    given = headers.get("x-request-id", "")
+    return given if IDENTITY.fullmatch(given) else uuid.uuid4().hex
 
 
 def refused(refusal: Refusal, scope: Scope) -> Response:

@@ -38,6 +38,10 @@ class Engine:
         self.shelf = Shelf()
         self.ready = asyncio.Event()
         self.draining = False
+        #: Set when the server is about to stop, for whoever is answered over and over.
+        self.closing = asyncio.Event()
+        #: Live sessions that are open.
+        self.live = 0
         self.failure: BaseException | None = None
         self.desk = Desk(settings.queue, settings.workers)
         self.batcher = Batcher(settings.batch_rows, settings.batch_wait, self.metrics)
@@ -57,6 +61,7 @@ class Engine:
     async def stop(self) -> None:
         """End everything; whoever still waits is told that the server stops."""
         self.draining = True
+        self.closing.set()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

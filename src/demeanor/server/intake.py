@@ -47,14 +47,17 @@ async def chunks(request: Request, limit: int) -> AsyncIterator[bytes]:
 
 
 def too_large(limit: int) -> Refusal:
+    """The refusal of a request of more than `limit` bytes."""
     return Refusal("too_large", f"the request has more than {limit} bytes")
 
 
 async def whole_body(request: Request, limit: int) -> bytes:
+    """The body, read to its end. Refusal once it has more than `limit` bytes."""
     return b"".join([chunk async for chunk in chunks(request, limit)])
 
 
 def media_type(request: Request) -> str:
+    """What the request says of its body, without parameters, in small letters; empty if it says nothing."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 

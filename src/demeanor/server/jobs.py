@@ -43,10 +43,12 @@ class Job:
 
     @property
     def open(self) -> bool:
+        """Whether something is still to happen to it."""
         return self.state in ("receiving", "queued", "running")
 
     @property
     def result(self) -> Path:
+        """Where its timeline is, or will be, written."""
         return self.folder / RESULT
 
 
@@ -63,6 +65,7 @@ class Jobs:
         self.process: BaseProcess | None = None
 
     def start(self) -> None:
+        """Begin to work on what waits."""
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
@@ -87,6 +90,7 @@ class Jobs:
         return job
 
     def submit(self, job: Job, order: TimelineOrder) -> None:
+        """Put a job whose recording has arrived in the queue."""
         job.order, job.state = order, "queued"
         self._arrived.set()
 

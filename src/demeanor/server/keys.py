@@ -35,6 +35,7 @@ class Keys:
 
     @property
     def required(self) -> bool:
+        """Whether any key is set: without one, everybody may ask."""
         return bool(self._digests)
 
     def allow(self, given: str | None) -> bool:

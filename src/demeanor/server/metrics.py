@@ -36,6 +36,10 @@ class Metrics:
         self.audio_seconds = self._counter("audio_seconds", "Sound that was decoded")
         self.worker_restarts = self._counter("worker_restarts", "Worker processes that were replaced")
         self.jobs = self._counter("jobs", "Timelines by how they ended", "state")
+        self.live_sessions = self._gauge("live_sessions", "Live sessions that are open")
+        self.live_ends = self._counter("live_ends", "Live sessions by why they ended", "reason")
+        self.live_windows = self._counter("live_windows", "Windows of live sessions by outcome", "outcome")
+        self.live_delay = self._histogram("live_delay_seconds", "From a window's last sample to its answer", SECONDS)
         self.model = self._gauge("model_info", "Models that are served", "name", "alias", "version", "sha256")
 
     def _counter(self, name: str, what: str, *labels: str) -> Counter:

@@ -74,6 +74,7 @@ class Served:
 
     @property
     def card(self) -> BundleCard:
+        """The card of its bundle."""
         return self.bundle.card
 
     @property
@@ -103,6 +104,7 @@ class Served:
 
     @property
     def explainable(self) -> bool:
+        """Whether its answers can say why."""
         try:
             self.require_explainable()
         except Refusal:
@@ -161,6 +163,7 @@ class Shelf:
 
     @property
     def all(self) -> tuple[Served, ...]:
+        """The models as they are now."""
         return self._models
 
     def put(self, models: Sequence[Served]) -> None:

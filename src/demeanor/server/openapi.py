@@ -6,10 +6,12 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import TypeAdapter
 
 from demeanor.data.raw_rows import COLUMNS
 from demeanor.server.keys import Keys
 from demeanor.server.refusals import CODES
+from demeanor.timeline.table import Header, Span
 
 ROW = {
     "type": "object",
@@ -104,6 +106,7 @@ TIMELINE: dict[str, Any] = {
                         "file": {"type": "string", "format": "binary", "description": "a recording, film or sound"},
                         "language": {"type": "string", "description": "ISO 639-1 code of what is said"},
                         "speakers": {"type": "string", "enum": ["channels"]},
+                        "explain": {"type": "boolean", "description": EXPLAIN["description"]},
                         "spans": {
                             "type": "string",
                             "description": "JSON: spans that are scored as they are; without it they are found",
@@ -122,6 +125,15 @@ RESULT: dict[str, Any] = {
             "description": "instead of the header Accept",
         },
     ],
+    "responses": {
+        "200": {
+            "description": "the timeline; as CSV a row per span, times of words as JSON text",
+            "content": {
+                "application/json": {"schema": {"$ref": "#/components/schemas/TimelineResult"}},
+                **{kind: {"schema": {"type": "string"}} for kind in ("text/csv", "text/vtt", "application/xml")},
+            },
+        },
+    },
 }  # fmt: skip
 ERROR: dict[str, Any] = {
     "type": "object",
@@ -141,8 +153,27 @@ def described(app: FastAPI, keys: Keys | None) -> dict[str, Any]:
     """The document, made once."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        document.setdefault("components", {}).setdefault("schemas", {}).update(_timeline_schemas())
         if keys is not None and keys.required:
             document.setdefault("components", {})["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
             document["security"] = [{"key": []}]
         app.openapi_schema = document
     return app.openapi_schema
+
+
+def _timeline_schemas() -> dict[str, Any]:
+    """Of a finished timeline, from the classes that it is made of."""
+    made: dict[str, Any] = {
+        "TimelineResult": {
+            "type": "object",
+            "required": ["header", "spans"],
+            "properties": {
+                "header": {"$ref": "#/components/schemas/Header"},
+                "spans": {"type": "array", "items": {"$ref": "#/components/schemas/Span"}},
+            },
+        }
+    }
+    for kind in (Header, Span):
+        schema = TypeAdapter(kind).json_schema(mode="serialization", ref_template="#/components/schemas/{model}")
+        made |= schema.pop("$defs", {}) | {kind.__name__: schema}
+    return made

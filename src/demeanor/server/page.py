@@ -1,4 +1,4 @@
-"""The page at /: one file without anything from elsewhere, and examples drawn as those of the demo corpus."""
+"""The page at /: a file and a script for the microphone, nothing from elsewhere, and examples drawn as the demo is."""
 
 from __future__ import annotations
 
@@ -43,6 +43,8 @@ def page() -> tuple[bytes, dict[str, str]]:
         name: " ".join(f"'sha256-{_hash(found)}'" for found in pattern.findall(text))
         for name, pattern in INLINE.items()
     }
+    # What reads the microphone must be a file of its own; answers with what callers sent are no scripts (nosniff).
+    hashes["script-src"] += " 'self'"
     policy = {
         "default-src": "'none'", **hashes, "img-src": "data:", "media-src": "blob: 'self'", "connect-src": "'self'",
         "base-uri": "'none'", "form-action": "'none'", "frame-ancestors": "'none'",
@@ -52,6 +54,12 @@ def page() -> tuple[bytes, dict[str, str]]:
         "Permissions-Policy": "camera=(self), microphone=(self)",
     }
     return text.encode("utf-8"), headers
+
+
+@cache
+def microphone() -> bytes:
+    """The script that the page has the browser's thread for sound run."""
+    return files("demeanor.server").joinpath("static", "microphone.js").read_bytes()
 
 
 def _hash(text: str) -> str:

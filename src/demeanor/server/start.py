@@ -24,9 +24,10 @@ def start(
     """
     # Nobody who is asked over HTTP should ask the Hugging Face hub meanwhile, unless whoever starts the server says so.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    from demeanor.server.workers import begin_importing
+    from demeanor.data.fork_server import start_fork_server
+    from demeanor.server.workers import PRELOADED
 
-    begin_importing()
+    start_fork_server(PRELOADED)
     try:
         from demeanor.server.command import serve
     except ImportError as error:

@@ -71,6 +71,7 @@ class TellingScorer(BundleScorer):
             self.models = [model.without(*order.without) for model in self.models]
 
     def score(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[pd.DataFrame]:
+        """As `BundleScorer.score`; tells, before and after, up to which second the recording is scored."""
         self.behind(float(rows[0]["start"]))
         tables = super().score(rows)
         self.behind(max(float(row["end"]) for row in rows))

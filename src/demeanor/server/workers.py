@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,25 +26,6 @@ logger = logging.getLogger(__name__)
 PRELOADED = ("demeanor.server.preloaded",)
 #: Seconds for a new worker's first order: extractors are built, tables and networks read.
 STARTING = 120.0
-#: Libraries that start threads when they are imported read these first; a process that forks must have none.
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-
-
-def begin_importing() -> None:
-    """Start the fork server, which imports libraries while this process does something else."""
-    from multiprocessing import forkserver
-
-    former = {name: os.environ.get(name) for name in ONE_THREAD}
-    os.environ.update(ONE_THREAD)
-    try:
-        multiprocessing.get_context("forkserver").set_forkserver_preload(list(PRELOADED))
-        forkserver.ensure_running()
-    finally:
-        for name, value in former.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 class Worker:

@@ -13,6 +13,9 @@ from demeanor.evaluation.metrics import labelled, metric_of
 from demeanor.evaluation.paired import Difference, paired_bootstrap
 from demeanor.inference.model import TrainedModel
 
+DATA = Path("data", "05_model_input")
+"""Of a project: corpus -> development and sealed_test."""
+
 
 def paired_on_validation(one: Bundle, other: Bundle, development: Examples) -> Difference:
     """The task's selection metric of `one` minus that of `other` on the valid split of `development`, with the 95 %
@@ -40,13 +43,18 @@ def paired_on_validation(one: Bundle, other: Bundle, development: Examples) -> D
 
 def data_of(bundle: Bundle, project: Path) -> Examples:
     """The development examples of a project that a bundle was trained on. InputError where there are none."""
-    root = project / "data" / "05_model_input"
+    return development_of(bundle, project)[1]
+
+
+def development_of(bundle: Bundle, project: Path) -> tuple[Path, Examples]:
+    """`data_of` with the folder that they lie in."""
+    root = project / DATA
     # Beside the table of what streams they have; of versioned ones every version is looked at.
     folders = sorted(listed.parent for listed in root.glob("*/development/**/streams.json"))
     for folder in folders:
         examples = Examples.load(folder)
         if examples.data_hash == bundle.card.data_hash:
-            return examples
+            return folder, examples
     looked = ", ".join(dict.fromkeys(folder.relative_to(root).parts[0] for folder in folders)) or "none"
     raise InputError(
         f"data of {bundle.card.branch}",

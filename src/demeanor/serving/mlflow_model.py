@@ -20,6 +20,7 @@ class DemeanorModel(mlflow.pyfunc.PythonModel):
     """
 
     def load_context(self, context: Any) -> None:
+        """Load the bundle beside this file and, where it reads recordings, answer once: extractors are ready then."""
         from demeanor.data.cells import Reach
         from demeanor.inference.model import TrainedModel
         from demeanor.serving.mlflow_server import mend_requests
@@ -31,6 +32,7 @@ class DemeanorModel(mlflow.pyfunc.PythonModel):
         mend_requests()
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Answer to raw rows, one per row; MLflow calls it. `params`: `explain`, `explain_anyway`."""
         from demeanor.inference.describe import without_nan
         from demeanor.serving.mlflow_server import known_columns
 

@@ -8,21 +8,22 @@ the same form in the place of `mlflow.pyfunc.scoring_server.invocations`; protoc
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import logging
 import traceback
-from itertools import islice
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from demeanor.data.budget import values_in
-from demeanor.data.cells import whole
+from demeanor.data.cells import Unreadable, whole
+from demeanor.data.delimited import delimited
 from demeanor.data.errors import DemeanorError, InputError
 from demeanor.data.raw_rows import COLUMNS
+from demeanor.data.texts import LEGACY, Text, decode
 from demeanor.inference.describe import records_of
+from demeanor.serving.tables import rows_of
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,14 @@ logger = logging.getLogger(__name__)
 LARGEST_BODY, MOST_ROWS = 256 << 20, 10_000
 #: Values in a request, and columns of a table: several times what so many rows have.
 MOST_VALUES, MOST_COLUMNS = 1_000_000, 1_000
+#: Charset of a table as a header names it -> Python's name of it. Latin-1 is what the web means by it.
+ENCODINGS = {
+    **{name.replace("_", "-"): name for encodings, _ in LEGACY.values() for name in encodings},
+    **{name: name for name in ("utf-8", "utf-16", "utf-16le", "utf-16be", "utf-32", "cp1252", "shift-jis", "gbk")},
+    **{f"windows-{page}": f"cp{page}" for page in range(1250, 1259)},
+    **dict.fromkeys(("iso-8859-1", "latin-1", "latin1", "us-ascii", "ascii"), "cp1252"),
+    "utf8": "utf-8", "iso-8859-15": "iso-8859-15",
+}  # fmt: skip
 FORMATS = ("dataframe_records", "dataframe_split", "instances", "inputs")
 
 
@@ -79,18 +88,12 @@ def table_of_request(data: bytes | str, content_type: str) -> pd.DataFrame:
     if len(body) > LARGEST_BODY:
         raise RequestError(f"the request has {len(body)} bytes, more than {LARGEST_BODY}", 413)
     kind, _, parameters = content_type.partition(";")
-    charset = parameters.partition("charset=")[2].strip(" \"'").lower()
-    if charset not in ("", "utf-8", "utf8"):
-        raise RequestError("the body must be UTF-8", 415)
+    charset = parameters.partition("charset=")[2].partition(";")[0].strip(" \"'").lower()
     kind = kind.strip().lower()
     if kind not in ("application/json", "text/csv"):
         # Parquet, which MLflow reads as well, can unpack to any size.
         raise RequestError("the content type must be application/json or text/csv", 415)
-    try:
-        text = body.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise RequestError(f"the body is not UTF-8, at byte {error.start}") from None
-    table = _from_csv(text) if kind == "text/csv" else _from_json(text)
+    table = _from_csv(body, charset) if kind == "text/csv" else _from_json(_json_text(body, charset))
     if len(table) > MOST_ROWS:
         raise RequestError(f"the request has more than {MOST_ROWS} rows", 413)
     return known_columns(table)
@@ -107,24 +110,29 @@ def known_columns(given: Any) -> pd.DataFrame:
     return table.astype(object).reindex(columns=list(COLUMNS))
 
 
-def _from_csv(text: str) -> pd.DataFrame:
-    """Every cell as it is written; an empty one is missing. Commas, semicolons or tabs, as the header has them."""
-    header = text.partition("\n")[0]
-    csv.field_size_limit(LARGEST_BODY)
+def _json_text(body: bytes, charset: str) -> str:
+    if charset not in ("", "utf-8", "utf8"):
+        raise RequestError("the body must be UTF-8", 415)
     try:
-        lines = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count))
-        names = [name.strip() for name in next(lines, [])]
-        if len(names) > MOST_COLUMNS:
-            raise RequestError(f"the table has {len(names)} columns, more than {MOST_COLUMNS}", 413)
-        rows = [_shaped(cells, len(names)) for cells in islice((cells for cells in lines if cells), MOST_ROWS + 1)]
-    except csv.Error:
-        raise RequestError("the body is no table in CSV") from None
-    return _from_records([dict(zip(names, row, strict=False)) for row in rows])
+        return body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise RequestError(f"the body is not UTF-8, at byte {error.start}") from None
 
 
-def _shaped(cells: list[str], width: int) -> list[str]:
-    """The cells of a row; none where there are more than columns, because it is not known which have slipped."""
-    return [] if any(cells[width:]) else cells[:width]
+def _from_csv(body: bytes, charset: str) -> pd.DataFrame:
+    """As the file of such a table is read, in whatever encoding it came: that of the header, else the one it has."""
+    known = ENCODINGS.get(charset.replace("_", "-"))
+    if charset and known is None:
+        raise RequestError("the charset is unknown here: send the table in UTF-8", 415)
+    try:
+        text = decode(body, "the body") if known in (None, "utf-8") else Text(body.decode(known), known)
+        text = replace(text, content=text.content.replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff"))
+        table = delimited(text, "the body", COLUMNS, COLUMNS, MOST_ROWS + 1, MOST_COLUMNS)
+    except UnicodeDecodeError as error:
+        raise RequestError(f"the body is not {known}, at byte {error.start}") from None
+    except InputError as error:
+        raise RequestError(str(error)) from None
+    return _from_records(rows_of(table))
 
 
 def _from_json(text: str) -> pd.DataFrame:
@@ -156,7 +164,9 @@ def _from_split(given: Any) -> pd.DataFrame:
     # A row of another length cannot be told apart from one whose cells are shifted: nothing of it is used.
     return _from_records(
         [
-            dict(zip(columns, row, strict=True)) if isinstance(row, list) and len(row) == len(columns) else {}
+            dict(zip(columns, row, strict=True))
+            if isinstance(row, list) and len(row) == len(columns)
+            else {"text": Unreadable("the row is no list with a cell for every column")}
             for row in rows
         ]
     )
@@ -187,10 +197,12 @@ def _sendable(cell: Any) -> Any:
 
 
 def _from_records(given: list[Any]) -> pd.DataFrame:
-    """A record that is no object is a row without anything."""
+    """What is no object is a row that says so."""
     return pd.DataFrame(
         [
-            {name: _sendable(record[name]) for name in COLUMNS if name in record} if isinstance(record, dict) else {}
+            {name: _sendable(record[name]) for name in COLUMNS if name in record}
+            if isinstance(record, dict)
+            else {"text": Unreadable("the row is no object with columns as its keys")}
             for record in given
         ],
         columns=list(COLUMNS),

@@ -15,10 +15,12 @@ from demeanor.data.bundle import Bundle, BundleCard
 from demeanor.data.errors import DemeanorError, InputError
 from demeanor.data.examples import Examples
 from demeanor.data.files import disk_errors_told, sha256_of_file
+from demeanor.data.places import expanded
 from demeanor.evaluation.paired import Difference
+from demeanor.inference.hub import SCHEME, fetch_bundle
+from demeanor.inference.model_page import model_card
 from demeanor.logged_models import trained_model
 from demeanor.reachability import problem_of, readable
-from demeanor.serving.card import model_card
 from demeanor.serving.comparing import paired_on_validation
 from demeanor.serving.packaging import requirements, signature_of
 from demeanor.serving.standing import CHALLENGER, CHAMPION, PREVIOUS, Judged, Standing, standing
@@ -254,10 +256,13 @@ def told_if_unreachable(what: str, later: str) -> Iterator[None]:
 
 
 def load_bundle(uri: str) -> Bundle:
-    """The bundle of a registered model (`models:/name@champion`) or of a folder on disk. InputError if there is none
-    such."""
+    """The bundle of a registered model (`models:/name@champion`), of a hub repository (`hf://OWNER/NAME@REVISION`), or
+    of a folder on disk. InputError or HubError if there is none such."""
+    if uri.startswith(SCHEME):
+        name, _, revision = uri.removeprefix(SCHEME).partition("@")
+        return fetch_bundle(name, revision or None)
     if not uri.startswith(("models:", "runs:", "mlflow-artifacts:")):
-        return Bundle.load(uri)
+        return Bundle.load(expanded(uri))
     folder = remembered.asked(f"folder of {uri}", lambda: _downloaded(uri), lambda folder: Path(folder).is_dir())
     return Bundle.load(Path(folder))
 

@@ -1,23 +1,26 @@
 """A timeline as a flat table and back: the columns that CSV, Parquet and pandas show.
 
 With one task its columns have plain names (`low`, `probability_happiness`); with several, those of task X end in `_X`.
-The answer itself stands in a column that is called as the task is.
+The answer itself stands in a column that is called as the task is. `word_times` is a list of {word, start, end,
+confidence}, in a CSV the same as JSON text.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 
 from demeanor.data.task import Task
-from demeanor.timeline.table import Answer, Header, Span, Timeline
+from demeanor.timeline.table import Answer, Header, Span, SpokenWord, Timeline
 
 MODALITIES = ("text", "audio", "vision")
 WHERE = ("recording", "span", "parent", "start", "end", "speaker", "speaker_confidence", "overlap")
-WORDS = ("text", "text_source", "text_confidence", "language")
+WORDS = ("text", "text_source", "text_confidence", "word_times", "language")
 NUMBERS = ("low", "high", "confidence")
 
 
@@ -60,6 +63,7 @@ def _numbers(tasks: Sequence[Task]) -> set[str]:
 
 def _row(span: Span, tasks: Sequence[Task]) -> dict[str, Any]:
     row: dict[str, Any] = {name: getattr(span, name) for name in (*WHERE, *WORDS, "problem")}
+    row["word_times"] = [asdict(word) for word in span.word_times]
     row["modalities"] = "+".join(span.modalities)
     row |= {f"absent_{modality}": span.absent.get(modality, "") for modality in MODALITIES}
     for task in tasks:
@@ -69,6 +73,12 @@ def _row(span: Span, tasks: Sequence[Task]) -> dict[str, Any]:
         row |= {f"probability_{label}{end}": answer.probabilities.get(label) for label in task.classes}
         row |= {f"contribution_{modality}{end}": answer.contributions.get(modality) for modality in MODALITIES}
     return row
+
+
+def as_text(table: pd.DataFrame) -> pd.DataFrame:
+    """The same table for a file of text: times of words as JSON, empty where there are none."""
+    told = [json.dumps(words, ensure_ascii=False) if words else "" for words in table["word_times"]]
+    return table.assign(word_times=told)
 
 
 def timeline_of(table: pd.DataFrame, header: Header) -> Timeline:
@@ -86,7 +96,8 @@ def _span(row: dict[Any, Any], tasks: Sequence[Task]) -> Span:
         recording=word("recording"), span=word("span"), parent=word("parent"), start=float(row["start"]),
         end=float(row["end"]), speaker=word("speaker"), speaker_confidence=_number(row.get("speaker_confidence")),
         overlap=_number(row.get("overlap")) or 0.0, text=word("text") or None, text_source=word("text_source"),
-        text_confidence=_number(row.get("text_confidence")), language=word("language"),
+        text_confidence=_number(row.get("text_confidence")), word_times=_words(row.get("word_times")),
+        language=word("language"),
         modalities=tuple(part for part in word("modalities").split("+") if part),
         absent={name: word(f"absent_{name}") for name in MODALITIES if word(f"absent_{name}")},
         answers=answers, problem=word("problem"),
@@ -111,6 +122,16 @@ def _answer(row: dict[Any, Any], task: Task, end: str) -> Answer:
         contributions={name: part for name, part in parts.items() if part is not None},
         conflict=_number(row.get(f"conflict{end}")), notes="" if _missing(notes) else str(notes),
     )  # fmt: skip
+
+
+def _words(value: Any) -> tuple[SpokenWord, ...]:
+    """Of a list of mappings, or of the same as JSON text; a file without the column has none."""
+    if isinstance(value, str):
+        value = json.loads(value) if value else []
+    return tuple(
+        SpokenWord(str(one["word"]), float(one["start"]), float(one["end"]), _number(one.get("confidence")))
+        for one in ([] if value is None or isinstance(value, float) else value)
+    )
 
 
 def _missing(value: Any) -> bool:

@@ -121,6 +121,11 @@ def wave_of(source: Source, start: float, end: float, channel: int) -> bytes:
     """Some seconds of one channel as the content of a WAV file."""
     blocks = list(stream_samples(source, SAMPLE_RATE, start, end, channel))
     samples = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+    return wave_file(samples)
+
+
+def wave_file(samples: Float32[np.ndarray, " samples"]) -> bytes:
+    """The content of a WAV file of 16 kHz with these samples in [-1, 1]."""
     held = io.BytesIO()
     with wave.open(held, "wb") as file:
         file.setnchannels(1)

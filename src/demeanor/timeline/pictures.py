@@ -27,6 +27,7 @@ def write_picture(timeline: Timeline, path: Path) -> None:
 
 
 def colours_of(names: Sequence[str]) -> dict[str, str]:
+    """A colour per name, from the palette again and again."""
     return {name: PALETTE[number % len(PALETTE)] for number, name in enumerate(names)}
 
 

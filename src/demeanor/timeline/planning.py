@@ -25,7 +25,7 @@ from demeanor.timeline.segments import (
     with_words,
 )
 from demeanor.timeline.sides import KnownWords
-from demeanor.timeline.table import Header, Span
+from demeanor.timeline.table import Header, Span, SpokenWord
 from demeanor.timeline.words import AUTO, Recogniser, recogniser_of
 
 CHANNELS = "channels"
@@ -215,8 +215,14 @@ def _spans(
         for parent, own, part in parts:
             seen: dict[str, Any] = {"start": part.start, "end": part.end, "overlap": part.overlap}
             seen |= {"text": part.text, "text_source": source if part.text else ""}
+            seen |= {"word_times": tuple(_spoken(word) for word in part.words)}
             made.append(Span(span=own, parent=parent, problem="" if parent else problem, **seen, **common))
     return made
+
+
+def _spoken(word: TimedWord) -> SpokenWord:
+    confidence = None if word.confidence is None else min(max(word.confidence, 0.0), 1.0)
+    return SpokenWord(word.text.strip(), word.start, word.end, confidence)
 
 
 def _limited(piece: Segment, duration: float | None) -> tuple[Segment, str]:

@@ -40,7 +40,8 @@ def make_timeline(
     path = Path(recording)
     planned = plan(path, options, name, output)
     spans, header = planned.spans, planned.header.model_copy(update={"models": scorer.headers})
-    scored = [span for span in spans if not span.problem.startswith(BEYOND) and not _has_windows(span, spans)]
+    parents = {span.parent for span in spans}
+    scored = [span for span in spans if not span.problem.startswith(BEYOND) and span.span not in parents]
     size = TURNS if scorer.in_dialogue else TOGETHER
     batches = [scored[start : start + size] for start in range(0, len(scored), size)]
     key = sha256_of([header.as_dict(), [(span.span, span.start, span.end, span.speaker, span.text) for span in spans]])
@@ -90,10 +91,6 @@ class _Batches(Sequence):
         if not span.parent:
             row |= {"dialogue": span.recording, "turn": self.turns[span.span]}
         return row
-
-
-def _has_windows(span: Span, spans: Sequence[Span]) -> bool:
-    return not span.parent and any(other.parent == span.span for other in spans)
 
 
 def _answered(planned: Plan, header: Header, found: dict[str, list[dict[str, Any]]]) -> tuple[Span, ...]:

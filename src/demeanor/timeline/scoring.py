@@ -26,7 +26,8 @@ class Scorer(Protocol):
     """Some models that answer for the same rows."""
 
     @property
-    def headers(self) -> tuple[ModelHeader, ...]: ...
+    def headers(self) -> tuple[ModelHeader, ...]:
+        """What each model says of itself in a timeline's header."""
 
     @property
     def in_dialogue(self) -> bool:

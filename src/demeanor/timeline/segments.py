@@ -48,6 +48,7 @@ class TimedWord:
 
     @property
     def ends_sentence(self) -> bool:
+        """Whether punctuation, inside closing quotes or brackets or not, ends a sentence after it."""
         return self.text.strip().rstrip(CLOSING).endswith(tuple(SENTENCE_ENDS))
 
 
@@ -64,6 +65,7 @@ class Segment:
 
     @property
     def seconds(self) -> float:
+        """Its length."""
         return self.end - self.start
 
 

@@ -39,6 +39,7 @@ class SideFiles:
         return content.get("key") if isinstance(content, dict) else None
 
     def keep(self, number: int, answers: Any) -> None:
+        """Remember the answers to batch `number`, on disk where there is a folder."""
         self.done[number] = answers
         if self.folder is not None:
             write_json(self.folder / f"batch_{number:06d}.json", answers)
@@ -72,6 +73,7 @@ class KnownWords:
             return None
 
     def keep(self, key: Any, heard: Any) -> None:
+        """Remember what was heard, on disk where there is a folder."""
         path = self._path(key)
         if path is not None:
             write_json(path, heard)
@@ -80,5 +82,6 @@ class KnownWords:
         return None if self.folder is None else self.folder / f"{sha256_of([self.recording, key])}.json"
 
     def remove(self) -> None:
+        """Remove the folder."""
         if self.folder is not None and self.folder.is_dir():
             shutil.rmtree(self.folder)

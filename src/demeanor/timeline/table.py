@@ -16,18 +16,34 @@ from pydantic import Field, ValidationError
 from demeanor.data.errors import InputError
 from demeanor.data.settings import Settings
 from demeanor.data.task import Task
+from demeanor.inference.describe import plain
 
 SCHEMA = 1
 NOTE = "Expression is not feeling: these numbers describe what is said, heard and seen, not what somebody feels."
 
 
 def milliseconds(seconds: float) -> int:
+    """Whole milliseconds nearest to a time in seconds."""
     return round(seconds * 1000)
 
 
 def to_millisecond(seconds: float) -> float:
     """The nearest number of seconds that is a whole millisecond."""
     return milliseconds(seconds) / 1000
+
+
+@dataclass(frozen=True)
+class SpokenWord:
+    """A word as it was said: start and end in seconds of the recording, confidence of its recogniser in [0, 1]."""
+
+    word: str
+    start: float
+    end: float
+    confidence: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "start", to_millisecond(self.start))
+        object.__setattr__(self, "end", to_millisecond(self.end))
 
 
 @dataclass(frozen=True)
@@ -64,6 +80,8 @@ class Span:
     start, end  seconds
     overlap     share of it during which somebody else speaks as well, in [0, 1]
     text_source "given", or by which recogniser
+    word_times  the words of `text` one by one, where they were recognised; a word may reach some tenths of a second
+                beyond the span
     modalities  those that an answer was made from
     absent      modality -> why it was not used
     answers     task -> Answer
@@ -81,6 +99,7 @@ class Span:
     text: str | None = None
     text_source: str = ""
     text_confidence: float | None = None
+    word_times: tuple[SpokenWord, ...] = ()
     language: str = ""
     modalities: tuple[str, ...] = ()
     absent: Mapping[str, str] = field(default_factory=dict)
@@ -93,6 +112,7 @@ class Span:
 
     @property
     def seconds(self) -> float:
+        """Its length, to the millisecond."""
         return to_millisecond(self.end - self.start)
 
 
@@ -139,21 +159,25 @@ class Timeline:
 
     @property
     def tasks(self) -> tuple[Task, ...]:
+        """The task of each model."""
         return tuple(model.task for model in self.header.models)
 
     @property
     def utterances(self) -> tuple[Span, ...]:
+        """The spans that are no windows of another."""
         return tuple(span for span in self.spans if not span.parent)
 
     def windows(self, span: Span) -> tuple[Span, ...]:
+        """The windows into which an utterance was cut."""
         return tuple(other for other in self.spans if other.parent == span.span)
 
     def with_spans(self, spans: Sequence[Span]) -> Timeline:
+        """The same header over other spans."""
         return replace(self, spans=tuple(spans))
 
     def as_dict(self) -> dict[str, Any]:
         """Ready for JSON; `from_dict` gives the same timeline back."""
-        return {"header": self.header.as_dict(), "spans": [_plain(asdict(span)) for span in self.spans]}
+        return {"header": self.header.as_dict(), "spans": [plain(asdict(span)) for span in self.spans]}
 
     @classmethod
     def from_dict(cls, content: Any, where: str) -> Timeline:
@@ -183,6 +207,9 @@ class Timeline:
             if not 0 <= span.start < span.end:
                 problems.append(f"{place}: its end is not after its start")
             shares = [span.overlap, span.speaker_confidence, span.text_confidence]
+            shares += [word.confidence for word in span.word_times]
+            if any(not 0 <= word.start <= word.end for word in span.word_times):
+                problems.append(f"{place}: the end of a word lies before its start")
             for task in self.tasks:
                 answer = span.answers.get(task.name)
                 if answer is None:
@@ -205,15 +232,10 @@ class Timeline:
         return frame_of(self)
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    return list(value) if isinstance(value, tuple) else value
-
-
 def _span(entry: Any) -> Span:
     answers = {task: Answer(**answer) for task, answer in entry["answers"].items()}
-    values = {**entry, "answers": answers, "modalities": tuple(entry["modalities"])}
+    words = tuple(SpokenWord(**word) for word in entry.get("word_times", ()))
+    values = {**entry, "answers": answers, "modalities": tuple(entry["modalities"]), "word_times": words}
     if not all(isinstance(values[name], int | float) for name in ("start", "end")):
         raise TypeError("times are numbers")
     return Span(**values)

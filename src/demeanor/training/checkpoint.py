@@ -54,6 +54,7 @@ class Checkpoint:
         return None if state is None else state["model"]
 
     def remove(self) -> None:
+        """Remove what has been saved."""
         if self.folder is not None and self.folder.exists():
             shutil.rmtree(self.folder)
 

@@ -207,6 +207,7 @@ def specify(settings: BranchSettings, examples: Examples) -> dict[str, InputSpec
 
 
 def corpus_of(examples: Examples) -> str:
+    """Name of the corpora that the examples come from."""
     return ", ".join(sorted(set(examples.utterances["corpus"])))
 
 

@@ -261,12 +261,14 @@ class Loop:
 
 
 def selection_of(task: Task, training: TrainingSettings) -> tuple[str, Better]:
+    """The metric, or loss, by which the best epoch is chosen, and which way it points."""
     if training.selection is None:
         return task.selection_metric
     return training.selection, direction_of(training.selection)
 
 
 def mixed(seed: int, epoch: int) -> int:
+    """The seed of one epoch, apart from those of its neighbours."""
     return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
 
 

@@ -22,6 +22,7 @@ class TrackedData:
     utterances: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
+        """As a dataset is described to MLflow."""
         return {"name": f"{self.corpus} {self.split}", "digest": self.data_hash, "corpus": self.corpus,
                 "split": self.split, "utterances": self.utterances}  # fmt: skip
 
@@ -40,21 +41,25 @@ class TrackedModel:
 
     @classmethod
     def of(cls, bundle: Bundle) -> TrackedModel:
+        """What is recorded of a trained bundle."""
         card = bundle.card
         return cls(card.branch, int(card.protocol["seed"]), card.system, card.task.name, card.data_hash,
                    bundle.trained_sha256, bundle.parameters)  # fmt: skip
 
     @property
     def name(self) -> str:
+        """Branch and seed."""
         return f"{self.branch} seed {self.seed}"
 
     @property
     def tags(self) -> dict[str, str]:
+        """By what it is found again."""
         return {"branch": self.branch, "seed": str(self.seed), "system": self.system, "task": self.task,
                 "data_hash": self.data_hash, "trained_sha256": self.weights}  # fmt: skip
 
     @property
     def parameters(self) -> dict[str, str]:
+        """What it is, as text."""
         return {"branch": self.branch, "seed": str(self.seed), "system": self.system, "task": self.task,
                 "parameters": str(self.size)}  # fmt: skip
 
@@ -63,36 +68,49 @@ class TrackedModel:
 class Run(Protocol):
     """One tracked piece of work: a system trained with one seed, for example."""
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None: ...
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Record metrics, of one step of training or of the run."""
 
-    def log_artifacts(self, folder: Path, place: str) -> None: ...
+    def log_artifacts(self, folder: Path, place: str) -> None:
+        """Record the files of a folder under `place`."""
 
-    def set_tags(self, tags: Mapping[str, str]) -> None: ...
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags."""
 
-    def log_inputs(self, data: Sequence[TrackedData]) -> None: ...
+    def log_inputs(self, data: Sequence[TrackedData]) -> None:
+        """Record what was trained on."""
 
-    def log_model(self, model: TrackedModel, metrics: Mapping[str, float], data: TrackedData) -> None: ...
+    def log_model(self, model: TrackedModel, metrics: Mapping[str, float], data: TrackedData) -> None:
+        """Record the trained model with its metrics on `data`."""
 
 
 @runtime_checkable
 class Tracker(Protocol):
     """Opens runs; `child` is a context manager, its run ends with the block and is marked failed by an exception."""
 
-    def child(self, name: str, parameters: Mapping[str, Any], tags: Mapping[str, str]) -> Any: ...
+    def child(self, name: str, parameters: Mapping[str, Any], tags: Mapping[str, str]) -> Any:
+        """A run for one training, as a context."""
 
-    def log_artifacts(self, folder: Path, place: str) -> None: ...
+    def log_artifacts(self, folder: Path, place: str) -> None:
+        """Record the files of a folder under `place`."""
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None: ...
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Record metrics of the whole run."""
 
-    def set_tags(self, tags: Mapping[str, str]) -> None: ...
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags."""
 
-    def log_inputs(self, data: Sequence[TrackedData]) -> None: ...
+    def log_inputs(self, data: Sequence[TrackedData]) -> None:
+        """Record the data of the whole run."""
 
-    def log_scores(self, model: TrackedModel, metrics: Mapping[str, float], data: TrackedData) -> None: ...
+    def log_scores(self, model: TrackedModel, metrics: Mapping[str, float], data: TrackedData) -> None:
+        """Record a trained model's metrics on other data."""
 
-    def log_table(self, rows: Sequence[Mapping[str, Any]], place: str) -> None: ...
+    def log_table(self, rows: Sequence[Mapping[str, Any]], place: str) -> None:
+        """Record rows as a table under `place`."""
 
-    def settle(self) -> None: ...
+    def flush(self) -> None:
+        """Wait until what was recorded has arrived, or is known to have to wait."""
 
 
 class _Untracked:
@@ -119,7 +137,7 @@ class _Untracked:
     def log_table(self, rows: Sequence[Mapping[str, Any]], place: str) -> None:
         pass
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         pass
 
     @contextmanager

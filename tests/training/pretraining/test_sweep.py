@@ -18,12 +18,11 @@ from demeanor.evaluation.probe import probe
 from demeanor.inference.model import TrainedModel
 from demeanor.representations.word_matrix import WordMatrixSettings
 from demeanor.training.pretraining.settings import RepresentationSettings
-from demeanor.training.pretraining.sweep import cost_of_leaving_out, planned, subsets, sweep
+from demeanor.training.pretraining.sweep import cost_of_leaving_out, planned, sweep
 from tests.toy import SENTIMENT, toy_examples
 
 
 def test_every_mixture_and_every_set_of_modalities_once():
-    assert subsets(["a", "b"]) == [("a", "b"), ("a",), ("b",)]
     names = [combination.name for combination in planned(["x", "y"], ["audio", "text"], "both")]
     assert names == ["x+y audio+text", "x audio+text", "y audio+text", "x+y audio", "x+y text"]
     assert len(planned(["x", "y"], ["audio", "text"], "product")) == 9

@@ -47,6 +47,7 @@ class AlignedSystem(System):
         return values, mask
 
     def together(self, batch: Batch) -> tuple[Float[Tensor, "batch steps width"], Bool[Tensor, "batch steps"]]:
+        """The three modalities word by word, side by side, and which words are there."""
         values, mask = self.aligned(batch)
         return torch.cat([values[name] for name in MODALITIES], dim=2), mask
 

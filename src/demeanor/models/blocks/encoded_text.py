@@ -25,6 +25,8 @@ MODALITIES = ("text", "audio", "vision")
 
 
 class EncodedSettings(Settings):
+    """What every system with a text encoder can be told of it."""
+
     encoder: str = Field(default="", description="of token streams: minilm, a folder, a hub id; empty: by provenance")
     encoder_configuration: dict[str, Any] = Field(
         default_factory=dict, description="filled in by the system itself: rebuilds the encoder without its weights"

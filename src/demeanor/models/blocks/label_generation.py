@@ -53,9 +53,11 @@ class LabelBank(nn.Module):
 
     @property
     def started(self) -> bool:
+        """Whether `allocate` has been called, or a state with room for examples loaded."""
         return self._buffers["labels"] is not None
 
     def allocate(self, examples: int) -> None:
+        """Room for as many training examples: no labels (NaN), nothing seen, all features and centres zero."""
         device = self.anchor.device
         self.labels = torch.full((len(MODES), examples), float("nan"), device=device)
         self.seen = torch.zeros((len(MODES), examples), dtype=torch.bool, device=device)
@@ -80,6 +82,7 @@ class LabelBank(nn.Module):
         self.labels[:, rows] = labels.unsqueeze(0)
 
     def label(self, mode: str, rows: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+        """Current labels of one modality at these rows."""
         return self.labels[MODES.index(mode), rows]
 
     def weight(self, mode: str, rows: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
@@ -95,6 +98,7 @@ class LabelBank(nn.Module):
         return getattr(self, f"centres_{mode}")
 
     def features(self, mode: str) -> Float[Tensor, "examples dimension"]:
+        """Latest features of one modality for every training example; zeros where none were seen."""
         return getattr(self, f"features_{mode}")
 
     @torch.no_grad()

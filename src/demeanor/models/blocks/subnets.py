@@ -105,6 +105,7 @@ class SubnetSystem(System):
     length_bucket = ("text",)  # nearly all the work is the recurrence over words; frames are averaged
 
     def add_subnets(self, text_output: int) -> None:
+        """Make `text`, `audio` and `vision`, the three sub-networks; the text's output has this width."""
         settings = self.settings
         dropout = 0.0 if settings.reference else settings.text_dropout
         self.text = WordNetwork(self.inputs["text"].dimension, settings.text_hidden, text_output, dropout)
@@ -113,6 +114,7 @@ class SubnetSystem(System):
             setattr(self, name, FrameNetwork(self.inputs[name].dimension, hidden, dropout))
 
     def states(self, batch: Batch) -> dict[str, Float[Tensor, "batch _"]]:
+        """One vector per modality and utterance."""
         # The recurrence over words looks at real steps alone: no need to clean the largest stream for it.
         text = model_input(self, batch, "text") if self.settings.reference else batch["text"]
         streams = {"text": text, **{name: model_input(self, batch, name) for name in ("audio", "vision")}}

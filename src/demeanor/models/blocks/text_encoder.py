@@ -64,6 +64,7 @@ class TextEncoder(nn.Module):
         _hooked(self.network)
 
     def train(self, mode: bool = True) -> TextEncoder:
+        """As torch's; an encoder that is not fine-tuned stays as it is served, without dropout."""
         super().train(mode)
         if self.network is not None and not self.finetune:
             self.network.eval()

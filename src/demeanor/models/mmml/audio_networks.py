@@ -40,6 +40,7 @@ class SpectrogramNetwork(nn.Module):
     def features(
         self, picture: Float[Tensor, "batch channels bands time"], mask: Bool[Tensor, "batch time"] | None = None
     ) -> Float[Tensor, "batch 128"]:
+        """One vector per picture: convolutions, then the mean over bands and over steps of `mask` (None: all)."""
         for number, convolution in enumerate(self.convolutions):
             norm: nn.BatchNorm2d = self.norms[number]  # type: ignore[assignment]
             if mask is not None:

@@ -48,6 +48,8 @@ class _AudioOnly(System):
 
 
 class SpectrogramSettings(Settings):
+    """How the steps of a stream become pictures."""
+
     channels: int = Field(default=2, ge=1, description="pictures side by side in a step: 256 columns are 2 x 128")
     reference: bool = Field(default=False, description="the whole padded picture counts, as in the original")
 
@@ -71,6 +73,7 @@ class SpectrogramAudio(_AudioOnly):
 
     @classmethod
     def tiny(cls) -> SpectrogramSettings:
+        """The smallest that works, for tests."""
         return SpectrogramSettings(channels=1)
 
     def forward(self, batch: Batch) -> Output:
@@ -82,6 +85,8 @@ class SpectrogramAudio(_AudioOnly):
 
 
 class DescriptorSettings(Settings):
+    """Sizes of the transformer over descriptors."""
+
     heads: int = Field(default=2, ge=1)
     inner: int = Field(default=512, ge=1)
     layers: int = Field(default=3, ge=1)
@@ -113,6 +118,7 @@ class DescriptorAudio(_AudioOnly):
 
     @classmethod
     def tiny(cls) -> DescriptorSettings:
+        """The smallest that works, for tests."""
         return DescriptorSettings(inner=16, layers=1)
 
     def forward(self, batch: Batch) -> Output:
@@ -124,6 +130,8 @@ class DescriptorAudio(_AudioOnly):
 
 
 class RawSettings(Settings):
+    """Which speech encoder, how much of the sound, and what of it is trained."""
+
     audio_encoder: str = Field(default="small", description="folder, hub name, or 'small' (randomly initialised)")
     audio_configuration: dict[str, Any] = Field(default_factory=dict, description="build from this, without weights")
     freeze_feature_encoder: bool | None = Field(
@@ -165,6 +173,7 @@ class RawAudio(_AudioOnly):
 
     @classmethod
     def tiny(cls) -> RawSettings:
+        """The smallest that works, for tests."""
         return RawSettings(audio_configuration=tiny_speech(), seconds=0.05)
 
     def forward(self, batch: Batch) -> Output:

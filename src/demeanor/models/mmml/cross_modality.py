@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from demeanor.models.mmml.frames import Encoded, group_overhead, length_groups
+from demeanor.models.mmml.frames import EncoderOutput, group_overhead, length_groups
 
 LAYER_NORM_EPSILON = 1e-12
 GROUP_STEPS = 24
@@ -110,7 +110,7 @@ class CrossModalityStack(nn.Module):
                 current = layer(current, cut)
         return current
 
-    def summaries(self, streams: Mapping[str, Encoded], steps: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def summaries(self, streams: Mapping[str, EncoderOutput], steps: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The first step [B, width] of every stream after the last layer; `steps` are the (projected) states.
 
         Rows are run in groups of similar length: what a row gives depends on no other row.

@@ -85,6 +85,7 @@ class FeatureCache:
         self.__dict__ |= state | {"_lock": Lock()}
 
     def keys(self, waveform: Float[Tensor, "batch samples"], counts: list[int], padded: int) -> list[tuple[int, ...]]:
+        """A key per row: its samples' bits under two random sums modulo 2^64, with its length and the padded one."""
         samples = waveform.shape[1]
         with self._lock:
             if self._multipliers.shape[1] < samples:
@@ -106,6 +107,7 @@ class FeatureCache:
             return frames
 
     def put(self, key: tuple[int, ...], frames: Float[Tensor, "frames channels"]) -> None:
+        """Keep a copy of the frames; the least recently used make room. What is larger than the cache is not kept."""
         size = frames.numel() * frames.element_size()
         if size > self.room:
             return

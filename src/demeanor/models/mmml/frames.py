@@ -14,7 +14,7 @@ Count = TypeVar("Count", int, Tensor)
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncoderOutput:
     """What an encoder makes of one modality of B utterances.
 
     hidden [B, T, D] states, meaningless where `mask` [B, T] is False; pooled [B, D], zero for a row without a step.
@@ -26,19 +26,20 @@ class Encoded:
 
     @property
     def present(self) -> Bool[Tensor, " batch"]:
+        """Which utterances have a frame at all."""
         return self.mask.any(dim=1)
 
-    def rows(self, start: int, end: int) -> Encoded:
+    def rows(self, start: int, end: int) -> EncoderOutput:
         """Some of the utterances, without the steps that none of them has."""
         mask = self.mask[start:end]
         longest = max(int(mask.sum(dim=1).max()), 1) if mask.shape[1] else 0
-        return Encoded(self.hidden[start:end, :longest], mask[:, :longest], self.pooled[start:end])
+        return EncoderOutput(self.hidden[start:end, :longest], mask[:, :longest], self.pooled[start:end])
 
-    def take(self, index: Int[Tensor, " rows"]) -> Encoded:
+    def take(self, index: Int[Tensor, " rows"]) -> EncoderOutput:
         """The utterances `index`; a negative one gives a row without a step."""
         known = index >= 0
         index = index.clamp(min=0)
-        return Encoded(
+        return EncoderOutput(
             self.hidden[index], self.mask[index] & known[:, None], self.pooled[index] * known[:, None].to(self.pooled)
         )
 
@@ -64,6 +65,7 @@ class Convolutions:
         return frames
 
     def after_first(self) -> Convolutions:
+        """The same without the first convolution."""
         return Convolutions(self.kernels[1:], self.strides[1:])
 
 

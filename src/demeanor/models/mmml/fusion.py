@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from demeanor.models.mmml.cross_modality import CrossModalityStack
-from demeanor.models.mmml.frames import Encoded
+from demeanor.models.mmml.frames import EncoderOutput
 
 LETTERS = {"text": "T", "audio": "A", "vision": "V"}
 BASE_WIDTH = 768
@@ -85,7 +85,7 @@ class Mixer(nn.Module):
 
 
 class Fusion(nn.Module):
-    """Encoded modalities to one prediction per head. Modules that a variant does not use are not built
+    """Encoders' outputs to one prediction per head. Modules that a variant does not use are not built
     (docs/systems/mmml.md#q7)."""
 
     def __init__(self, shape: FusionShape):
@@ -120,7 +120,7 @@ class Fusion(nn.Module):
         self.joint = perceptron(joined, shape.fused, shape.outputs, shape.dropout)
 
     def forward(
-        self, current: Mapping[str, Encoded], previous: Mapping[str, Encoded] | None = None
+        self, current: Mapping[str, EncoderOutput], previous: Mapping[str, EncoderOutput] | None = None
     ) -> tuple[dict[str, Tensor], Float[Tensor, "batch joined"]]:
         """(head letter -> [B, outputs], what the joint head reads)."""
         pooled = {name: [value.pooled] for name, value in current.items()}
@@ -138,7 +138,7 @@ class Fusion(nn.Module):
     def _bridge(self, name: str, hidden: Tensor) -> Tensor:
         return self.bridges[name](hidden) if name in self.bridges else hidden
 
-    def _summarise(self, current: Mapping[str, Encoded], previous: Mapping[str, Encoded] | None) -> Tensor:
+    def _summarise(self, current: Mapping[str, EncoderOutput], previous: Mapping[str, EncoderOutput] | None) -> Tensor:
         """v1, v2 and context: utterances and their contexts in one run of the layers, as rows of one batch."""
         passes = [current] if previous is None else [current, previous]
         rows = len(next(iter(current.values())).mask)
@@ -153,7 +153,7 @@ class Fusion(nn.Module):
         # z = [t ; t' ; s ; s']: a modality's utterance and context side by side.
         return torch.cat([part for value in first.values() for part in value.split(rows)], dim=1)
 
-    def _mix(self, current: Mapping[str, Encoded]) -> Tensor:
+    def _mix(self, current: Mapping[str, EncoderOutput]) -> Tensor:
         steps = {name: (self._bridge(name, value.hidden), value.mask) for name, value in current.items()}
         after = self.stack(steps, first_only=False)
         mixed = [
@@ -163,13 +163,13 @@ class Fusion(nn.Module):
         return torch.cat(mixed, dim=1)
 
 
-def joined_rows(parts: Sequence[Encoded]) -> Encoded:
+def joined_rows(parts: Sequence[EncoderOutput]) -> EncoderOutput:
     """Batches below each other, padded to the longest."""
     if len(parts) == 1:
         return parts[0]
     longest = max(part.hidden.shape[1] for part in parts)
     pad = nn.functional.pad
-    return Encoded(
+    return EncoderOutput(
         torch.cat([pad(part.hidden, (0, 0, 0, longest - part.hidden.shape[1])) for part in parts]),
         torch.cat([pad(part.mask, (0, longest - part.mask.shape[1])) for part in parts]),
         torch.cat([part.pooled for part in parts]),

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor
+from torch.nn import functional
 
 from demeanor.features.context import Keep, join_tokens
 
@@ -147,3 +148,11 @@ def cut_tokens(
     else:
         source = torch.where(over & (steps > 0), steps + shift[:, None], steps)
     return ids.gather(1, source), steps < lengths.clamp(max=limit)[:, None]
+
+
+def stacked(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """[B, T] arrays below each other, padded with zeros, and what belongs to them (masks [B, T] or lengths [B])."""
+    longest = max(values.shape[1] for values, _ in parts)
+    values = torch.cat([functional.pad(one, (0, longest - one.shape[1])) for one, _ in parts])
+    others = [functional.pad(other, (0, longest - other.shape[1])) if other.dim() == 2 else other for _, other in parts]
+    return values, torch.cat(others)

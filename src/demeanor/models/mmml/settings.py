@@ -17,6 +17,8 @@ MODALITIES = {letter: name for name, letter in LETTERS.items()}
 
 
 class MMMLSettings(Settings):
+    """Which encoders, what of them is trained, how they are joined, and how much context they read."""
+
     text_encoder: str = Field(default="", description="minilm, folder or hub name; empty: the one that made the tokens")
     audio_encoder: str = Field(default="small", description="folder, hub name, or 'small' (randomly initialised)")
     text_configuration: dict[str, Any] = Field(default_factory=dict, description="build from this, without weights")

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from demeanor.data.errors import InputError
 from demeanor.models.mmml.feature_encoder import FeatureCache, encode_frames
-from demeanor.models.mmml.frames import Convolutions, Encoded, group_overhead, length_groups, valid_frames
+from demeanor.models.mmml.frames import Convolutions, EncoderOutput, group_overhead, length_groups, valid_frames
 from demeanor.models.mmml.sources import SPEECH_TYPES, add_adapters, freeze_lower
 
 GROUP_FRAMES = 24
@@ -75,12 +75,15 @@ class SpeechEncoder(nn.Module):
         self.memory = FeatureCache(memory) if memory > 0 and self.feature_encoder_frozen else None
 
     def train(self, mode: bool = True) -> SpeechEncoder:
+        """As torch's; frozen parts stay in evaluation."""
         super().train(mode)
         for module in self._frozen:
             module.eval()  # what is not trained gives the same in every epoch: no dropout
         return self
 
-    def forward(self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"], padded: int) -> Encoded:
+    def forward(
+        self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"], padded: int
+    ) -> EncoderOutput:
         """waveform normalised, zeros beyond `lengths`; `padded` is the fixed length that rows stand for (96 000)."""
         total = self.convolutions.frames(padded)
         valid = valid_frames(lengths, total, self.convolutions, self.reference)
@@ -112,7 +115,7 @@ class SpeechEncoder(nn.Module):
         mask = torch.arange(longest, device=waveform.device) < valid[:, None]
         weight = mask[..., None].to(hidden.dtype)
         pooled = (hidden * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1.0)
-        return Encoded(hidden, mask, pooled)
+        return EncoderOutput(hidden, mask, pooled)
 
     def _encode(
         self, waveform: Float[Tensor, "batch samples"], valid: Int[Tensor, " batch"], counts: list[int], padded: int

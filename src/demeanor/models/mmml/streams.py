@@ -32,6 +32,7 @@ TEXT_CONTEXT, AUDIO_CONTEXT = "text.context_tokens", "audio.context_waveform"
 
 
 def context_provenance(source: Stream, turns: int, keep: Keep, limit: int) -> Provenance:
+    """Maker of the context of `source`: how many turns, which end is kept, of how many steps."""
     parameters = {"of": source.provenance.fingerprint, "turns": turns, "keep": keep, "limit": limit}
     return source.provenance.model_copy(
         update={

@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from demeanor.data.batch import Batch, Padded
 from demeanor.data.bundle import InputSpecification
@@ -21,9 +20,9 @@ from demeanor.data.task import IGNORED, Task
 from demeanor.models.base import Card, Output, Role, System, task_loss
 from demeanor.models.blocks.text_encoder import named_encoder
 from demeanor.models.mmml.dialogue import audio_history, text_history
-from demeanor.models.mmml.frames import Encoded
+from demeanor.models.mmml.frames import EncoderOutput
 from demeanor.models.mmml.fusion import Fusion
-from demeanor.models.mmml.inputs import SAMPLE_RATE, Keep, cut_tokens, prepare_waveforms
+from demeanor.models.mmml.inputs import SAMPLE_RATE, Keep, cut_tokens, prepare_waveforms, stacked
 from demeanor.models.mmml.settings import MODALITIES, MMMLSettings, fusion_shape, tiny_speech
 from demeanor.models.mmml.sources import PRESETS, SPEECH_TYPES, build_encoder
 from demeanor.models.mmml.speech import SpeechEncoder
@@ -213,7 +212,7 @@ class MMML(System):
             if not known and not self._loaded:
                 logger.warning("The %s encoder is randomly initialised, not pretrained.", what)
 
-    def _encode(self, batch: Batch) -> tuple[dict[str, Encoded], dict[str, Encoded] | None]:
+    def _encode(self, batch: Batch) -> tuple[dict[str, EncoderOutput], dict[str, EncoderOutput] | None]:
         """Utterances and, with context, what came before; both as rows of one run of each encoder."""
         if self.settings.context == "dialogue":
             return self._encode_dialogues(batch)
@@ -234,7 +233,7 @@ class MMML(System):
             return current, None
         return current, {"text": text.rows(rows, 2 * rows), "audio": audio.rows(rows, 2 * rows)}
 
-    def _encode_dialogues(self, batch: Batch) -> tuple[dict[str, Encoded], dict[str, Encoded]]:
+    def _encode_dialogues(self, batch: Batch) -> tuple[dict[str, EncoderOutput], dict[str, EncoderOutput]]:
         settings, limit, rows = self.settings, self.settings.text_length, len(batch)
         said, heard = batch["text"], batch["audio"]
         before = text_history(batch, settings.text_context or 2, limit, self.keep, settings.reference)
@@ -269,11 +268,3 @@ class MMML(System):
                 )
         if problems:
             raise InputError("settings of MMML", problems)
-
-
-def stacked(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """[B, T] arrays below each other, padded with zeros, and what belongs to them (masks [B, T] or lengths [B])."""
-    longest = max(values.shape[1] for values, _ in parts)
-    values = torch.cat([functional.pad(one, (0, longest - one.shape[1])) for one, _ in parts])
-    others = [functional.pad(other, (0, longest - other.shape[1])) if other.dim() == 2 else other for _, other in parts]
-    return values, torch.cat(others)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from demeanor.data.batch import Padded
 from demeanor.models.base import masked_mean
 from demeanor.models.blocks.layers import zero_padding
-from demeanor.models.mmml.frames import Encoded
+from demeanor.models.mmml.frames import EncoderOutput
 
 
 class FrameEncoder(nn.Module):
@@ -24,11 +24,11 @@ class FrameEncoder(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, padded: Padded) -> Encoded:
+    def forward(self, padded: Padded) -> EncoderOutput:
         padded = zero_padding(padded)
         hidden = self.dropout(self.norm(self.project(padded.values.to(self.project.weight.dtype))))
         hidden = hidden + sinusoids(hidden.shape[1], self.dimension, hidden.device).to(hidden.dtype)
-        return Encoded(hidden, padded.mask, masked_mean(hidden, padded.mask))
+        return EncoderOutput(hidden, padded.mask, masked_mean(hidden, padded.mask))
 
 
 def sinusoids(steps: int, width: int, device: torch.device) -> Float[Tensor, "steps width"]:

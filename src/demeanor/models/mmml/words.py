@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from demeanor.data.errors import InputError
-from demeanor.models.mmml.frames import Encoded, group_overhead, length_groups
+from demeanor.models.mmml.frames import EncoderOutput, group_overhead, length_groups
 from demeanor.models.mmml.sources import add_adapters, freeze_lower
 
 Pooling = Literal["pooler", "first", "mean"]
@@ -51,12 +51,13 @@ class WordEncoder(nn.Module):
         self.network = network
 
     def train(self, mode: bool = True) -> WordEncoder:
+        """As torch's; frozen parts stay in evaluation: no dropout in what does not learn."""
         super().train(mode)
         for module in self._frozen:
             module.eval()
         return self
 
-    def forward(self, ids: Int[Tensor, "batch tokens"], mask: Bool[Tensor, "batch tokens"]) -> Encoded:
+    def forward(self, ids: Int[Tensor, "batch tokens"], mask: Bool[Tensor, "batch tokens"]) -> EncoderOutput:
         """Rows without a token are not run; their pooled vector is zero. InputError for more tokens than the encoder
         has positions."""
         counts = mask.sum(dim=1).tolist()
@@ -84,7 +85,7 @@ class WordEncoder(nn.Module):
             index, joined, joined_vectors = torch.cat(order), torch.cat(states), torch.cat(vectors)
             hidden = hidden.to(joined.dtype).index_copy(0, index, joined)
             pooled = pooled.to(joined_vectors.dtype).index_copy(0, index, joined_vectors)
-        return Encoded(hidden, mask[:, :longest] if mask.shape[1] else mask.new_zeros((len(counts), 1)), pooled)
+        return EncoderOutput(hidden, mask[:, :longest] if mask.shape[1] else mask.new_zeros((len(counts), 1)), pooled)
 
     def _encode(
         self, ids: Int[Tensor, "batch tokens"], mask: Bool[Tensor, "batch tokens"]

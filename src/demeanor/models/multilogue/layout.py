@@ -107,14 +107,17 @@ class DialogueLayout:
 
     @property
     def rows(self) -> int:
+        """Rows of a direction."""
         return self.source.shape[1]
 
     @property
     def directions(self) -> int:
+        """One, or two where dialogues are also read backwards."""
         return self.source.shape[0]
 
     @property
     def longest(self) -> int:
+        """Turns of the longest dialogue."""
         return len(self.steps)
 
     @cached_property

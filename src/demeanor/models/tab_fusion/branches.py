@@ -110,6 +110,7 @@ class TokenBranch(nn.Module):
         self.fetched = True
 
     def train(self, mode: bool = True) -> TokenBranch:
+        """As torch's; vectors of a frozen encoder that are not stored yet are stored now."""
         super().train(mode)
         if self._memory is not None:
             self._memory.flush()
@@ -117,6 +118,7 @@ class TokenBranch(nn.Module):
 
     @property
     def memory(self) -> VectorMemory:
+        """Vectors of a frozen encoder by the tokens they come from; kept between runs where a folder is named."""
         memory = self._memory
         if memory is None:
             key = provenance_of(

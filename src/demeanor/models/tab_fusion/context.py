@@ -89,6 +89,7 @@ class Window:
 
     @property
     def slots(self) -> int:
+        """Turns of the window, the utterance's own included."""
         return self.before + 1 + self.after
 
     def cut(

@@ -14,6 +14,8 @@ from demeanor.models.published import Published
 
 
 class TabFusionSettings(Settings):
+    """What each branch reads, how the window is weighed, and which losses are added."""
+
     context: Literal["stream", "dialogue"] = Field(
         default="stream", description="stream: windows that hf_context made; dialogue: gathered from sentence vectors"
     )

@@ -59,6 +59,7 @@ def draw_comparison(comparison: pd.DataFrame, tasks: Tasks, settings: Evaluation
 
 
 def titled(table: pd.DataFrame) -> str:
+    """Title of a figure: the corpus, and that it is the sealed test."""
     return f"{table['corpus'].iloc[0]}, sealed test"
 
 
@@ -95,6 +96,7 @@ def signs(task: Task, prediction: np.ndarray, target: np.ndarray) -> tuple[Task,
 
 
 def empty_figure(text: str) -> Figure:
+    """A figure that says in words why there is nothing to draw."""
     from matplotlib.figure import Figure as Sheet
 
     figure = Sheet(figsize=(4, 2))

@@ -206,10 +206,12 @@ def fusion_verdict(task: Task, champion: str, bundles: AllBundles, predictions: 
 
 
 def card_of(by_seed: Bundles) -> BundleCard:
+    """The card of a branch; its seeds' differ in the seed alone."""
     return next(iter(by_seed.values())).card
 
 
 def is_unimodal(by_seed: Bundles) -> bool:
+    """Whether the branch reads one modality only."""
     return len({value.modality for value in card_of(by_seed).inputs.values()}) == 1
 
 
@@ -232,7 +234,7 @@ def register_champions(
 
     if not settings.register_champions:
         return {}
-    tracking.current().settle()  # the registry looks for the runs that trained
+    tracking.current().flush()  # the registry looks for the runs that trained
     registered = {}
     for name, champion in with_progress(list(champions.items()), "registering the champions", "models"):
         bundle = bundles[champion["branch"]][champion["seed"]]

@@ -10,6 +10,7 @@ from demeanor.pipelines.evaluation.settings import SETTINGS, TASKS
 
 
 def create_pipeline() -> Pipeline:
+    """The nodes, and those of every figure that `drawing` draws."""
     return Pipeline(
         [
             Node(nodes.keep_selected, ["bundles", "params:branches"], "candidates", name="keep_selected"),

@@ -78,8 +78,7 @@ def explain_champion(
     outputs [subsets, N, outputs] of the seed that is explained; ids of the N clips
     """
     from demeanor.data.calibration import subset_name
-    from demeanor.evaluation.conformal import presence_names
-    from demeanor.evaluation.trust import surer_without
+    from demeanor.evaluation.trust import risen_confidence
     from demeanor.inference.explanation import explain, strength_of_conflict
 
     named = {subset_name(chosen): values for chosen, values in zip(said.subsets, outputs, strict=True)}
@@ -91,14 +90,7 @@ def explain_champion(
         "conflicts": int((table["strength"] > 1).sum()),
     }
     if card.calibration is not None:
-        fewer = []
-        for lost in card.modalities:
-            rest = {key: here & (key != lost) for key, here in present.items()}
-            counted = present[lost] & np.any(list(rest.values()), axis=0)
-            left = np.where(counted, presence_names(rest), "")
-            fewer.append((named[subset_name(part for part in card.modalities if part != lost)], left))
-        whole = named[subset_name(card.modalities)]
-        figures["surer_without"] = surer_without(card.task, whole, fewer, presence_names(present), card.calibration)
+        figures["surer_without"] = risen_confidence(card.task, named, present, card.calibration)
     return table, figures
 
 

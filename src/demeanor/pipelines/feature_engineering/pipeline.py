@@ -17,6 +17,7 @@ EXTRACT: dict[str, Callable[..., Any]] = {
 
 
 def create_pipeline() -> Pipeline:
+    """Text, then audio and vision, then the cut."""
     made = [
         Node(
             function,

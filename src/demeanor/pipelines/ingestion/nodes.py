@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 WAVEFORM = "audio.waveform"
 FRAMES_LOOKED_AT = 4
+#: Pictures at most, and of each second of a recording that does not say how long it is: a header may say anything.
+MOST_FRAMES, FRAMES_A_SECOND = 16, 0.5
 #: Recordings that are looked at together: as many results wait at once.
 WAITING = 512
 
@@ -104,7 +108,7 @@ def probe_one(path: Path) -> MediaProbe:
             remarks, silent = heard.remarks, None if heard.peak is None else heard.peak < SILENCE
     if info.has_video:
         try:
-            face = _shows_face(path, FRAMES_LOOKED_AT / info.duration if info.duration else None)
+            face = _shows_face(path, FRAMES_LOOKED_AT / info.duration if info.duration else FRAMES_A_SECOND)
         except MissingExtraError:
             raise
         except Exception as error:
@@ -125,14 +129,15 @@ def probe_one(path: Path) -> MediaProbe:
     )
 
 
-def _shows_face(path: Path, rate: float | None) -> bool:
+def _shows_face(path: Path, rate: float) -> bool:
     import cv2
 
     from demeanor.features.faces import find_face
     from demeanor.features.media import decode_frames
 
-    pictures = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for _, image in decode_frames(path, rate=rate))
-    return any(find_face(picture) is not None for picture in pictures)
+    with closing(decode_frames(path, rate=rate)) as frames:
+        pictures = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for _, image in islice(frames, MOST_FRAMES))
+        return any(find_face(picture) is not None for picture in pictures)
 
 
 def _several_faces_beside(path: Path) -> bool:
@@ -213,6 +218,7 @@ def worker_count(workers: str) -> int | Literal["auto"]:
 
 
 def waveforms(corpus: Corpus, utterances: pd.DataFrame, folder: str, cache: str, workers: str) -> Mapping[str, Stream]:
+    """The stream `audio.waveform`, decoded from the recordings [samples, 1]; what the cache has is not decoded anew."""
     from demeanor.features.clips import clips_of
     from demeanor.features.engine import StreamRequest, extract_streams
 

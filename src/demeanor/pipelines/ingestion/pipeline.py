@@ -8,6 +8,7 @@ from demeanor.pipelines.ingestion import nodes
 
 
 def create_pipeline() -> Pipeline:
+    """Read, probe, examine, keep what is usable."""
     return Pipeline(
         [
             Node(nodes.read_corpus, ["params:corpus", "imported_folder"], "raw_corpus", name="read_corpus"),

@@ -143,6 +143,7 @@ def probe_representations(
 
 
 def probe_job(name: str, stream: Stream, development: Examples, task: Task) -> Job:
+    """The job of one linear probe: from an embedding [utterances, dimension] to the metrics of one task."""
     from demeanor.evaluation.probe import probe_reporting
     from demeanor.training.distributed.workshop import Job
 

@@ -9,6 +9,7 @@ from demeanor.pipelines.representation_learning import nodes
 
 
 def create_pipeline() -> Pipeline:
+    """Pretrain, embed, probe."""
     return Pipeline(
         [
             Node(

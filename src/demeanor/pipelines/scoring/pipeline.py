@@ -8,6 +8,7 @@ from demeanor.pipelines.scoring import nodes
 
 
 def create_pipeline() -> Pipeline:
+    """One node."""
     return Pipeline(
         [
             Node(

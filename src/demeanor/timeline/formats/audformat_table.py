@@ -11,12 +11,14 @@ from pathlib import Path
 import pandas as pd
 
 from demeanor.data.errors import InputError
+from demeanor.timeline.columns import as_text
 from demeanor.timeline.given import GivenSpan, checked
 from demeanor.timeline.table import Timeline, milliseconds
 
 
 def write(timeline: Timeline, path: Path) -> None:
-    table = timeline.to_frame()
+    """Write the table; times are durations to the millisecond."""
+    table = as_text(timeline.to_frame())
     medium = timeline.header.medium or timeline.header.recording
     for name in ("start", "end"):
         whole = [milliseconds(value) for value in table[name]]

@@ -14,14 +14,17 @@ LARGEST = 1 << 30
 
 
 def write(timeline: Timeline, path: Path) -> None:
+    """Write all that the timeline holds."""
     path.write_text(json.dumps(timeline.as_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
 
 
 def timeline(path: Path) -> Timeline:
+    """Read one back. InputError where the file is no timeline."""
     return Timeline.from_dict(read_json(path, LARGEST), str(path))
 
 
 def spans(path: Path) -> list[GivenSpan]:
+    """The utterances of a timeline, to be scored anew. InputError where the file is no timeline."""
     return given_of(timeline(path), str(path))
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from demeanor.data.errors import InputError
 from demeanor.data.texts import read_text
-from demeanor.timeline.columns import timeline_of
+from demeanor.timeline.columns import as_text, timeline_of
 from demeanor.timeline.formats.canonical import given_of
 from demeanor.timeline.given import GivenSpan, checked
 from demeanor.timeline.table import Header, Timeline
@@ -26,11 +26,12 @@ NAMES = {
 
 
 def write(timeline: Timeline, path: Path) -> None:
+    """Write the header as comments, then a row per span."""
     lines = json.dumps(timeline.header.as_dict(), indent=1).split("\n")
     with path.open("w", encoding="utf-8", newline="") as file:
         file.writelines(f"{COMMENT}{line}\n" for line in lines)
         # Words in quotation marks: a `#` within them begins no comment.
-        timeline.to_frame().to_csv(file, index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+        as_text(timeline.to_frame()).to_csv(file, index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
 
 
 def timeline(path: Path) -> Timeline:
@@ -38,7 +39,10 @@ def timeline(path: Path) -> Timeline:
     header, table = _parts(path)
     if header is None:
         raise InputError(str(path), ["there is no header of a timeline before the table"])
-    made = timeline_of(table, header)
+    try:
+        made = timeline_of(table, header)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(str(path), [f"its table is none of a timeline ({type(error).__name__})"]) from None
     made.check(str(path))
     return made
 

@@ -1,4 +1,5 @@
-"""ELAN's EAF 3.0: of every speaker a tier of words, below it one per task; classes are a controlled vocabulary."""
+"""ELAN's EAF 3.0: of every speaker a tier of utterances, below it one of single words where their times are known, and
+one per task; classes are a controlled vocabulary."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from demeanor.data.errors import InputError
-from demeanor.timeline.formats.textgrid import JOINT, NOBODY, lanes
+from demeanor.timeline.formats.textgrid import JOINT, NOBODY, WORD_TIMES, lanes, words_within
 from demeanor.timeline.formats.wording import answer_text
 from demeanor.timeline.given import GivenSpan, checked
 from demeanor.timeline.table import Timeline, milliseconds
@@ -17,6 +18,7 @@ LARGEST = 256 << 20
 
 
 def write(timeline: Timeline, path: Path) -> None:
+    """Write the utterances with their answers; times in milliseconds."""
     document = ElementTree.Element(
         "ANNOTATION_DOCUMENT",
         {
@@ -30,28 +32,17 @@ def write(timeline: Timeline, path: Path) -> None:
         medium = {"MEDIA_URL": timeline.header.medium, "MIME_TYPE": "unknown"}
         ElementTree.SubElement(head, "MEDIA_DESCRIPTOR", medium)
     order = ElementTree.SubElement(document, "TIME_ORDER")
-    counted = {"slot": 0, "annotation": 0}
+    made = _Annotations(order)
     for name, spans in lanes(timeline.utterances):
         speaker = spans[0].speaker or NOBODY
         common = {"PARTICIPANT": speaker, "DEFAULT_LOCALE": "en"}
         words = ElementTree.SubElement(document, "TIER", {"TIER_ID": name, "LINGUISTIC_TYPE_REF": WORDS, **common})
-        identities = []
-        for span in spans:
-            slots = []
-            for time in (span.start, span.end):
-                counted["slot"] += 1
-                slots.append(f"ts{counted['slot']}")
-                ElementTree.SubElement(
-                    order, "TIME_SLOT", {"TIME_SLOT_ID": slots[-1], "TIME_VALUE": str(milliseconds(time))}
-                )
-            counted["annotation"] += 1
-            identities.append(f"a{counted['annotation']}")
-            holder = ElementTree.SubElement(words, "ANNOTATION")
-            aligned = {
-                "ANNOTATION_ID": identities[-1], "TIME_SLOT_REF1": slots[0], "TIME_SLOT_REF2": slots[1],
-            }  # fmt: skip
-            annotation = ElementTree.SubElement(holder, "ALIGNABLE_ANNOTATION", aligned)
-            ElementTree.SubElement(annotation, "ANNOTATION_VALUE").text = _printable(span.text or "")
+        identities = [made.aligned(words, span.start, span.end, span.text or "") for span in spans]
+        if single := words_within(spans):
+            about = {"TIER_ID": f"{name}{JOINT}{WORD_TIMES}", "PARENT_REF": name, "LINGUISTIC_TYPE_REF": WORD_TIMES}
+            tier = ElementTree.SubElement(document, "TIER", {**about, **common})
+            for word in single:
+                made.aligned(tier, word.start, word.end, word.word)
         for task in timeline.tasks:
             kind = task.name if task.kind == "classification" else SCORES
             about = {"TIER_ID": f"{name}{JOINT}{task.name}", "PARENT_REF": name, "LINGUISTIC_TYPE_REF": kind}
@@ -60,14 +51,41 @@ def write(timeline: Timeline, path: Path) -> None:
                 told = answer_text(span.answers[task.name], task)
                 if not told:
                     continue
-                counted["annotation"] += 1
-                holder = ElementTree.SubElement(tier, "ANNOTATION")
-                named = {"ANNOTATION_ID": f"a{counted['annotation']}", "ANNOTATION_REF": parent}
-                annotation = ElementTree.SubElement(holder, "REF_ANNOTATION", named)
-                ElementTree.SubElement(annotation, "ANNOTATION_VALUE").text = _printable(told)
+                made.below(tier, parent, told)
     _types(document, timeline)
     ElementTree.indent(document, "    ")
     ElementTree.ElementTree(document).write(path, encoding="UTF-8", xml_declaration=True)
+
+
+class _Annotations:
+    """Annotations and time slots, numbered through the whole document."""
+
+    def __init__(self, order: ElementTree.Element):
+        self.order = order
+        self.slots = self.annotations = 0
+
+    def aligned(self, tier: ElementTree.Element, start: float, end: float, text: str) -> str:
+        """The name of a new annotation with times of its own, in seconds."""
+        references = {f"TIME_SLOT_REF{place}": self._slot(time) for place, time in ((1, start), (2, end))}
+        return self._add(tier, "ALIGNABLE_ANNOTATION", references, text)
+
+    def below(self, tier: ElementTree.Element, parent: str, text: str) -> str:
+        """The name of a new annotation that belongs to another."""
+        return self._add(tier, "REF_ANNOTATION", {"ANNOTATION_REF": parent}, text)
+
+    def _slot(self, time: float) -> str:
+        self.slots += 1
+        named = {"TIME_SLOT_ID": f"ts{self.slots}", "TIME_VALUE": str(milliseconds(time))}
+        ElementTree.SubElement(self.order, "TIME_SLOT", named)
+        return named["TIME_SLOT_ID"]
+
+    def _add(self, tier: ElementTree.Element, kind: str, references: dict[str, str], text: str) -> str:
+        self.annotations += 1
+        named = {"ANNOTATION_ID": f"a{self.annotations}", **references}
+        holder = ElementTree.SubElement(tier, "ANNOTATION")
+        annotation = ElementTree.SubElement(holder, kind, named)
+        ElementTree.SubElement(annotation, "ANNOTATION_VALUE").text = _printable(text)
+        return named["ANNOTATION_ID"]
 
 
 def _types(document: ElementTree.Element, timeline: Timeline) -> None:
@@ -75,6 +93,8 @@ def _types(document: ElementTree.Element, timeline: Timeline) -> None:
     flags = {"GRAPHIC_REFERENCES": "false"}
     words = {"LINGUISTIC_TYPE_ID": WORDS, "TIME_ALIGNABLE": "true", **flags}
     ElementTree.SubElement(document, "LINGUISTIC_TYPE", words)
+    inside = {"LINGUISTIC_TYPE_ID": WORD_TIMES, "TIME_ALIGNABLE": "true", "CONSTRAINTS": "Included_In", **flags}
+    ElementTree.SubElement(document, "LINGUISTIC_TYPE", inside)
     below = {"TIME_ALIGNABLE": "false", "CONSTRAINTS": "Symbolic_Association", **flags}
     ElementTree.SubElement(document, "LINGUISTIC_TYPE", {"LINGUISTIC_TYPE_ID": SCORES, **below})
     classified = [task for task in timeline.tasks if task.kind == "classification"]
@@ -82,10 +102,11 @@ def _types(document: ElementTree.Element, timeline: Timeline) -> None:
         named = {"LINGUISTIC_TYPE_ID": task.name, "CONTROLLED_VOCABULARY_REF": task.name, **below}
         ElementTree.SubElement(document, "LINGUISTIC_TYPE", named)
     ElementTree.SubElement(document, "LOCALE", {"LANGUAGE_CODE": "en"})
-    ElementTree.SubElement(
-        document, "CONSTRAINT",
-        {"DESCRIPTION": "1-1 association with a parent annotation", "STEREOTYPE": "Symbolic_Association"},
-    )  # fmt: skip
+    for stereotype, description in (
+        ("Symbolic_Association", "1-1 association with a parent annotation"),
+        ("Included_In", "Time alignable annotations within the parent annotation's time interval, gaps are allowed"),
+    ):
+        ElementTree.SubElement(document, "CONSTRAINT", {"DESCRIPTION": description, "STEREOTYPE": stereotype})
     if classified:
         language = {"LANG_DEF": "http://cdb.iso.org/lg/CDB-00138502-001", "LANG_ID": "eng", "LANG_LABEL": "English"}
         document.insert(len(document), ElementTree.Element("LANGUAGE", language))

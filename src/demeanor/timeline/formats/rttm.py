@@ -12,6 +12,7 @@ ABSENT = "<NA>"
 
 
 def write(timeline: Timeline, path: Path) -> None:
+    """Write a line per utterance, seconds to the millisecond; words and answers have no place in RTTM."""
     name = _word(timeline.header.recording)
     blanks = f"{ABSENT} {ABSENT}"
     lines = [
@@ -27,6 +28,7 @@ def _word(text: str) -> str:
 
 
 def spans(path: Path) -> list[GivenSpan]:
+    """Who spoke when. InputError, of all lines at once, where a line's times are no span."""
     given = []
     for number, line in enumerate(read_text(path).content.splitlines(), 1):
         fields = line.split()

@@ -1,4 +1,5 @@
-"""Praat's TextGrid, in its long form: of every speaker a tier of words and one per task.
+"""Praat's TextGrid, in its long form: of every speaker a tier of utterances, one of single words where their times are
+known, and one per task.
 
 Intervals of one tier may not overlap, which a speaker's own utterances do not; the few that do, of spans that
 somebody gave, go into a further tier of the same speaker.
@@ -8,26 +9,32 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from demeanor.data.errors import InputError
 from demeanor.data.texts import read_text
 from demeanor.timeline.formats.wording import answer_text
 from demeanor.timeline.given import GivenSpan, checked
-from demeanor.timeline.table import Span, Timeline
+from demeanor.timeline.table import Span, SpokenWord, Timeline, milliseconds
 
 NOBODY = "speech"
 #: Between a speaker and what a tier holds of them.
 JOINT = " | "
+#: What a tier of single words is called; no task has a blank in its name.
+WORD_TIMES = "word times"
 TOKEN = re.compile(r'"((?:[^"]|"")*)"|(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)|(<exists>|<absent>)')
 
 
 def write(timeline: Timeline, path: Path) -> None:
+    """Write the tiers, each from 0 to the recording's end."""
     ends = [span.end for span in timeline.spans]
     last = max([timeline.header.duration or 0.0, *ends, 0.001])
     tiers: list[tuple[str, list[tuple[float, float, str]]]] = []
     for name, spans in lanes(timeline.utterances):
         tiers.append((name, _filled(spans, [span.text or "" for span in spans], last)))
+        if words := words_within(spans):
+            tiers.append((f"{name}{JOINT}{WORD_TIMES}", _filled(words, [word.word for word in words], last)))
         for task in timeline.tasks:
             said = [answer_text(span.answers[task.name], task) for span in spans]
             tiers.append((f"{name}{JOINT}{task.name}", _filled(spans, said, last)))
@@ -47,7 +54,22 @@ def lanes(spans: Sequence[Span]) -> list[tuple[str, list[Span]]]:
     return list(found.items())
 
 
-def _filled(spans: Sequence[Span], told: Sequence[str], last: float) -> list[tuple[float, float, str]]:
+def words_within(spans: Sequence[Span]) -> list[SpokenWord]:
+    """The words of a lane one after the other: each within its utterance, none over the one before, none without a
+    length, for that is what tiers take. A word that would be left no room is left out."""
+    words: list[SpokenWord] = []
+    for span in spans:
+        position = span.start
+        for word in span.word_times:
+            start = max(word.start, position)
+            end = min(max(word.end, start + 0.001), span.end)
+            if milliseconds(end) > milliseconds(start):
+                words.append(replace(word, start=start, end=end))
+                position = end
+    return words
+
+
+def _filled(spans: Sequence[Span | SpokenWord], told: Sequence[str], last: float) -> list[tuple[float, float, str]]:
     """Intervals from 0 to the end without a gap, as Praat wants them."""
     intervals, position = [], 0.0
     for span, text in zip(spans, told, strict=True):

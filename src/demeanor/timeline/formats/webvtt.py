@@ -20,6 +20,7 @@ SCORES = "<c.scores>"
 
 
 def write(timeline: Timeline, path: Path) -> None:
+    """Write a cue per utterance."""
     blocks = ["WEBVTT\n"]
     about = timeline.header
     blocks.append(f"NOTE {_escaped(about.recording)}, made by demeanor {about.demeanor}. {about.note}\n")

@@ -21,6 +21,7 @@ class Processes:
 
     @property
     def is_main(self) -> bool:
+        """Whether this one logs and saves."""
         return self.rank == 0
 
     def wrap(self, system: nn.Module) -> Any:
@@ -69,5 +70,6 @@ class Processes:
         return values[0]
 
     def barrier(self) -> None:
+        """Wait for the other processes."""
         if self.distributed:
             distributed.barrier()

@@ -82,6 +82,7 @@ class Worker:
             ) from error
 
     def close(self) -> None:
+        """End the process, whatever it does."""
         self._closed = True
         self.process.kill()
         self.process.wait()

@@ -31,7 +31,8 @@ CLOSING = 5.0
 class Place(Protocol):
     """Where a function is computed: here, or in a worker."""
 
-    def call(self, function: Callable[..., Any], *arguments: Any, report: Callable[..., None]) -> Any: ...
+    def call(self, function: Callable[..., Any], *arguments: Any, report: Callable[..., None]) -> Any:
+        """Call a function there; it is given `report`, to tell of its progress."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Job:
 
     @property
     def name(self) -> str:
+        """Its key in words."""
         return " ".join(self.key)
 
 
@@ -54,6 +56,7 @@ class Here:
     """This process."""
 
     def call(self, function: Callable[..., Any], *arguments: Any, report: Callable[..., None]) -> Any:
+        """Call it in this process."""
         return function(*arguments, report=report)
 
 
@@ -69,7 +72,7 @@ class Alone:
         return results
 
     def close(self) -> None:
-        pass
+        """Nothing is to be closed."""
 
 
 class Workshop:
@@ -174,6 +177,7 @@ class StoredExamples:
     folder: str
 
     def restored(self) -> Examples:
+        """The examples, loaded once per process."""
         if self.folder not in _loaded:
             _loaded[self.folder] = Examples.load(self.folder)
         return _loaded[self.folder]

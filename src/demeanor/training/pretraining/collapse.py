@@ -46,6 +46,7 @@ class LatentHealth:
 
     @property
     def collapsed(self) -> bool:
+        """Whether the latent hardly depends on the input any more; also where the sensitivity is NaN."""
         return not self.sensitivity >= LEAST_SENSITIVITY
 
 

@@ -29,7 +29,7 @@ from demeanor.training.threads import threads
 
 Report = Callable[[int, dict[str, float]], None]
 #: Normalised matrix [N, S, F] and what was observed [N, S, M].
-Prepared = tuple[Tensor, Tensor]
+MatrixAndMask = tuple[Tensor, Tensor]
 PATIENT_COLLAPSES = 3
 #: Utterances whose loss is computed at once.
 LOSS_BATCH = 256
@@ -55,22 +55,22 @@ def pretrain(
     depending on its input for three epochs, unless `on_collapse` is "warn".
     """
     parts = [development] if isinstance(development, Examples) else list(development)
-    preparation = InputTransform.fit(
+    transform = InputTransform.fit(
         parts,
         settings.word_matrix,
         settings.normalise_each_corpus,
         settings.clip,
         masked=not settings.normalise_padding,
     )
-    train = _prepared(preparation, [part.split("train") for part in parts])
-    valid = _prepared(preparation, [part.split("valid") for part in parts])
+    train = _transformed(transform, [part.split("train") for part in parts])
+    valid = _transformed(transform, [part.split("valid") for part in parts])
     notes = []
     if len(valid[0]) == 0:
         notes.append("no validation split: the epoch was chosen on the train split")
         valid = train
     with threads(settings.threads), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = build_representation(settings.representation, settings.model, preparation.layout)
+        model = build_representation(settings.representation, settings.model, transform.layout)
         # Examples are hashed without their utterances' order mattering to the model; the hash is for the reader.
         data_hash = sha256_of([part.data_hash for part in parts])[:16] if len(parts) > 1 else parts[0].data_hash
         checkpoint = Checkpoint(checkpoints, identity_of(settings, data=data_hash, seed=seed))
@@ -92,12 +92,12 @@ def pretrain(
         system=settings.representation,
         settings={
             "model": model.settings.as_dict(),
-            "word_matrix": preparation.settings.as_dict(),
-            "layout": preparation.layout.as_dict(),
-            "normaliser": stored_normaliser(preparation, settings.clip),
+            "word_matrix": transform.settings.as_dict(),
+            "layout": transform.layout.as_dict(),
+            "normaliser": stored_normaliser(transform, settings.clip),
         },
         task=RECONSTRUCTION,
-        inputs=preparation.inputs,
+        inputs=transform.inputs,
         protocol={
             "corpus": "+".join(corpora),
             "seed": seed,
@@ -116,7 +116,7 @@ def pretrain(
     )
     tensors = {f"model.{name}": value.cpu().numpy() for name, value in model.state_dict().items()}
     checkpoint.remove()
-    return Bundle(card, {**tensors, **preparation.tensors()}), history
+    return Bundle(card, {**tensors, **transform.tensors()}), history
 
 
 def pretrain_reporting(
@@ -126,11 +126,11 @@ def pretrain_reporting(
     return pretrain(settings, development, on_epoch=report, checkpoints=checkpoints, name=name)
 
 
-def _prepared(preparation: InputTransform, parts: Sequence[Examples]) -> Prepared:
+def _transformed(transform: InputTransform, parts: Sequence[Examples]) -> MatrixAndMask:
     """Matrices and masks of all parts; utterances without any word or frame are left out."""
-    transformed = [preparation(part) for part in parts if len(part)]
+    transformed = [transform(part) for part in parts if len(part)]
     if not transformed:
-        layout = preparation.layout
+        layout = transform.layout
         empty = torch.zeros(0, layout.steps, layout.width)
         return empty, torch.zeros(0, layout.steps, len(layout.modalities), dtype=torch.bool)
     matrix, mask = (torch.cat(list(values)) for values in zip(*transformed, strict=True))
@@ -160,8 +160,8 @@ class _Progress:
 def _loop(
     model: RepresentationModel,
     settings: RepresentationSettings,
-    train: Prepared,
-    valid: Prepared,
+    train: MatrixAndMask,
+    valid: MatrixAndMask,
     seed: int,
     on_epoch: Report | None,
     checkpoint: Checkpoint,
@@ -238,7 +238,7 @@ def _train_epoch(
 
 
 def _solve(
-    model: RepresentationModel, train: Prepared, valid: Prepared, on_epoch: Report | None
+    model: RepresentationModel, train: MatrixAndMask, valid: MatrixAndMask, on_epoch: Report | None
 ) -> list[dict[str, float]]:
     model.solve(*train)
     health = latent_health(model, valid[0])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any, Literal
 
 import pandas as pd
@@ -49,16 +48,14 @@ class Combination:
 
     @property
     def name(self) -> str:
+        """Corpora and modalities, joined by `+`."""
         return f"{'+'.join(self.corpora)} {'+'.join(self.modalities)}"
-
-
-def subsets(names: Sequence[str]) -> list[tuple[str, ...]]:
-    """All non-empty subsets, the whole first, then the smaller ones, each in the given order."""
-    return [chosen for size in range(len(names), 0, -1) for chosen in combinations(names, size)]
 
 
 def planned(corpora: Sequence[str], modalities: Sequence[str], over: str) -> list[Combination]:
     """The trainings of a sweep, each once."""
+    from demeanor.evaluation.robustness import subsets
+
     every, each = tuple(corpora), tuple(modalities)
     if over == "product":
         return [Combination(mixture, chosen) for mixture in subsets(every) for chosen in subsets(each)]

@@ -18,6 +18,7 @@ class Choices(Settings):
 
     @property
     def first(self) -> Any:
+        """A value to check the settings with before a search."""
         return self.choices[0]
 
 
@@ -41,10 +42,12 @@ class Between(Settings):
 
     @property
     def whole(self) -> bool:
+        """Whether whole numbers are meant."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
     @property
     def first(self) -> float | int:
+        """A value to check the settings with before a search: the lower end."""
         return self.low
 
 

@@ -1,12 +1,13 @@
-"""The page of a version in the model registry: what a reader must know before using it, in Markdown."""
+"""The page of a trained model in Markdown, what a reader must know before using it: in the MLflow registry, and as the
+README.md of a folder or a hub repository (demeanor.inference.hub)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from demeanor.corpora.cards import is_synthetic
+from demeanor.corpora.cards import card_for, is_synthetic
 from demeanor.data.bundle import Bundle
 
 LONGEST = 4900
@@ -24,6 +25,24 @@ def model_card(
     metrics  its figures on the sealed test
     slices   rows of demeanor.evaluation.slices for its branch, None where nobody measured them
     """
+    calls = [
+        "```bash",
+        f'demeanor predict CLIP.mp4 --text "..." --model models:/{name}@champion',
+        f"mlflow models serve -m models:/{name}@champion --env-manager local",
+        "```",
+    ]
+    text = model_page(bundle, metrics, calls, f"Standing: {reason}.", slices)
+    return text if len(text) <= LONGEST else text[:LONGEST].rpartition("\n")[0] + "\n\n(cut short)"
+
+
+def model_page(
+    bundle: Bundle,
+    metrics: Mapping[str, float],
+    calls: Sequence[str],
+    remark: str = "",
+    slices: pd.DataFrame | None = None,
+) -> str:
+    """The whole page, of any length: metrics on the sealed test, a remark below them, lines that say how to call it."""
     card = bundle.card
     protocol = card.protocol
     lines = [
@@ -49,26 +68,22 @@ def model_card(
             f"| {role} | {value.stream} | {value.dimension} | {source.extractor} {source.version} | "
             f"{'yes' if source.recomputable else 'no, imported'} | {source.licence} |"
         )
-    lines += ["", "## Metrics", "", *_metrics(card.metrics, metrics), "", f"Standing: {reason}.", ""]
+    lines += ["", "## Metrics", "", *_metrics(card.metrics, metrics), "", *([remark, ""] if remark else [])]
     if card.kind == "predicts":
         calibration = card.calibration
         lines += ["## Calibration", "", "None: its confidences are raw." if calibration is None
                   else f"{calibration.describe()}.", ""]  # fmt: skip
     if slices is not None and len(slices):
         lines += ["## Slices of the sealed test", "", *_slices(slices), ""]
-    lines += ["## Licences", "", card.licence or "None of its parts states one.", "", "## Limits", ""]
+    lines += ["## Licences", "", card.licence or "None of its parts states one.", ""]
+    lines += [f"- corpus {name}: {card_for(name).licence}" for name in _corpora(bundle)]
+    lines += ["", "## Limits", ""]
     lines += [f"- {limit}" for limit in _limits(bundle)]
-    lines += [
-        "",
-        "## How to call it",
-        "",
-        "```bash",
-        f'demeanor predict CLIP.mp4 --text "..." --model models:/{name}@champion',
-        f"mlflow models serve -m models:/{name}@champion --env-manager local",
-        "```",
-    ]
-    text = "\n".join(lines)
-    return text if len(text) <= LONGEST else text[:LONGEST].rpartition("\n")[0] + "\n\n(cut short)"
+    return "\n".join([*lines, "", "## How to call it", "", *calls])
+
+
+def _corpora(bundle: Bundle) -> list[str]:
+    return [name.strip() for name in str(bundle.card.protocol.get("corpus", "")).split(",") if name.strip()]
 
 
 def _metrics(validation: Mapping[str, float], test: Mapping[str, float]) -> list[str]:

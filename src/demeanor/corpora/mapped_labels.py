@@ -1,0 +1,49 @@
+"""Label columns in another space: what `corpus.labels` asks for, with what it costs in the doctor's report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from pydantic import Field
+
+from demeanor.corpora.base import Corpus, Finding
+from demeanor.data.errors import InputError, nearest
+from demeanor.data.label_spaces import find_map
+from demeanor.data.settings import Settings
+from demeanor.data.utterances import COLUMNS
+
+
+class LabelMapping(Settings):
+    column: str = Field(description="label column that is mapped; it stays")
+    space: str = Field(description="what it is labelled in")
+    to: str = Field(description="what the new column is labelled in")
+
+
+def map_labels(corpus: Corpus, wanted: Mapping[str, LabelMapping]) -> Corpus:
+    """`corpus` with a new column for each entry of `wanted`, and one finding each that counts what was lost.
+
+    InputError for a column that is not there, one that would be overwritten, and a map that does not exist.
+    """
+    table = corpus.utterances.copy()
+    problems = []
+    for name, asked in wanted.items():
+        if asked.column not in corpus.utterances or asked.column in COLUMNS:
+            labels = [str(one) for one in corpus.utterances if one not in COLUMNS]
+            problems.append(f"{name}: there is no label column '{asked.column}'.{nearest(asked.column, labels)}")
+        if name in corpus.utterances:
+            problems.append(f"{name}: the corpus has a column of this name; choose another")
+    if problems:
+        raise InputError(f"labels of corpus '{corpus.name}'", problems)
+    findings = []
+    for name, asked in wanted.items():
+        chosen, before = find_map(asked.space, asked.to), table[asked.column]
+        table[name] = chosen(before)
+        foreign = before.notna() & ~chosen.source.holds(before)
+        without = int((before.notna() & table[name].isna()).sum())
+        told = f"labels of {asked.column} ({asked.space}) as {asked.to}: {int(table[name].notna().sum())} have one"
+        told += f", {without} lose theirs" if without else ""
+        told += f", {int(foreign.sum())} of these because they are none of {asked.space}" if foreign.any() else ""
+        lost = "; ".join(chosen.lost)
+        findings.append(Finding("mapped_labels", "note", f"{told}{f' ({lost})' if lost else ''}", len(table)))
+    return replace(corpus, utterances=table, findings=(*corpus.findings, *findings))

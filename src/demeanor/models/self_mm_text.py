@@ -1,0 +1,74 @@
+"""Self-MM's text branch alone (arXiv:2102.04830): its encoder and its head for text, trained on the corpus' own label.
+
+Generated labels tell apart what modalities say of one utterance; with words alone there is nothing to generate.
+docs/systems/self_mm.md#heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field
+
+from demeanor.data.batch import Batch
+from demeanor.data.bundle import InputSpecification
+from demeanor.data.settings import Settings
+from demeanor.data.task import Task
+from demeanor.models.base import Card, Output, Role, System, masked_mean
+from demeanor.models.blocks.layers import MissingModalityEmbedding, zero_padding
+from demeanor.models.blocks.pseudo_labels import Head
+from demeanor.models.blocks.text_encoder import TextEncoder
+
+
+class SelfMMTextSettings(Settings):
+    """Names and defaults as those of Self-MM (docs/systems/self_mm.md#settings)."""
+
+    encoder: str = Field(default="", description="of token streams: minilm, a folder, a hub id; empty: by provenance")
+    encoder_configuration: dict[str, Any] = Field(
+        default_factory=dict, description="filled in by the system itself: rebuilds the encoder without its weights"
+    )
+    finetune: bool = Field(default=True, description="train the text encoder of a token stream")
+    pooling: Literal["first", "mean"] | None = Field(
+        default=None, description="of word states; None: the first of a trained encoder, the mean of frozen features"
+    )
+    text_dimension: int = Field(default=32, gt=0)
+    text_dropout: float = Field(default=0.1, ge=0, lt=1)
+    text_learning_rate: float = Field(default=5e-5, gt=0, description="of a fine-tuned encoder")
+
+
+class SelfMMText(System):
+    card = Card(
+        "Self-MM text only",
+        "https://arxiv.org/abs/2102.04830",
+        {"text": Role("text", kind="any", normalised=False, description="tokens (fine-tuned) or frozen word states")},
+        tasks=("regression",),
+    )
+    Settings = SelfMMTextSettings
+
+    def __init__(self, settings: SelfMMTextSettings, inputs: Mapping[str, InputSpecification], task: Task):
+        super().__init__(settings, inputs, task)
+        self.text = TextEncoder(inputs["text"], settings.encoder, settings.finetune, settings.encoder_configuration)
+        self.settings = settings.model_copy(update={"encoder_configuration": self.text.configuration})
+        self.length_bucket = ("text",) if self.text.tokens else ()
+        self.pooling = settings.pooling or ("first" if self.text.tokens and settings.finetune else "mean")
+        self.absence = MissingModalityEmbedding(self.text.dimension)
+        self.head = Head(self.text.dimension, settings.text_dimension, settings.text_dropout)
+
+    @classmethod
+    def tiny(cls) -> SelfMMTextSettings:
+        """Settings for tests."""
+        return SelfMMTextSettings(text_dimension=8)
+
+    def forward(self, batch: Batch) -> Output:
+        states, mask = self.text(zero_padding(batch["text"]), first=self.pooling == "first")
+        pooled = states[:, 0] if self.pooling == "first" else masked_mean(states, mask)
+        feature, prediction = self.head(self.absence(pooled, batch["text"].present))
+        return Output(prediction, representation=feature)
+
+    def parameter_groups(self, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
+        """The encoder's two groups with its own rate, then the head (docs/systems/self_mm.md#optimisation)."""
+        groups = self.text.parameter_groups(self.settings.text_learning_rate, weight_decay)
+        groups.append({"params": list(self.head.parameters()), "lr": learning_rate, "weight_decay": weight_decay})
+        groups.append({"params": list(self.absence.parameters()), "lr": learning_rate, "weight_decay": 0.0})
+        return [group for group in groups if group["params"]]

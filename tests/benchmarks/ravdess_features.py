@@ -1,0 +1,90 @@
+"""RAVDESS as the benchmarks of its voices read it: Whisper's layers, folds of speakers, statistics to choose among."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from demeanor.data.examples import Examples
+from demeanor.data.stream import Stream
+from demeanor.data.task import Task
+from demeanor.data.utterances import make_table
+
+PROJECT = Path(__file__).resolve().parents[2]
+CLASSES = ("neutral", "calm", "happiness", "sadness", "anger", "fear", "disgust", "surprise")
+TASK = Task(name="emotion", kind="classification", column="emotion", classes=CLASSES)
+STREAM = "audio.layers"
+FOLDS = 4
+WIDTH = 512
+
+Values = np.ndarray
+#: name -> what is made of [N, 7, 1024]: mean, then deviation, of what enters layers 0 to 5 and of what leaves the last
+STATISTICS: Mapping[str, Callable[[Values], Values]] = {
+    "mean of layers 3-6 (the probe's)": lambda x: x[:, 3:7].mean(axis=1),
+    "mean of layers 3-6, means alone": lambda x: x[:, 3:7, :WIDTH].mean(axis=1),
+    "mean of layers 3-6, deviations alone": lambda x: x[:, 3:7, WIDTH:].mean(axis=1),
+    "mean of layers 2-4": lambda x: x[:, 2:5].mean(axis=1),
+    "mean of layers 2-5": lambda x: x[:, 2:6].mean(axis=1),
+    **{f"layer {n}": lambda x, n=n: x[:, n] for n in range(7)},
+    **{
+        f"layers {first}-{last} side by side": lambda x, a=first, b=last: x[:, a : b + 1].reshape(len(x), -1)
+        for first, last in ((0, 6), (1, 5), (1, 6), (2, 4), (2, 5), (2, 6), (3, 4), (3, 6))
+    },
+    "layers 2-4 side by side, means alone": lambda x: x[:, 2:5, :WIDTH].reshape(len(x), -1),
+    "layers 2-5 side by side, means alone": lambda x: x[:, 2:6, :WIDTH].reshape(len(x), -1),
+    "layers 2-5 side by side, logarithms of deviations": lambda x: np.concatenate(
+        [x[:, 2:6, :WIDTH], np.log(x[:, 2:6, WIDTH:] + 1e-6)], axis=2
+    ).reshape(len(x), -1),
+}
+
+
+def environment() -> dict[str, Any]:
+    """Branch and extractor are those of the environment: one place for settings."""
+    return yaml.safe_load((PROJECT / "conf" / "ravdess" / "parameters.yml").read_text(encoding="utf-8"))
+
+
+def extract(ravdess: Path, request: dict[str, Any], cache: Path) -> Stream:
+    """[7, 1024] per clip: mean and deviation of each of Whisper base's layers over what is spoken, by the product's own
+    extraction; what is in the cache is not made again."""
+    from demeanor.features.base import Clip
+    from demeanor.features.engine import StreamRequest, extract_streams
+
+    clips = [Clip(path.stem, media=path) for path in sorted(ravdess.glob("Actor_*/*.*"))]
+    if not clips:
+        raise SystemExit(f"no Actor_*/* under {ravdess}: give RAVDESS' speech files with --ravdess")
+    streams, _ = extract_streams(clips, {STREAM: StreamRequest(**request)}, cache, cache / "streams", workers=1)
+    return streams[STREAM]
+
+
+def fields(name: str) -> list[int]:
+    """RAVDESS names: modality-channel-emotion-intensity-statement-repetition-actor."""
+    return [int(value) for value in name.split("-")]
+
+
+def parts_of(speakers: list[int], fold: int) -> dict[int, str]:
+    """Speaker -> split, in one of the four folds."""
+    folds = np.array_split(np.random.default_rng(0).permutation(np.unique(speakers)), FOLDS)
+    rest = [speaker for speaker in sorted(set(speakers)) if speaker not in folds[fold]]
+    valid = rest[fold::4][:3]
+    return {s: "valid" if s in valid else "train" if s in rest else "test" for s in sorted(set(speakers))}
+
+
+def examples_of(names: list[str], stream: Stream, splits: dict[int, str]) -> Examples:
+    """Clips by name, with the splits of their speakers; speakers without one are left out."""
+    rows = [
+        {
+            "utterance_id": name, "corpus": "ravdess", "split": splits[fields(name)[6]], "dialogue": name, "turn": 0,
+            "speaker": str(fields(name)[6]), "emotion": CLASSES[fields(name)[2] - 1],
+        }
+        for name in names if fields(name)[6] in splits
+    ]  # fmt: skip
+    return Examples.of(make_table(rows), {stream.name: stream})
+
+
+def softmax(outputs: np.ndarray) -> np.ndarray:
+    shifted = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
+    return shifted / shifted.sum(axis=-1, keepdims=True)
