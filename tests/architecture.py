@@ -1,7 +1,7 @@
 """The project's layers, drawn from its imports.
 
-`python -m tests.architecture` writes docs/images/architecture.png and the table of docs/architecture.md; a test holds
-the table to the code.
+`python -m tests.architecture` draws docs/images/architecture.png; the table of docs/architecture.md is one of those
+that `python -m tests.pages` writes.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from pathlib import Path
 import grimp
 
 PROJECT = Path(__file__).resolve().parents[1]
-PAGE, PICTURE = PROJECT / "docs/architecture.md", PROJECT / "docs/images/architecture.png"
-START, END = "<!-- layers -->", "<!-- end of layers -->"
+PICTURE = PROJECT / "docs/images/architecture.png"
 
 
 def layers() -> list[list[str]]:
@@ -99,11 +98,8 @@ def draw(path: Path) -> None:
 
 
 def main() -> None:
-    text = PAGE.read_text(encoding="utf-8")
-    head, rest = text.split(START)
-    PAGE.write_text(f"{head}{START}\n{table()}\n{END}{rest.split(END)[1]}", encoding="utf-8")
     draw(PICTURE)
-    sys.stdout.write(f"{PAGE}\n{PICTURE}\n")
+    sys.stdout.write(f"{PICTURE}\n")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from demeanor.commands.systems import systems_table
 from demeanor.data.label_spaces import MAPS, SPACES
 from demeanor.data.task import Task
 from demeanor.evaluation.metrics import metrics_of
+from tests import architecture
 
 PROJECT = Path(__file__).resolve().parents[1]
 #: Whatever the classes are called: their metrics stand in the page once, as `<class>_...`.
@@ -48,6 +49,7 @@ def task(kind: str, convention: str = "mosi") -> Task:
 #: (page, name of the mark) -> what stands between its marks.
 TABLES: dict[tuple[str, str], Callable[[], str]] = {
     ("README.md", "systems"): systems_table,
+    ("docs/architecture.md", "layers"): architecture.table,
     ("docs/corpora.md", "label spaces"): spaces_table,
     ("docs/corpora.md", "label maps"): maps_table,
     ("docs/metrics.md", "mosi"): lambda: metrics_table(task("regression")),

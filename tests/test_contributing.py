@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,9 +18,11 @@ from demeanor.corpora import READERS
 from demeanor.corpora.base import CorpusSettings, ReaderSettings
 from demeanor.data.errors import InputError
 from demeanor.data.task import Tasks
+from demeanor.models import SYSTEMS
 from demeanor.models.base import System
 from demeanor.training.settings import BranchSettings
-from tests.models.examples import TASKS, example_batch, specifications
+from tests.models import test_contract as contract
+from tests.models.examples import FORMS, TASKS, example_batch, specifications
 from tests.project import PROJECT, parameters_of
 
 PAGE = Path(__file__).resolve().parents[1] / "CONTRIBUTING.md"
@@ -48,6 +52,26 @@ def test_its_model_learns(kind: str):
         optimiser.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize(
+    "demand",
+    [
+        contract.test_gradients_reach_every_parameter,
+        contract.test_neither_padding_nor_other_rows_change_a_prediction,
+        contract.test_any_subset_of_modalities_may_be_absent,
+        contract.test_rubbish_in_the_padding_is_not_seen,
+        contract.test_half_precision_stays_finite,
+    ],
+)
+def test_its_model_keeps_the_contract(demand: Callable[..., None], monkeypatch: pytest.MonkeyPatch):
+    module = ModuleType("demeanor.models.mean_of_voice")
+    module.MeanOfVoice = written("MeanOfVoice")  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(SYSTEMS, "mean_of_voice", f"{module.__name__}:MeanOfVoice")
+    monkeypatch.setitem(FORMS, "mean_of_voice", ("mean_of_voice", {}))
+    tokens = (False,) if "tokens" in signature(demand).parameters else ()
+    demand("mean_of_voice", *tokens)
 
 
 def test_its_reader_reads(tmp_path: Path):

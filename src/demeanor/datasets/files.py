@@ -58,16 +58,21 @@ class _Whole:
         self._fs.invalidate_cache(get_filepath_str(self._filepath, self._protocol))
 
 
-class ParquetFile(_Whole, ParquetDataset):
-    """pandas.ParquetDataset, saved whole."""
+class _Table(_Whole):
+    """A table of which kedro viz shows the first rows."""
 
     def preview(self, nrows: int = 5) -> TablePreview:
-        """The first rows. Kedro's own reads the local disk alone."""
-        first = self.load().head(nrows)
+        """The first rows, numbers to four decimals. Kedro's own reads parquet on the local disk alone and shows all
+        digits of a CSV file."""
+        first = self.load().head(nrows)  # type: ignore[attr-defined]
         return table_of(first.to_dict(orient="records"))
 
 
-class CSVFile(_Whole, CSVDataset):
+class ParquetFile(_Table, ParquetDataset):
+    """pandas.ParquetDataset, saved whole."""
+
+
+class CSVFile(_Table, CSVDataset):
     """pandas.CSVDataset, saved whole."""
 
 

@@ -11,12 +11,12 @@ to the last digit. Numbers are those of docs/systems/tab_fusion.md#differences.
 
 * The context is the dialogue's, all its turns, centred, and `after: 0` never sees a later one (3, 4); empty slots are
   masked, sentence vectors rescaled, and a learned vector per slot tells the target from its neighbours.
-* Cross-entropy instead of margins; dropout around the fusion layer; token states are averaged.
+* Cross-entropy instead of margins; dropout around the fusion layer; token states are averaged (12).
 * Cut utterances keep their last token, and how many were cut is said (6). Padding is masked (5).
 * A frozen encoder neither drops out (9) nor runs twice on an utterance. `tune_text` and `tune_speech` count layers from
   the last, so none can be mistaken for the other's (13); what lies below, embeddings too, is frozen.
 * Where text or sound was not recorded, a learned vector takes the branch's place; an empty window gives zeros.
-* Epochs, splits, seeds and metrics are the training loop's (7, 8, 10, 11, 14, 16).
+* Epochs, splits, seeds and metrics are the training loop's (7, 8, 10, 14).
 """
 
 from __future__ import annotations
