@@ -38,8 +38,8 @@ BRANCHES = {
 WHAT = {
     "mosi_utterances": "CMU-MOSI as one vector per utterance and modality; validation dialogues held out of train, "
     "whose text and video vectors had seen the labels and are weakened by exchange ([page](mosi_utterances.md)). "
-    "Answers to exchanged vectors are far off, which makes intervals wide and confidences modest: the test is "
-    "easier than this validation, and more is held there than promised",
+    "Answers to exchanged vectors are far off, which makes intervals wide: the test is easier than this validation, "
+    "and holds more than was promised",
     "meld": "MELD's words: sentence vectors of a frozen MiniLM",
     "ravdess": "RAVDESS by voice: eGeMAPS functionals, no speaker in two splits",
 }

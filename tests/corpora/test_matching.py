@@ -39,7 +39,7 @@ def label_csv(root: Path, rows: list[tuple[str, str]], *files: str, **settings):
         ("1.0", "1"), ("1.0", "0001"), ("1,0", "01"), ("0001", "1"), ("1", "001"), ("01", "1"), ("0", "000"),
         ("clip_01", "clip_1"),
         ("Clip1", "clip1"), ("café", unicodedata.normalize("NFD", "café")), ("a\u200bb", "ab"), ("a b", "a_b"),
-        ("12.50", "12_50"), ("dia01_utt2", "dia1_utt02"),
+        ("1e3", "1000"), ("1,00E+03", "1000"), ("12.50", "12_50"), ("dia01_utt2", "dia1_utt02"),
     ],
 )  # fmt: skip
 def test_one_normal_form(table: str, file: str):
@@ -47,10 +47,38 @@ def test_one_normal_form(table: str, file: str):
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [("1", "10"), ("82_7645", "82_07645"), ("1", "1.5"), ("a1", "b1"), ("10", "1"), ("1,000", "1")]
+    ("one", "other"),
+    [
+        ("1", "10"),
+        ("82_7645", "82_07645"),
+        ("1", "1.5"),
+        ("a1", "b1"),
+        ("10", "1"),
+        ("1,000", "1"),
+        ("1e-3", "1"),
+        ("1.55e1", "15"),
+    ],
 )
 def test_what_is_not_the_same(one: str, other: str):
     assert normal_form(one) != normal_form(other)
+
+
+def test_a_table_as_a_spreadsheet_or_a_person_leaves_it(tmp_path: Path):
+    lay(tmp_path, "Raw/a/7.mp4", "Raw/a/8.mp4", "Raw/b/1.mp4")
+    lines = [
+        "Video_ID,\u200bClip_ID ,TEXT,Label,Mode",
+        'a,="007",x,"-1,5",train',
+        'a,"=""8""",y,2,train',
+        "b,01.MOV,z,0,test",
+    ]
+    (tmp_path / "label.csv").write_text("\n".join(lines), encoding="utf-8")
+    table = LabelCsvReader().read(LabelCsvSettings(path=tmp_path), tmp_path / "out").utterances
+    assert table["utterance_id"].tolist() == ["a_007", "a_8", "b_01.MOV"]
+    assert table["media"].tolist() == ["Raw/a/7.mp4", "Raw/a/8.mp4", "Raw/b/1.mp4"]
+    assert table["sentiment"].tolist() == [-1.5, 2.0, 0.0]
+    (tmp_path / "label.csv").write_text("\n".join([*lines, 'a,9,x,"1,500",train']), encoding="utf-8")
+    with pytest.raises(InputError, match="'1,500' is not a number in row 5"):
+        LabelCsvReader().read(LabelCsvSettings(path=tmp_path), tmp_path / "out")
 
 
 def test_clips_find_their_recordings(tmp_path: Path):

@@ -85,6 +85,11 @@ def test_too_many_columns_rows_or_separators_end_at_once(tmp_path: Path, monkeyp
         read(tmp_path, "id,text\n" + "1,a\n" * 60)
 
 
+def test_names_of_columns_in_any_case_unless_two_are_alike(tmp_path: Path):
+    assert read(tmp_path, "ID;\u2060Text;Other\n1;a;b\n").names == ["id", "text", "Other"]
+    assert read(tmp_path, "id,ID,text\n1,2,a\n").names == ["id", "ID", "text"]
+
+
 def test_only_the_columns_that_are_wanted(tmp_path: Path):
     found = read(tmp_path, "id, other, text\n1, x, a\n", only={"id", "text"})
     assert (found.names, found.records) == (["id", "text"], [["1", " a"]])

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from demeanor.data.calibration import CalibrationSettings, probabilities
+from demeanor.data.errors import InputError
 from demeanor.data.provenance import Provenance
 from demeanor.data.ragged import Ragged
 from demeanor.data.stream import Stream
@@ -16,7 +17,7 @@ from demeanor.data.task import Task
 from demeanor.evaluation.conformal import fit_calibration
 from demeanor.evaluation.curves import risk_coverage_figure
 from demeanor.evaluation.planted import carrier_agreement, flag_quality
-from demeanor.evaluation.report import Section, html_report, html_table
+from demeanor.evaluation.report import Section, html_report, html_table, with_section
 from demeanor.evaluation.slices import groups_of, slice_table
 from demeanor.evaluation.trust import confidence_curve, selective_curve, surer_without, trust
 from demeanor.features.audio import Waveform
@@ -166,3 +167,17 @@ def test_the_report_is_one_file_that_fetches_nothing_and_escapes_what_it_is_told
     assert not re.findall(r"(?:src|href)=\"(?!data:|#)", text)
     cells = html_table(table)
     assert '<td class="words">&lt;b&gt;</td><td>0.123</td><td>3</td><td>-</td><td>yes</td>' in cells
+
+
+def test_a_section_is_added_to_a_report_and_takes_the_place_of_its_former_self():
+    page = html_report("A", [Section("One", ["first"]), Section("Two", ["second"])])
+    more = with_section(
+        with_section(page, Section("Noise & all", ["old words"])), Section("Noise & all", ["new words"])
+    )
+    assert "old words" not in more
+    assert more.count("<h2>Noise &amp; all</h2>") == more.count(">Noise &amp; all</a>") == 1
+    assert more.index("second") < more.index("new words") < more.index("</body>")
+    assert 'href="#noise___all"' in more
+    assert 'id="noise___all"' in more
+    with pytest.raises(InputError, match="no page"):
+        with_section("<p>something else</p>", Section("Noise"))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from demeanor.inference.recordings import read_rows as raw_rows
 
 from demeanor.data.errors import InputError
+from demeanor.data.raw_rows import read_rows as raw_rows
 from demeanor.serving.tables import read_rows
 
 

@@ -23,6 +23,8 @@ from demeanor.commands.models import addresses
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one list of rows per model.")
 @click.option("--explain", is_flag=True, help="Say what each modality contributed, and whether they contradict.")
 @click.option("--explain-anyway", is_flag=True, help="The same of models trained without leaving modalities out.")
+@click.option("--over-time", is_flag=True, help="With --explain, of one recording: what each second of it contributed.")
+@click.option("--window", type=click.FloatRange(0.1), default=1.0, show_default=True, help="Seconds, of --over-time.")
 @click.option("--only", type=click.Choice(["text"]), help="Words alone: no recording is opened.")
 @click.option("--output", type=HomePath(), help="Score a FOLDER or a LIST.csv into a .parquet, .csv or .json.")
 @click.option("--processes", type=click.IntRange(1), default=None, help="With --output; default: one per core.")
@@ -36,6 +38,8 @@ def predict(
     as_json: bool,
     explain: bool,
     explain_anyway: bool,
+    over_time: bool,
+    window: float,
     only: str | None,
     output: Path | None,
     processes: int | None,
@@ -45,7 +49,7 @@ def predict(
     With --output: every recording below a folder, or every row of a list, into a table.
     """
     if output is not None:
-        if len(media) != 1 or any((text, rows, speaker, dialogue, as_json, explain, explain_anyway, only)):
+        if len(media) != 1 or any((text, rows, speaker, dialogue, as_json, explain, explain_anyway, over_time, only)):
             raise click.UsageError("--output takes one folder, or one list (.csv), and nothing else to score.")
         from demeanor.commands.timeline import run_collection
 
@@ -56,6 +60,8 @@ def predict(
     table = rows_of(media, text, rows, dialogue, speaker)
     if only == "text":
         table = words_alone(table)
+    if over_time and (len(table) != 1 or not (explain or explain_anyway) or not (media or rows)):
+        raise click.UsageError("--over-time goes with --explain (or --explain-anyway), and with one recording.")
     uris = addresses(model)
     # After the question whether the registry answers: these take seconds to import.
     from demeanor.data.cells import EVERYWHERE
@@ -70,11 +76,19 @@ def predict(
     models = [TrainedModel.load(bundle, reach=EVERYWHERE) for bundle in bundles]
     because = [explain or explain_anyway] * len(models)
     tables = score_together(models, table, because, explain_anyway)
-    for uri, bundle, scored in zip(uris, bundles, tables, strict=True):
+    for uri, bundle, trained, scored in zip(uris, bundles, models, tables, strict=True):
         answers[uri] = records_of(scored)
+        course = None
+        if over_time and answers[uri][0]["modalities"] and bundle.card.kind == "predicts":
+            from demeanor.inference.over_time import contributions_over_time, over_time_text
+
+            course = contributions_over_time(trained, table, window, explain_anyway)
+            answers[uri][0]["over_time"] = records_of(course)
         failed = failed or any(row["problem"] and not row["modalities"] for row in answers[uri])
         if not as_json:
             click.echo("\n".join(as_text(row, bundle.card) for row in answers[uri]))
+            if course is not None:
+                click.echo(over_time_text(course))
             click.echo(f"  by {uri} ({bundle.card.branch}, trained on {bundle.card.protocol.get('corpus', 'unknown')})")
     if as_json:
         click.echo(json.dumps(answers, indent=2, ensure_ascii=False, allow_nan=False))

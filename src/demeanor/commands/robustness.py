@@ -115,7 +115,11 @@ def run(uris: Sequence[str], output: Path, choices: Choices, project: Path) -> s
         figure.savefig(temporary, format="png", dpi=130)
     written = write_reports(section, corpus, output, project)
     shutil.rmtree(output / "work", ignore_errors=True)
-    return told(areas, f"{count} clips of {which}", [output / "curves.csv", output / "areas.csv", *written])
+    return told(
+        areas,
+        f"{count} clips of {which}",
+        [*(output / name for name in ("curves.csv", "areas.csv", "robustness.png")), *written],
+    )
 
 
 def examples_of(models: Mapping[str, TrainedModel], split: str, project: Path) -> tuple[str, Examples]:

@@ -94,13 +94,16 @@ class MediaFolder:
         self._hints = 0
 
     def find(self, folder: str, stems: Sequence[str]) -> Recording:
-        """The recording in `folder` of the first of `stems` that has one."""
+        """The recording in `folder` of the first of `stems` that has one; a stem may bring a suffix, of any kind."""
         folders = self.folder(folder)
         if len(folders) > 1:
             return Recording(ambiguous=tuple(folders))
         for stem in stems if folders else ():
             index, files = self._recordings(folders[0])
+            bare = PurePosixPath(stem)
             matches = index.matching(stem)
+            if not matches and bare.suffix.lower() in MEDIA_SUFFIXES:
+                matches = index.matching(bare.stem)
             if len(matches) > 1:
                 return Recording(ambiguous=tuple(_joined(folders[0], files[name][0]) for name in matches))
             if matches:

@@ -67,11 +67,12 @@ def missing_columns(table: Iterable[str], wanted: Mapping[str, str]) -> list[str
 
 
 def numbers(column: pd.Series, separator: str = ",") -> pd.Series:
-    """Strings to float, NaN where the cell is empty or no number; a decimal comma is read in `;` and tab tables."""
+    """Strings to float, NaN where the cell is empty or no number; a decimal comma is read as one unless commas separate
+    and three digits follow it, for 1,500 may well be a thousand and a half."""
     # A spreadsheet's true minus sign is one.
     text = column.astype(str).str.strip().str.replace("\u2212", "-", regex=False)
-    if separator != ",":
-        text = text.str.replace(r"^([+-]?\d+),(\d+)$", r"\1.\2", regex=True)
+    decimals = r"\d+" if separator != "," else r"\d{1,2}|\d{4,}"
+    text = text.str.replace(rf"^([+-]?\d+),({decimals})$", r"\1.\2", regex=True)
     return pd.to_numeric(text.where(text != ""), errors="coerce").astype(float)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from unicodedata import category
 
 from demeanor.data.errors import InputError
 from demeanor.data.texts import MOST_BYTES, Text, read_text
@@ -19,6 +20,8 @@ MOST_COLUMNS = 10_000
 MOST_CELLS = 20_000_000
 """cells of a table, empty ones counted: a thousand times a corpus of this field"""
 LONGEST_CELL = 1 << 24
+#: A formula that is nothing but a text.
+FORMULA = re.compile(r'^="([^"]*)"$')
 MORE_CELLS = "more cells than the header: a text with separators must stand in double quotes"
 #: What stands after the last line to see that no quotation mark is left open.
 END = "\x1aend of table\x1a"
@@ -26,9 +29,11 @@ END = "\x1aend of table\x1a"
 
 @dataclass(frozen=True)
 class Delimited:
-    """Cells as they stand in the file, all strings.
+    """Cells as they stand in the file, all strings. `="007"`, by which exporters keep a spreadsheet from making a
+    number of a text, is what the spreadsheet shows.
 
-    names      of the columns, without white space around them; columns without a name are not among them
+    names      of the columns, without white space around them and as the reader knows them, in any case; columns
+               without a name are not among them
     records    one list per row, as long as `names`; rows without any content are left out
     numbers    of each record, as a spreadsheet shows it: the first row of the file is 1, empty rows count, a cell of
                several lines is one row, and the line `sep=;`, which a spreadsheet takes for itself, is none
@@ -84,7 +89,7 @@ def delimited(
     _, header = next(rows, (0, []))
     if not header:
         raise InputError(where, ["it is empty"])
-    names = [name.strip() for name in header]
+    names = _known_names(header, known)
     while names and not names[-1]:
         names.pop()
     if len(names) > most_columns:
@@ -104,7 +109,15 @@ def header_of(text: str, known: Iterable[str] = ()) -> list[str]:
     declared, start = _declared(text)
     header = next((line for line in _lines(text, start) if not line.isspace()), "").rstrip("\n")
     separator = sniff(header, known, declared)
-    return [cell.strip() for cell in next(csv.reader([header], delimiter=separator), [])]
+    return _known_names(next(csv.reader([header], delimiter=separator), []), known)
+
+
+def _known_names(header: Iterable[str], known: Iterable[str]) -> list[str]:
+    """Names of columns; one that differs from a known name by case, or by what nobody sees, is that name."""
+    names = ["".join(letter for letter in name if category(letter) != "Cf").strip() for name in header]
+    meant = {name.casefold(): name for name in known}
+    alike = Counter(name.casefold() for name in names)
+    return [meant.get(name.casefold(), name) if alike[name.casefold()] == 1 else name for name in names]
 
 
 def _declared(text: str) -> tuple[str | None, int]:
@@ -135,12 +148,12 @@ def _refuse_long_lines(lines: Iterable[str], where: str) -> None:
 
 def sniff(text: str, known: Iterable[str] = (), declared: str | None = None, start: int = 0) -> str:
     """The separator under which the header has most known names, then the declared one, then most cells."""
-    known = set(known)
+    known = {name.casefold() for name in known}
     header = next((line for line in _lines(text, start) if not line.isspace()), "").rstrip("\n")
     candidates = (*SEPARATORS, declared) if declared and declared not in SEPARATORS else SEPARATORS
 
     def score(separator: str) -> tuple[int, bool, int]:
-        cells = [cell.strip() for cell in next(csv.reader([header], delimiter=separator), [])]
+        cells = [cell.strip().casefold() for cell in next(csv.reader([header], delimiter=separator), [])]
         return len(known & set(cells)), separator == declared, len(cells)
 
     return max(candidates, key=score)
@@ -185,6 +198,8 @@ def _records(
             wide.append(number)
         told = [] if wide and wide[-1] == number else row
         padded = told + [""] * (width - len(told))
+        if any(cell.startswith('="') for cell in padded):
+            padded = [FORMULA.sub(r"\1", cell) for cell in padded]
         filled.update(place for place in nameless if padded[place].strip())
         records.append([padded[place] for place in columns])
         numbers.append(number)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from pathlib import Path
 
 #: Suffixes of what is opened (features/limits.py names the formats), the usual ones first: of two files with one stem
@@ -25,7 +26,8 @@ MEDIA_SUFFIXES = VIDEO_SUFFIXES + AUDIO_SUFFIXES
 
 
 def normal_form(name: str) -> str:
-    """`name` as it is compared: 1, 01, 0001, 1.0 and 1,0 are one number, wherever in a name they stand.
+    """`name` as it is compared: 1, 01, 0001, 1.0 and 1,0 are one number, wherever in a name they stand, and a name that
+    is 1E+03 is 1000, which a spreadsheet makes of it.
 
     Accents are one character however they were stored (macOS parts them), letters are small, separators of either kind
     and white space are underscores, characters that nobody sees are left out. In `82_7645`, which is 82.7645 s in
@@ -34,6 +36,9 @@ def normal_form(name: str) -> str:
     text = unicodedata.normalize("NFC", name)
     text = "".join(letter for letter in text if unicodedata.category(letter) != "Cf").strip().casefold()
     text = unicodedata.normalize("NFC", re.sub(r"[\s/\\]+", "_", text))
+    if re.fullmatch(r"[0-9]([.,][0-9]+)?e\+?[0-9]{1,2}", text):
+        number = Decimal(text.replace(",", "."))
+        text = str(int(number)) if number == int(number) else text
     if re.fullmatch(r"[0-9]+[._][0-9]+", text) and not re.fullmatch(r"[0-9]+\.0+", text):
         whole, _, part = text.replace("_", ".").partition(".")
         return f"{whole.lstrip('0') or 0}.{part}"

@@ -76,19 +76,25 @@ def value_of_answers(
     answered = np.asarray(outputs[whole], dtype=np.float64)
     made = {}
     for name, raw in outputs.items():
-        values = np.asarray(raw, dtype=np.float64)
-        if task.kind == "regression":
-            made[name] = values[:, 0]
-            continue
         chosen_parts = set(name.split("+"))
         left = {part: np.asarray(here, dtype=bool) & (part in chosen_parts) for part, here in present.items()}
-        chances = calibrated_probabilities(task, values, calibration, presence_names(left))
-        if task.kind == "classification":
-            made[name] = chances[np.arange(len(chances)), answered.argmax(axis=1)] if len(chances) else np.empty(0)
-        else:
-            chosen = answered > 0
-            made[name] = np.where(chosen.any(axis=1), (chances * chosen).sum(axis=1), -chances.sum(axis=1))
+        made[name] = value_of(task, raw, answered, presence_names(left), calibration)
     return made
+
+
+def value_of(
+    task: Task, outputs: ArrayLike, answered: ArrayLike, names: Array, calibration: Calibration | None
+) -> Array:
+    """[N] what head outputs [N, outputs] say of the answers that the head outputs `answered` [N, outputs] give, in the
+    sense of `value_of_answers`; names [N] of the modalities that they were made of (subset_name)."""
+    values, given = np.asarray(outputs, dtype=np.float64), np.asarray(answered, dtype=np.float64)
+    if task.kind == "regression":
+        return values[:, 0]
+    chances = calibrated_probabilities(task, values, calibration, names)
+    if task.kind == "classification":
+        return chances[np.arange(len(chances)), given.argmax(axis=1)] if len(chances) else np.empty(0)
+    chosen = given > 0
+    return np.where(chosen.any(axis=1), (chances * chosen).sum(axis=1), -chances.sum(axis=1))
 
 
 def disagreement(

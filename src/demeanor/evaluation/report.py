@@ -30,7 +30,7 @@ figcaption, .note { color: #6b6b6b; font-size: .85rem; }
 nav a { margin-right: 1rem; }
 """
 
-END = "\n</body></html>\n"
+END = "</body></html>\n"
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def html_report(title: str, sections: Sequence[Section]) -> str:
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n"
-        f"<body><h1>{escape(title)}</h1><nav>{links}</nav>\n{body}{END}"
+        f"<body><h1>{escape(title)}</h1><nav>{links}</nav>\n{body}\n{END}"
     )
 
 
@@ -71,7 +71,7 @@ def with_section(page: str, part: Section) -> str:
         page = page.replace(f"{piece}\n", "").replace(f'<a href="#{name}">{escape(part.title)}</a>', "")
     name = "".join(mark if mark.isalnum() else "_" for mark in part.title.lower())
     page = page.replace("</nav>", f'<a href="#{name}">{escape(part.title)}</a></nav>', 1)
-    return page.replace(END, f"{_section(name, part)}\n{END.lstrip()}")
+    return page.replace(END, f"{_section(name, part)}\n{END}")
 
 
 def _section(name: str, part: Section) -> str:

@@ -60,6 +60,20 @@ class Extracted:
         return replace(self, examples=selected, used=used, problems=problems)
 
 
+@dataclass(frozen=True)
+class Read:
+    """Rows as clips, their words recognised where that was needed and nothing extracted yet: `problems`, `broken` and
+    `heard` as of Extracted, `rows` by utterance."""
+
+    utterances: pd.DataFrame
+    rows: Mapping[str, RawRow]
+    clips: dict[str, Clip]
+    problems: dict[str, str]
+    broken: dict[str, dict[str, str]]
+    heard: Mapping[str, Transcript]
+    given: frozenset[str]
+
+
 class Extraction:
     """The extractors of one bundle. `reach` says which files a row may name."""
 
@@ -100,6 +114,10 @@ class Extraction:
     def __call__(self, rows: Rows) -> Extracted:
         """See demeanor.data.raw_rows.COLUMNS for the rows. What is wrong with a row is its own problem; a sound
         or picture that cannot be decoded leaves the rest of its row."""
+        return self.extract(self.read(rows))
+
+    def read(self, rows: Rows) -> Read:
+        """The clips of rows: the first half of a call."""
         raw = read_rows(rows, self.reach)
         utterances = utterances_of(raw)
         clips: dict[str, Clip] = {}
@@ -129,7 +147,17 @@ class Extraction:
             utterances = with_text(utterances, heard)
             dialogues = conversations(utterances)
             clips = {name: with_transcript(clip, heard.get(name), *dialogues[name]) for name, clip in clips.items()}
-        streams = self._streams(clips, problems, broken, dict(zip(utterances["utterance_id"], raw, strict=True)))
+        by_name = dict(zip(utterances["utterance_id"], raw, strict=True))
+        return Read(utterances, by_name, clips, problems, broken, heard, given)
+
+    def extract(self, read: Read) -> Extracted:
+        """Streams of clips: the second half of a call."""
+        utterances, problems, broken = (
+            read.utterances,
+            dict(read.problems),
+            {k: dict(v) for k, v in read.broken.items()},
+        )
+        streams = self._streams(read.clips, problems, broken, read.rows)
         usable = utterances[~utterances["utterance_id"].isin(list(problems))]
         used = self.modalities(Examples.of(usable, streams))
         needed = ", ".join(sorted({value.modality for value in self.inputs.values()}))
@@ -139,11 +167,12 @@ class Extraction:
                 problems[name] = reasons or f"nothing in it that this model reads ({needed})"
         examples = Examples.of(usable[~usable["utterance_id"].isin(list(problems))], streams)
         reasons_given = {name: _without(reasons) for name, reasons in broken.items()}
-        for name, one in heard.items():
+        for name, one in read.heard.items():
             if one.note:
                 reasons_given[name] = "; ".join(filter(None, (reasons_given.get(name), one.note)))
-        notes = {name: tuple(clip.notes) for name, clip in clips.items() if clip.notes}
-        return Extracted(list(utterances["utterance_id"]), examples, used, problems, reasons_given, heard, given, notes)
+        notes = {name: tuple(clip.notes) for name, clip in read.clips.items() if clip.notes}
+        ids = list(utterances["utterance_id"])
+        return Extracted(ids, examples, used, problems, reasons_given, read.heard, read.given, notes)
 
     def modalities(self, examples: Examples) -> dict[str, tuple[str, ...]]:
         """Utterance -> modalities of which the model is given at least one step."""
