@@ -20,7 +20,7 @@ class HomePath(click.Path):
         super().__init__(**{"path_type": Path, **settings})
 
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
-        """The path, `~` being the home folder. click's error where it is none of the kind that is asked for."""
+        """The path with `~` replaced; click calls it."""
         return super().convert(os.path.expanduser(value), parameter, context)
 
 

@@ -210,7 +210,7 @@ def short_names(models: Mapping[str, TrainedModel]) -> dict[str, str]:
 
 
 def courses(kinds: Sequence[Degradation]) -> list:
-    """What a figure has to know of each degradation."""
+    """What the figure has to know of each kind."""
     from demeanor.evaluation.robustness_figure import Course
 
     return [Course(kind.name, kind.title, kind.modality, kind.axis, kind.levels, kind.clean) for kind in kinds]
@@ -219,7 +219,7 @@ def courses(kinds: Sequence[Degradation]) -> list:
 def section_of(
     areas: pd.DataFrame, curves: pd.DataFrame, tasks: Mapping[str, Task], figure: object, scored: str
 ) -> Section:
-    """The report's section: what each model keeps of its score, and where it becomes surer with less."""
+    """The part of the report: a table for each task, and the figure."""
     from demeanor.evaluation.report import Section
 
     whole = curves[curves["present"] == curves.groupby("model")["present"].transform("max")]
@@ -251,7 +251,7 @@ def write_reports(section: Section, corpus: str, output: Path, project: Path) ->
 
 
 def told(areas: pd.DataFrame, scored: str, written: Sequence[Path]) -> str:
-    """What the command prints: a line per model and degradation, and where more is written."""
+    """What the command prints: a line for each model and kind, all modalities present, and where the rest is."""
     lines = [f"{scored}; area: mean score from clean to the hardest step, all modalities"]
     for _, own in areas.groupby("model", sort=False):
         counts = own["modalities"].str.count(r"\+")

@@ -15,7 +15,7 @@ from demeanor.data.utterances import COLUMNS
 
 
 class LabelMapping(Settings):
-    """A label column that is made from another by a map between two label spaces."""
+    """A label column that is read in another space (demeanor.data.label_spaces)."""
 
     column: str = Field(description="label column that is mapped; it stays")
     space: str = Field(description="what it is labelled in")

@@ -44,7 +44,7 @@ class Surroundings:
 
     @cached_property
     def vocabulary(self) -> tuple[str, ...]:
-        """All words of the corpus, in the order of the alphabet."""
+        """Every word of the clips, in the order of the alphabet."""
         return tuple(sorted({word for clip in self.clips for word in (clip.spoken or "").split()}))
 
     @cached_property
@@ -79,7 +79,8 @@ def with_noise(samples: Samples, noise: Samples, decibels: float) -> Samples:
 
 
 def noisy(clip: Clip, decibels: float, around: Surroundings, kind: str) -> Clip:
-    """The clip with white noise, or others' babble, at this signal-to-noise ratio. InputError without another voice."""
+    """Noise of a kind, white or babble, at `decibels` below the voice (root mean squares over the clip). InputError
+    where babble is asked for and nobody else speaks."""
     samples = clip.without_cache().audible
     if samples is None:
         return clip
@@ -93,7 +94,7 @@ def noisy(clip: Clip, decibels: float, around: Surroundings, kind: str) -> Clip:
 
 
 def with_sound(clip: Clip, samples: Samples) -> Clip:
-    """The clip with other samples in the place of its own."""
+    """The clip with these samples, in [-1, 1] at 16 kHz, in the place of its sound."""
     return replace(clip, recorded=to_int16(samples.astype(np.float32)), stored=None, sound=None)
 
 
@@ -129,7 +130,7 @@ class LossyClip(Clip):
 
 
 def dropping(clip: Clip, share: float, around: Surroundings) -> Clip:
-    """The clip without so large a share of its pictures, drawn by its name."""
+    """The clip, of whose pictures so large a share is lost."""
     fields = {name: getattr(clip, name) for name in Clip.__dataclass_fields__}
     return LossyClip(**fields, lost=share, draw=sha256_of([around.seed, "frames", clip.utterance_id]))
 

@@ -10,6 +10,7 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from demeanor.data.bundle import BundleCard
 from demeanor.data.cells import EVERYWHERE, CellError, Reach, missing

@@ -29,7 +29,7 @@ STRENGTHS = torch.logspace(-3, 5, 33, dtype=torch.float64)
 
 
 class RidgeSettings(Settings):
-    """Whether training goes on from the closed form."""
+    """Whether training goes on after the closed form."""
 
     tuned: bool = Field(
         default=False,

@@ -38,7 +38,7 @@ class SelfMMTextSettings(Settings):
 
 
 class SelfMMText(System):
-    """Self-MM's text encoder and its head, without the other modalities and their labels."""
+    """Self-MM's text branch alone: an encoder, a projection, one regression head (docs/systems/self_mm.md)."""
 
     card = Card(
         "Self-MM text only",

@@ -26,7 +26,7 @@ from demeanor.models.mmml.words import Pooling, WordEncoder
 
 
 class MMMLTextSettings(Settings):
-    """Which encoder, and what of it is trained."""
+    """Which encoder, how its states become one vector, and how much of it is trained (docs/systems/mmml.md)."""
 
     text_encoder: str = Field(default="", description="minilm, folder or hub name; empty: the one that made the tokens")
     text_configuration: dict[str, Any] = Field(default_factory=dict, description="build from this, without weights")
