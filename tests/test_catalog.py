@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from kedro.io import DataCatalog, DatasetError
+from matplotlib.figure import Figure
 
 from demeanor.catalog import examine_catalog
 from demeanor.configuration import loader_of
@@ -180,6 +182,18 @@ def test_pages_are_shown_as_pages_and_text_as_it_is_typed(tmp_path: Path):
     shown = catalog["summary"].preview()
     assert shown.startswith("<pre>| a &lt; b |")
     assert "characters more" in shown
+
+
+def test_tables_are_shown_to_four_decimals_and_figures_as_pictures(tmp_path: Path):
+    catalog = catalog_at(str(tmp_path), "comparison", "{pipeline}.{figure}_figure")
+    catalog.save("comparison", pd.DataFrame({"branch": ["mine"], "MAE": [2 / 3], "Corr": [float("nan")]}))
+    assert catalog["comparison"].preview() == {
+        "index": ["1"], "columns": ["branch", "MAE", "Corr"], "data": [["mine", 0.6667, "nan"]],
+    }  # fmt: skip
+    figure = catalog.get("evaluation.any_figure")
+    figure.save(Figure(figsize=(1, 1)))
+    assert base64.b64decode(figure.preview()).startswith(b"\x89PNG")
+    assert type(figure).preview.__annotations__["return"] == "ImagePreview"
 
 
 def test_what_is_not_there_names_the_pipeline(tmp_path: Path):

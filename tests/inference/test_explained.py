@@ -114,7 +114,7 @@ def test_a_caller_of_the_registered_model_may_ask_why(examples, number, monkeypa
     from mlflow.exceptions import MlflowException
 
     from demeanor.serving.mlflow_model import DemeanorModel
-    from demeanor.serving.registry import signature_of
+    from demeanor.serving.packaging import signature_of
 
     assert {one.name for one in signature_of(number.card).params} == {"explain", "explain_anyway"}
     served, some = DemeanorModel(), examples.split("test")

@@ -20,7 +20,8 @@ from demeanor.models import SYSTEMS, find_system
 from demeanor.pipelines.evaluation.asking import ask_champions
 from demeanor.pipelines.evaluation.reasons import ablate_modalities, explain_champions
 from demeanor.pipelines.evaluation.settings import EvaluationSettings
-from demeanor.serving.registry import registered_name, signature_of
+from demeanor.serving.packaging import signature_of
+from demeanor.serving.registry import registered_name
 from demeanor.training.fit import fit
 from demeanor.training.pretraining.loop import pretrain
 from demeanor.training.pretraining.settings import RepresentationSettings

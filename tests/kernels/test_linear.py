@@ -56,7 +56,7 @@ def test_steps_laid_out_otherwise_in_memory(machine: bool) -> None:
     torch.testing.assert_close(linear(values, weight), functional.linear(values, weight), rtol=1e-5, atol=1e-6)
 
 
-def test_quickened_modules_keep_weights_names_and_numbers(machine: bool) -> None:
+def test_modules_through_onednn_keep_weights_names_and_numbers(machine: bool) -> None:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(5, 6), nn.Sequential(nn.ReLU(), nn.Linear(6, 3, bias=False))).eval()
     attention = nn.MultiheadAttention(6, 2)

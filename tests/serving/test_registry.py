@@ -13,7 +13,8 @@ import pytest
 from demeanor.data.bundle import Bundle, BundleCard
 from demeanor.pipelines.evaluation import nodes
 from demeanor.serving import registry
-from demeanor.serving.registry import RegistryUnreachable, champion_version, requirements, told_if_unreachable
+from demeanor.serving.packaging import requirements
+from demeanor.serving.registry import RegistryUnreachable, champion_version, told_if_unreachable
 from tests.models.examples import TASKS
 
 
@@ -35,7 +36,9 @@ def gone(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def test_requirements_are_versions_that_an_index_has(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(registry, "version", lambda package: "2.6.0+cpu" if package == "torch" else "1.0")
+    monkeypatch.setattr(
+        "demeanor.serving.packaging.version", lambda package: "2.6.0+cpu" if package == "torch" else "1.0"
+    )
     assert "torch==2.6.0" in requirements()
     assert not any("+" in requirement for requirement in requirements())
 

@@ -72,7 +72,7 @@ def bundle(media, tmp_path_factory) -> Bundle:
 def served(bundle: Bundle, folder: Path) -> Any:
     """The MLflow model of a bundle, saved and loaded as MLflow does it."""
     from demeanor.serving import mlflow_model
-    from demeanor.serving.registry import signature_of
+    from demeanor.serving.packaging import signature_of
 
     bundle.save(folder / "bundle")
     mlflow.pyfunc.save_model(
@@ -323,7 +323,7 @@ def test_what_the_first_request_needs_is_there_once_the_model_is_loaded(model, m
 
 def test_the_signature_names_every_column_and_refuses_none(bundle):
     from demeanor.data.raw_rows import COLUMNS
-    from demeanor.serving.registry import signature_of
+    from demeanor.serving.packaging import signature_of
 
     inputs = signature_of(bundle.card).inputs
     assert inputs.input_names() == list(COLUMNS)

@@ -17,7 +17,7 @@ from demeanor.data.calibration import Calibration
 from demeanor.data.errors import InputError
 from demeanor.data.files import read_json, sha256_of_file, write_atomically, write_json
 from demeanor.data.provenance import Provenance
-from demeanor.data.ragged import read_header
+from demeanor.data.safetensors_header import read_header
 from demeanor.data.settings import Settings, flatten
 from demeanor.data.spec_sheet import spec_sheet
 from demeanor.data.task import Task

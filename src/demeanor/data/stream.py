@@ -9,7 +9,8 @@ from pathlib import Path
 
 from demeanor.data.errors import InputError
 from demeanor.data.provenance import Provenance
-from demeanor.data.ragged import Ragged, read_metadata
+from demeanor.data.ragged import Ragged
+from demeanor.data.safetensors_header import read_metadata
 
 SUFFIX = ".safetensors"
 

@@ -23,7 +23,8 @@ import numpy as np
 from demeanor.data.errors import InputError
 from demeanor.data.files import sha256_of, write_atomically, write_json
 from demeanor.data.provenance import Provenance
-from demeanor.data.ragged import Ragged, RaggedWriter, read_header
+from demeanor.data.ragged import Ragged, RaggedWriter
+from demeanor.data.safetensors_header import read_header
 from demeanor.data.stream import SUFFIX
 from demeanor.features.base import Extractor
 

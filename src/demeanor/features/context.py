@@ -20,7 +20,8 @@ from pydantic import Field
 
 from demeanor.data.settings import Settings
 from demeanor.features.base import Clip
-from demeanor.features.text import SentenceSettings, SentenceState, Tokens, TokenSettings
+from demeanor.features.text import SentenceSettings, SentenceState
+from demeanor.features.tokens import Tokens, TokenSettings
 
 #: Sentence vectors that are kept while a corpus is read: more than any corpus here has different transcripts.
 REMEMBERED = 50_000

@@ -20,7 +20,8 @@ from demeanor.data.errors import InputError
 from demeanor.data.files import sha256_of
 from demeanor.data.progress import Progress
 from demeanor.data.provenance import Provenance
-from demeanor.data.ragged import RaggedWriter, read_metadata
+from demeanor.data.ragged import RaggedWriter
+from demeanor.data.safetensors_header import read_metadata
 from demeanor.data.settings import Settings
 from demeanor.data.stream import SUFFIX, Stream
 from demeanor.features import find_extractor

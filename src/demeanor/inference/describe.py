@@ -1,6 +1,6 @@
 """Where a model's outputs become an answer, as a table, as JSON or as text: the one place that knows its columns.
 
-A new kind of answer is a value of `BundleCard.kind`, a network for it in demeanor.inference.model.NETWORKS, and its
+A new kind of answer is a value of `BundleCard.kind`, a network for it in demeanor.inference.predict.NETWORKS, and its
 columns here.
 """
 

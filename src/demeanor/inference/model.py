@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Float32
 
 from demeanor.data.bundle import Bundle, BundleCard
@@ -24,31 +23,11 @@ from demeanor.evaluation.attribution import every_subset
 from demeanor.inference.describe import completed, describe
 from demeanor.inference.explanation import explain, refuse_unseen_subsets
 from demeanor.inference.extraction import Extracted, Extraction
-from demeanor.inference.predict import Prediction
+from demeanor.inference.predict import NETWORKS
 from demeanor.representations.embedding import Embedding
 
 if TYPE_CHECKING:
     from demeanor.evaluation.receipts import Receipt
-
-
-class Network(Protocol):
-    """What a model of any kind is inside: see Prediction and Embedding."""
-
-    @property
-    def dimension(self) -> int:
-        """Length of one output."""
-
-    def require(self, examples: Examples) -> None:
-        """ProvenanceError where a stream was made in another way than those of training."""
-
-    def outputs(
-        self, examples: Examples, dropped: Sequence[Collection[str]]
-    ) -> Float32[np.ndarray, "subsets utterances outputs"]:
-        """For each entry of `dropped`, as if these roles had not been recorded."""
-
-
-#: kind of a bundle -> the network that is built from it
-NETWORKS: Mapping[str, Callable[[Bundle, torch.device], Network]] = {"predicts": Prediction, "embeds": Embedding}
 
 
 class TrainedModel:

