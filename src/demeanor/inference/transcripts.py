@@ -83,6 +83,7 @@ class Transcriber:
             logger.warning("words will not be recognised: %s", " ".join(str(error).split()))
 
     def _heard(self, clips: Mapping[str, Clip], given: Mapping[str, str], model: str) -> dict[str, Transcript]:
+        from demeanor.features.recogniser import primary
         from demeanor.features.recognition import RecognitionSettings, maker_of, recognise_all
 
         usual = next(iter(self.languages), "en")
@@ -97,7 +98,7 @@ class Transcriber:
                 if answer.text is None:
                     transcripts[name] = Transcript()
                     continue
-                foreign = bool(self.languages) and answer.language not in self.languages
+                foreign = bool(self.languages) and answer.language not in map(primary, self.languages)
                 note = f"the words are in '{answer.language}', the model was trained on {', '.join(self.languages)}"
                 source = f"{maker_of(model)} ({answer.language})"
                 words = answer.words
