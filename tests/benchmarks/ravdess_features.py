@@ -32,13 +32,9 @@ STATISTICS: Mapping[str, Callable[[Values], Values]] = {
     **{f"layer {n}": lambda x, n=n: x[:, n] for n in range(7)},
     **{
         f"layers {first}-{last} side by side": lambda x, a=first, b=last: x[:, a : b + 1].reshape(len(x), -1)
-        for first, last in ((0, 6), (1, 5), (1, 6), (2, 4), (2, 5), (2, 6), (3, 4), (3, 6))
+        for first, last in ((0, 6), (1, 5), (2, 4), (2, 5), (2, 6), (3, 4), (3, 6))
     },
     "layers 2-4 side by side, means alone": lambda x: x[:, 2:5, :WIDTH].reshape(len(x), -1),
-    "layers 2-5 side by side, means alone": lambda x: x[:, 2:6, :WIDTH].reshape(len(x), -1),
-    "layers 2-5 side by side, logarithms of deviations": lambda x: np.concatenate(
-        [x[:, 2:6, :WIDTH], np.log(x[:, 2:6, WIDTH:] + 1e-6)], axis=2
-    ).reshape(len(x), -1),
 }
 
 

@@ -193,6 +193,8 @@ def test_statistics_of_a_speech_encoder(family: str, tmp_path: Path):
     first, silent, absent = apart.extract(clips)
     np.testing.assert_allclose(first, expected, atol=1e-5)
     assert silent.shape == absent.shape == (0, 32)
+    with pytest.raises(EncoderError, match=r"has no layer 6: `layers` are 0 .* to \d"):
+        find_extractor("hf_speech_statistics", {**settings, "layers": (0, 6)}).provenance()
     mean = (frames[0] + frames[1]) / 2
     together = find_extractor("hf_speech_statistics", settings).extract_clip(clips[0])
     np.testing.assert_allclose(together, [np.concatenate([mean.mean(axis=0), mean.std(axis=0)])], atol=1e-5)

@@ -118,6 +118,42 @@ def test_a_clip_whose_worker_died_is_tried_again_without_partners():
     assert again.partners == ()
 
 
+def test_encoders_hear_the_same_sound(recordings: Path, tmp_path: Path, opens: Counter[str], monkeypatch):
+    from tests.features.test_encoders import SPEECH, saved
+
+    files = {"preprocessor_config": {"feature_extractor_type": "Wav2Vec2FeatureExtractor", "do_normalize": False}}
+    model = {"model": saved(tmp_path, SPEECH["hubert"](), **files)}
+    requests = {
+        "audio.frames": StreamRequest(extractor="hf_speech", parameters=model),
+        "audio.speech": StreamRequest(
+            extractor="hf_speech_statistics", parameters={**model, "layers": (0, 1), "spoken": False}
+        ),
+    }
+    clips = clips_of(table_of(recordings), recordings)
+
+    def made(streams: dict[str, StreamRequest], folder: str) -> dict[str, Any]:
+        found, aside = extract_streams(clips, streams, tmp_path / folder, tmp_path / folder / "out", 1, progress=False)
+        assert aside.empty
+        return {name: stream.content_sha256 for name, stream in found.items()}
+
+    together = made(requests, "together")
+    assert list(opens.values()) == [1] * len(clips)
+    apart = {name: made({name: request}, name)[name] for name, request in requests.items()}
+    assert together == apart
+    opens.clear()
+    kind = type(find_extractor("hf_speech", model))
+    plain = kind.extract
+
+    def picky(self: Any, given: Any) -> Any:
+        if type(self) is kind and len(given) > 1:
+            raise ValueError("not together")
+        return plain(self, given)
+
+    monkeypatch.setattr(kind, "extract", picky)
+    assert made(requests, "failed")["audio.speech"] == apart["audio.speech"]
+    assert list(opens.values()) == [2] * len(clips)  # each alone, and the other's own pass
+
+
 @pytest.mark.parametrize("content", [False, True])
 def test_in_prediction(recordings: Path, opens: Counter[str], content: bool):
     from demeanor.data.bundle import BundleCard, InputSpecification

@@ -27,6 +27,9 @@ SAID = ["this", "match", "is", "really", "annoying", "it", "scares", "me"]
 class Deaf(Recogniser):
     """Hears one word per stretch, its language, and takes everything for Dutch; remembers the sizes of its passes."""
 
+    def knows(self, language: str) -> bool:
+        return language != "eo"
+
     def hear(
         self, pieces: Sequence[np.ndarray], choose: Callable[[int, Callable[[], Mapping[str, float]]], str]
     ) -> Any:
@@ -65,6 +68,16 @@ def test_a_doubtful_language_gives_way_to_the_expected_one(deaf: Deaf):
     deaf.model["nl"] = 0.9
     assert recognise(sound, SAMPLE_RATE).language == "nl"
     assert recognise(sound, SAMPLE_RATE, RecognitionSettings(language="fr")).text == "fr"
+
+
+def test_a_language_that_the_model_does_not_know(deaf: Deaf):
+    sound = np.zeros(6 * SAMPLE_RATE, np.float32)
+    deaf.model["nl"] = 0.6
+    assert recognise(sound, SAMPLE_RATE, expected="eo").language == "nl"
+    assert recognise(sound, SAMPLE_RATE, expected="en-US").language == "en"
+    assert recognise(sound, SAMPLE_RATE, RecognitionSettings(language="DE_at")).language == "de"
+    with pytest.raises(EncoderError, match="does not know the language 'eo'"):
+        recognise(sound, SAMPLE_RATE, RecognitionSettings(language="eo"))
 
 
 def test_given_text_wins_and_the_maker_is_told(deaf: Deaf):

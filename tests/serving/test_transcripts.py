@@ -86,3 +86,13 @@ def test_without_packages_or_model_the_answer_comes_from_the_rest_and_says_why(
     monkeypatch.setattr(recognition, "recognise_all", refuse)
     found = Transcriber(card(recogniser="mine"))({"heard": CLIPS["heard"]}, {})
     assert found["heard"].note == "without words: recogniser 'mine': there is no such folder. Give another."
+
+    def picky(sounds, settings, expected):
+        if settings.language is not None:
+            raise EncoderError(f"recogniser 'mine' does not know the language '{settings.language}'")
+        return [Recognised("goed zo", WORDS, "nl", 0.9) for _ in sounds]
+
+    monkeypatch.setattr(recognition, "recognise_all", picky)
+    found = Transcriber(card(recogniser="mine"))(CLIPS, {"dutch": "eo"})
+    assert found["heard"].text == "goed zo", "one row's language is no other's fault"
+    assert found["dutch"].note == "without words: recogniser 'mine' does not know the language 'eo'"

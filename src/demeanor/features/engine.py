@@ -91,9 +91,12 @@ def extract_streams(
 def share_a_pass(first: Extractor, other: Extractor, stream: str) -> bool:
     """May `other` look at the clips while they are decoded for `first`, which makes `stream`?
 
-    Both go clip by clip and read the same track. Encoders want many clips at once, in another process. Dialogues do not
-    travel with every clip; and times of words are not there yet while they are made.
+    Both go clip by clip and read the same track; dialogues do not travel with every clip, and times of words are not
+    there yet while they are made. Or both are encoders of sound alone that put the same clips together, whose batches
+    are then those of either alone. What goes clip by clip and what wants many clips at once are in different processes.
     """
+    if first.batched and other.batched:
+        return first.reads == other.reads == {"audio"} and type(first).cost is type(other).cost
     return (
         not first.batched and not other.batched and bool(first.reads & other.reads & {"audio", "video"})
         and "dialogue" not in other.reads and not (stream == WORD_TIMES and "words" in other.reads)

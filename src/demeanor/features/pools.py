@@ -119,22 +119,26 @@ def work_elsewhere(task: Task) -> Outcome:
 def work_with(extractor: Extractor, task: Task) -> Outcome:
     """Every clip of the task, each failure by itself."""
     outcome = Outcome(task)
+    others = [_extractor(partner.extractor, partner.settings) for partner in task.partners]
     if extractor.batched:
+        heard = [clip.at_hand(pictures=False) if others else clip.without_cache() for clip in task.clips]
         try:
-            values = extractor.extract([clip.without_cache() for clip in task.clips])
+            values = extractor.extract(heard)
         except MissingExtraError:
             raise
         except Exception:
             pass  # some clip is to blame: the loop below finds out which
         else:
             outcome.values.update(zip(task.keys, values, strict=True))
-            return outcome
-    others = [_extractor(partner.extractor, partner.settings) for partner in task.partners]
+            made = tuple(_beside(other, partner, heard) for other, partner in zip(others, task.partners, strict=True))
+            return replace(outcome, partners=made)
     pictures = any("video" in other.reads for other in others)
     outcome = replace(outcome, partners=tuple({} for _ in others))
     for place, (key, clip) in enumerate(zip(task.keys, task.clips, strict=True)):
         held = clip.at_hand(pictures) if others else clip.without_cache()
-        wanted = {n: name for n, partner in enumerate(task.partners) if (name := partner.keys[place]) is not None}
+        # Alone, a clip has other last bits than in its batch: after one that failed each encoder makes its own pass.
+        named = enumerate(() if extractor.batched else task.partners)
+        wanted = {n: name for n, partner in named if (name := partner.keys[place]) is not None}
         together = next((n for n in wanted if extractor.makes_too(others[n])), None)
         try:
             if together is None:
@@ -153,6 +157,14 @@ def work_with(extractor: Extractor, task: Task) -> Outcome:
             with suppress(Exception):  # its own pass tries again, and tells the reason
                 outcome.partners[n][name] = others[n].extract_clip(held)
     return outcome
+
+
+def _beside(other: Extractor, partner: Partner, clips: Sequence[Clip]) -> dict[str, np.ndarray]:
+    """Values by key that another encoder gives to the batch; none where it fails: its own pass tells the reason."""
+    with suppress(Exception):
+        values = other.extract(clips)
+        return {key: value for key, value in zip(partner.keys, values, strict=True) if key is not None}
+    return {}
 
 
 def reason_of(error: Exception) -> str:

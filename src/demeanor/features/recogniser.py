@@ -48,6 +48,10 @@ class Recogniser:
     sha256: str
     workers: int = 1
 
+    def knows(self, language: str) -> bool:
+        """Can it hear that language (ISO 639-1)?"""
+        return language in self.model.supported_languages
+
     def hear(
         self,
         pieces: Sequence[Float[np.ndarray, " _time"]],
@@ -115,6 +119,11 @@ class Recogniser:
             return [{"en": 1.0}] * count
         answers = self.model.model.detect_language(encoded)
         return [{token.strip("<|>"): float(share) for token, share in answer} for answer in answers]
+
+
+def primary(language: str) -> str:
+    """`en` of `en-US` or `EN_us`: models know languages without their regions."""
+    return language.replace("_", "-").split("-")[0].lower()
 
 
 def reach(samples: int) -> float:

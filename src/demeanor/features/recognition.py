@@ -24,7 +24,8 @@ from demeanor.data.settings import Settings
 from demeanor.data.stream import Stream
 from demeanor.features.base import SAMPLE_RATE, Clip, Word
 from demeanor.features.clips import WORD_TIMES
-from demeanor.features.recogniser import PIECE, Recogniser, load_recogniser, reach
+from demeanor.features.hub import EncoderError
+from demeanor.features.recogniser import PIECE, Recogniser, load_recogniser, primary, reach
 from demeanor.features.voice import Span, VoiceSettings, joined, voice_spans
 from demeanor.features.whisper_base import WHISPER_BASE
 
@@ -85,7 +86,8 @@ def recognise(
     """What is said in a sound: mono samples in [-1, 1] at `rate` per second; no file is opened.
 
     expected  language that is taken unless the model is sure of another
-    Raises MissingExtraError without faster-whisper, WeightsError or EncoderError without the model.
+    Raises MissingExtraError without faster-whisper, WeightsError or EncoderError without the model, EncoderError for a
+    language of the settings that it does not know; an expected one that it does not know is detected.
     """
     if waveform is not None and rate != SAMPLE_RATE and len(waveform):
         import soxr
@@ -107,13 +109,16 @@ def recognise_all(
     workers  passes at the same time, for much sound; see `load_recogniser`
     """
     voice = VoiceSettings(longest=PIECE, pause=0.5, padding=0.2)
+    sure = None if settings.language is None else primary(settings.language)
     heard = []
     for number, (waveform, language) in enumerate(zip(waveforms, expected, strict=True)):
         samples = np.zeros(0, np.float32) if waveform is None else np.asarray(waveform, dtype=np.float32)
         own = list(spans[number]) if spans is not None else joined(voice_spans(samples, SAMPLE_RATE, voice), PIECE)
-        heard.append(_Hearing(samples, own, settings.language or language, float(settings.language is not None)))
+        heard.append(_Hearing(samples, own, sure or primary(language), float(sure is not None)))
     if any(one.spans for one in heard):
         recogniser = load_recogniser(settings.model) if workers == 1 else load_recogniser(settings.model, workers)
+        if sure is not None and not recogniser.knows(sure):
+            raise EncoderError(f"recogniser '{settings.model}' does not know the language '{settings.language}'")
         _hear(heard, recogniser, settings)
     return [_result(one) for one in heard]
 
@@ -155,7 +160,8 @@ def _hear_group(group: Sequence[tuple[_Hearing, int]], recogniser: Recogniser, s
         if number == 0 and settings.language is None:
             found = probabilities()
             best = max(found, key=lambda name: found[name])
-            one.language = best if found[best] >= settings.sure else one.language
+            foreign = found[best] >= settings.sure or not recogniser.knows(one.language)
+            one.language = best if foreign else one.language
             one.probability = found.get(one.language, 0.0)
         return one.language
 

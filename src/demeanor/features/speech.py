@@ -12,6 +12,7 @@ from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from demeanor.data.provenance import Provenance
 from demeanor.data.settings import Settings
 from demeanor.features.base import SAMPLE_RATE, Clip, Extractor
 from demeanor.features.hub import EncoderError, load_model, load_processor, resolve
@@ -101,6 +102,16 @@ class SpeechStates(Extractor):
     def weights_sha256(self) -> str | None:
         """Hash of the encoder's weights."""
         return resolve(self.settings.model).weights_sha256
+
+    def provenance(self) -> Provenance:
+        """EncoderError where the model has no such layer."""
+        count = int(self.config.encoder_layers if self._whisper else self.config.num_hidden_layers)
+        if wrong := [str(layer) for layer in self.settings.layers if not -count - 1 <= layer <= count]:
+            raise EncoderError(
+                f"encoder '{self.settings.model}' has no layer {', '.join(wrong)}: `layers` are 0 (what enters the "
+                f"first) to {count}, or -1 for the last."
+            )
+        return super().provenance()
 
     @cached_property
     def model(self) -> Any:

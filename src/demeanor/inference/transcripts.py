@@ -63,10 +63,15 @@ class Transcriber:
         model = WHISPER_BASE if self.recogniser == AUTO else self.recogniser
         if self.recogniser == AUTO and not can_recognise():
             return {name: Transcript(note=ADVICE) for name in silent}
-        try:
-            return self._heard(silent, given, model)
-        except DemeanorError as error:  # the answer comes from the rest, and says why
-            return {name: Transcript(note=f"without words: {' '.join(str(error).split())}") for name in silent}
+        transcripts: dict[str, Transcript] = {}
+        for language in sorted({given.get(name, "") for name in silent}):
+            group = {name: clip for name, clip in silent.items() if given.get(name, "") == language}
+            try:
+                transcripts |= self._heard(group, language, model)
+            except DemeanorError as error:  # the answer comes from the rest, and says why
+                why = Transcript(note=f"without words: {' '.join(str(error).split())}")
+                transcripts |= dict.fromkeys(group, why)
+        return transcripts
 
     def load(self) -> None:
         """Have the recogniser in memory before the first row needs it; what is wrong with it, every such row says."""
@@ -82,26 +87,25 @@ class Transcriber:
         except DemeanorError as error:
             logger.warning("words will not be recognised: %s", " ".join(str(error).split()))
 
-    def _heard(self, clips: Mapping[str, Clip], given: Mapping[str, str], model: str) -> dict[str, Transcript]:
+    def _heard(self, clips: Mapping[str, Clip], language: str, model: str) -> dict[str, Transcript]:
+        """Of clips in one language, which is detected where it is empty."""
+        from demeanor.features.recogniser import primary
         from demeanor.features.recognition import RecognitionSettings, maker_of, recognise_all
 
         usual = next(iter(self.languages), "en")
+        settings = RecognitionSettings(model=model, language=language or None)
+        sounds = [clip.audible for clip in clips.values()]
+        answers = recognise_all(sounds, settings, [language or usual] * len(clips))
         transcripts: dict[str, Transcript] = {}
-        for language in sorted({given.get(name, "") for name in clips}):
-            names = [name for name in clips if given.get(name, "") == language]
-            settings = RecognitionSettings(model=model, language=language or None)
-            sounds = [clips[name].audible for name in names]
-            for name, answer in zip(
-                names, recognise_all(sounds, settings, [language or usual] * len(names)), strict=True
-            ):
-                if answer.text is None:
-                    transcripts[name] = Transcript()
-                    continue
-                foreign = bool(self.languages) and answer.language not in self.languages
-                note = f"the words are in '{answer.language}', the model was trained on {', '.join(self.languages)}"
-                source = f"{maker_of(model)} ({answer.language})"
-                words = answer.words
-                transcripts[name] = Transcript(answer.text, words, answer.language, source, note if foreign else "")
+        for name, answer in zip(clips, answers, strict=True):
+            if answer.text is None:
+                transcripts[name] = Transcript()
+                continue
+            foreign = bool(self.languages) and answer.language not in map(primary, self.languages)
+            note = f"the words are in '{answer.language}', the model was trained on {', '.join(self.languages)}"
+            source = f"{maker_of(model)} ({answer.language})"
+            words = answer.words
+            transcripts[name] = Transcript(answer.text, words, answer.language, source, note if foreign else "")
         return transcripts
 
 
