@@ -129,7 +129,7 @@ def _joined_twice(tmp_path, part):
     info = probe(tmp_path / "long.mp4")
     assert info.duration == pytest.approx(made.duration, abs=0.1)
     whole, once = decode_audio(tmp_path / "long.mp4"), decode_audio(tmp_path / "talk.mp4")
-    shift = round(part.duration * RATE)
+    shift = round(round(part.duration, 3) * RATE)
     for turn in part.turns:
         first, last = round(turn.start * RATE), round(turn.end * RATE)
         for start in (0, shift):
