@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,10 +12,14 @@ from click.testing import CliRunner
 from demeanor.__main__ import main
 from demeanor.corpora.demo.conversation import course, make_conversation
 from demeanor.corpora.demo.face import FRAME_RATE
+from demeanor.corpora.demo.long import make_long
 from demeanor.corpora.demo.synthesiser import library_name
+from demeanor.features.media import decode_frames, probe
+from demeanor.features.sound import decode_audio
+from demeanor.timeline.formats import read_spans
 from demeanor.timeline.planning import Options
 from demeanor.timeline.run import make_timeline
-from tests.timeline.examples import voice, write_wav
+from tests.timeline.examples import RATE, voice, write_wav
 from tests.timeline.test_collection import NamingScorer
 from tests.timeline.test_run import CountingScorer
 
@@ -105,3 +111,30 @@ def test_planted_turns_are_found_again(tmp_path, monkeypatch):
     quiet = planted.silence
     assert all(end <= quiet[0] + 0.3 or start >= quiet[1] - 0.3 for start, end, _ in found)
     assert [span.overlap > 0 for span in made.utterances] == [False, False, True, True, False, False]
+    _joined_twice(tmp_path, planted)
+
+
+def _joined_twice(tmp_path, part):
+    """A long recording holds its parts at the times that its truth says; those that are there are not made again."""
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    for ending in (".mp4", ".json"):
+        shutil.copy(tmp_path / f"talk{ending}", parts / f"conversation_6_1{ending}")
+    made = make_long(tmp_path / "long.mp4", part.duration + 1, parts, count=1, turns=6)
+    assert made.duration == pytest.approx(2 * part.duration, abs=0.002)
+    assert [turn.start for turn in made.turns[6:]] == pytest.approx(
+        [turn.start + part.duration for turn in part.turns], abs=0.002
+    )
+    assert (made.turns[:6], len(made.silences), len(made.faceless)) == (part.turns, 2, 2)
+    info = probe(tmp_path / "long.mp4")
+    assert info.duration == pytest.approx(made.duration, abs=0.1)
+    whole, once = decode_audio(tmp_path / "long.mp4"), decode_audio(tmp_path / "talk.mp4")
+    shift = round(round(part.duration, 3) * RATE)
+    for turn in part.turns:
+        first, last = round(turn.start * RATE), round(turn.end * RATE)
+        for start in (0, shift):
+            assert np.corrcoef(once[first:last], whole[first + start : last + start])[0, 1] > 0.99
+    pictures = sum(1 for _ in decode_frames(tmp_path / "long.mp4"))
+    assert pictures == round(2 * part.duration * FRAME_RATE)
+    who = read_spans(tmp_path / "long.rttm")
+    assert [(span.start, span.speaker) for span in who[6:7]] == [(made.turns[6].start, made.turns[6].speaker)]

@@ -56,6 +56,7 @@ def _ceiling(arguments: list[str]) -> int:
 
 def _conversation(arguments: list[str]) -> int:
     from demeanor.corpora.demo.conversation import make_conversation
+    from demeanor.corpora.demo.long import make_long
     from demeanor.data.errors import DemeanorError
 
     parser = argparse.ArgumentParser(
@@ -65,9 +66,17 @@ def _conversation(arguments: list[str]) -> int:
     parser.add_argument("--output", type=Path, required=True, help="X.mp4")
     parser.add_argument("--turns", type=int, default=20, help="about three and a half seconds each")
     parser.add_argument("--seed", type=int, default=7, help="the same seed makes the same conversation")
+    parser.add_argument("--seconds", type=float, help="at least so long: several conversations one after the other")
+    parser.add_argument(
+        "--parts", type=Path, help="with --seconds: folder that keeps them (default: beside the output)"
+    )
     options = parser.parse_args(arguments)
     try:
-        made = make_conversation(options.output, options.turns, seed=options.seed)
+        if options.seconds is None:
+            made = make_conversation(options.output, options.turns, seed=options.seed)
+        else:
+            parts = options.parts or options.output.with_name(f"{options.output.stem}_parts")
+            made = make_long(options.output, options.seconds, parts, turns=options.turns)
     except DemeanorError as error:
         print(error, file=sys.stderr)
         return 1

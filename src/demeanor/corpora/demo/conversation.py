@@ -4,6 +4,7 @@ without a face. What was planted stands beside it as JSON.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -98,14 +99,18 @@ def make_conversation(path: Path, turns: int = 20, people: int = 3, seed: int = 
     made = Conversation(duration, tuple(planted), silence, (without[0].start, without[-1].end), overlap)
     with write_atomically(path) as temporary:
         write_clip(temporary, pictures, face.FRAME_RATE, np.clip(samples, -1, 1), speech.SAMPLE_RATE)
-    lines = [
-        f"SPEAKER {path.stem} 1 {turn.start:.3f} {turn.end - turn.start:.3f} <NA> <NA> {turn.speaker} <NA> <NA>\n"
-        for turn in planted
-    ]
     with write_atomically(path.with_suffix(".rttm")) as temporary:
-        temporary.write_text("".join(lines), encoding="utf-8")
+        temporary.write_text(rttm_of(path.stem, planted), encoding="utf-8")
     write_json(path.with_suffix(".json"), {"format": FORMAT, "version": 1, "synthetic": True, **asdict(made)})
     return made
+
+
+def rttm_of(name: str, turns: Sequence[PlantedTurn]) -> str:
+    """Who speaks when, a line per turn."""
+    return "".join(
+        f"SPEAKER {name} 1 {turn.start:.3f} {turn.end - turn.start:.3f} <NA> <NA> {turn.speaker} <NA> <NA>\n"
+        for turn in turns
+    )
 
 
 def _sentence(view: View, random: np.random.Generator):

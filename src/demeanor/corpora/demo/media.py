@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -35,9 +36,7 @@ def write_clip(
         # No vector code: x264's reads memory that it never wrote, and its choices then differ from call to call.
         video.options = {"crf": str(VIDEO_QUALITY), "preset": "slow", "g": "48", "x264-params": "asm=0"}
         video.codec_context.time_base = Fraction(1, frame_rate)
-        audio = container.add_stream("aac", rate=sample_rate, layout="mono")
-        audio.codec_context.flags |= av.codec.context.Flags.bitexact
-        audio.bit_rate = AUDIO_BITS_PER_SECOND
+        audio = add_sound(container, sample_rate)
         for index, pixels in enumerate(frames):
             # OpenCV's conversion, because the same picture converted by libswscale is not always coded the same.
             planes = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2YUV_I420)
@@ -45,12 +44,32 @@ def write_clip(
             picture.pts, picture.time_base = index, Fraction(1, frame_rate)
             container.mux(video.encode(picture))
         container.mux(video.encode(None))
-        for start in range(0, len(samples), _SAMPLES_PER_PACKET):
-            block = samples[start : start + _SAMPLES_PER_PACKET].astype(np.float32)
-            sound = av.AudioFrame.from_ndarray(block[None, :], format="fltp", layout="mono")
-            sound.sample_rate, sound.pts, sound.time_base = sample_rate, start, Fraction(1, sample_rate)
-            container.mux(audio.encode(sound))
+        mux_sound(container, audio, samples, len(samples), last=True)
+
+
+def add_sound(container: Any, sample_rate: int, bits_per_second: int = AUDIO_BITS_PER_SECOND) -> Any:
+    """A track of mono sound in a container that is open for writing."""
+    audio = container.add_stream("aac", rate=sample_rate, layout="mono")
+    audio.codec_context.flags |= av.codec.context.Flags.bitexact
+    audio.bit_rate = bits_per_second
+    return audio
+
+
+def mux_sound(
+    container: Any, audio: Any, samples: Float[np.ndarray, " time"], end: int, last: bool
+) -> Float[np.ndarray, " rest"]:
+    """Code samples whose last one is number `end` of the track; what fills no packet is returned, for the next call,
+    unless these are the `last`."""
+    whole = len(samples) if last else len(samples) // _SAMPLES_PER_PACKET * _SAMPLES_PER_PACKET
+    for start in range(0, whole, _SAMPLES_PER_PACKET):
+        block = samples[start : min(start + _SAMPLES_PER_PACKET, whole)].astype(np.float32)
+        sound = av.AudioFrame.from_ndarray(block[None, :], format="fltp", layout="mono")
+        sound.sample_rate, sound.pts = audio.rate, end - len(samples) + start
+        sound.time_base = Fraction(1, audio.rate)
+        container.mux(audio.encode(sound))
+    if last:
         container.mux(audio.encode(None))
+    return samples[whole:]
 
 
 def read_clip(
