@@ -32,8 +32,8 @@ FORMATS: dict[str, tuple[str, ...]] = {
     "qcp": (".qcp",), "dss": (".dss", ".ds2"), "oma": (".oma", ".aa3"), "nistsphere": (".sph", ".nist"),
     "wtv": (".wtv",), "dhav": (".dav",), "shn": (".shn",),
 }  # fmt: skip
-#: Of these, what carries times of its own; in all others a frame starts where the one before it ends. Ogg counts samples:
-#: after a change of their rate its times are none.
+#: Of these, what carries times of its own; in all others a frame starts where the one before it ends. Ogg counts
+#: samples: after a change of their rate its times are none.
 TIMED = frozenset(
     {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "flv", "live_flv", "asf", "mpegts", "mpeg", "mxf", "nut", "rm"}
 )  # fmt: skip
