@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from demeanor.__main__ import main
-from demeanor.packaged import with_command
+from demeanor.packaged import run_command, with_command
 from demeanor.pipeline_registry import register_pipelines
 from demeanor.pipelines import branches
 
@@ -37,6 +38,9 @@ def test_run_is_a_command_with_kedros_options():
     told = CliRunner().invoke(main, ["run", "--help"])
     assert told.exit_code == 0
     assert "--conf-source" in told.output
+    option = next(one for one in run_command().params if one.name == "params")
+    typed = option.process_value(click.Context(main), "corpus.options.name=007")
+    assert typed == {"corpus": {"options": {"name": "007"}}}
 
 
 def test_branches_outside_a_session_are_those_that_a_session_reads(monkeypatch: pytest.MonkeyPatch):

@@ -42,11 +42,16 @@ class ProjectCommands(click.Group):
             return None
         from kedro.framework.cli.project import run
 
-        command = copy.copy(run)
-        assert command.callback is not None
-        command.callback = in_sentences(command.callback)
-        command.params = [keeping_text(one) if one.name == "params" else one for one in command.params]
-        return command
+        return mended(run)
+
+
+def mended(run: click.Command) -> click.Command:
+    """Kedro's `run` as it is said here: its errors in sentences, names and paths as they are typed."""
+    command = copy.copy(run)
+    assert command.callback is not None
+    command.callback = in_sentences(command.callback)
+    command.params = [keeping_text(one) if one.name == "params" else one for one in command.params]
+    return command
 
 
 cli = ProjectCommands(name="demeanor")

@@ -24,8 +24,10 @@ def run_command() -> click.Command:
     from kedro.framework.cli.project import run
     from kedro.framework.project import configure_project
 
+    from demeanor.cli import mended
+
     configure_project(PACKAGE)
-    return run
+    return mended(run)
 
 
 def with_command(arguments: Sequence[str]) -> list[str]:

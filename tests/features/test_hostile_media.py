@@ -200,6 +200,15 @@ def test_gaps_that_add_up_are_refused_before_their_silence_is_made(tmp_path: Pat
             hear(path)
 
 
+def test_a_few_pictures_that_claim_hours_are_refused(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(media, "LIMITS", Limits(gaps=3600.0))
+    times = [1000.0 * n for n in range(6)]
+    path = write_recording(tmp_path / "v.mkv", None, faces(6), times=times)
+    assert len(list(decode_frames(path, end=3000.0, rate=0.01))) == 30
+    with pytest.raises(MediaError, match="more than 1 h without a picture"):
+        list(decode_frames(path, rate=0.01))
+
+
 def test_waiting_is_not_decoding(monkeypatch: pytest.MonkeyPatch):
     """A machine that does other things meanwhile takes longer by the clock, and nothing is wrong with the file."""
 

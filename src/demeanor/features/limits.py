@@ -54,7 +54,8 @@ class Limits:
     seconds    of sound held in one piece, 1.4 GB as float32 at 16 kHz; longer recordings are cut by `start` and `end`
     gap        seconds without sound that timestamps may leave; a jump beyond it is a clock that was set anew
     opening    seconds of wall clock for opening a file and finding out what it holds
-    gaps       seconds without sound that all gaps of a recording may leave: half a working day
+    gaps       seconds without sound, or without a new picture for a minute and more, that all gaps of a recording may
+               leave: half a working day
     grace      seconds of one processor for decoding, and
     pace       as many more for each second of the recording that came out: a twentieth of real time
     patience   seconds of one processor for one pass over a recording, whatever it holds

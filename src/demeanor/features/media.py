@@ -34,6 +34,8 @@ SET_BACK = 10.0
 HOPELESS = 10_000
 #: Seconds that a picture stands for where nothing says how long.
 USUAL_STEP = 0.04
+#: A picture that stands for more seconds than this is a gap.
+STILL = 60.0
 #: First bytes of what is no recording but points to others.
 POINTERS = {
     b"#EXTM3U": "a playlist",
@@ -366,7 +368,7 @@ def timed_frames(
         seek(container, start, clock.origin)
         usual = float(1 / stream.average_rate) if stream.average_rate else USUAL_STEP
         before: float | None = None
-        step = 0.0
+        step = missing = 0.0
         for frame in decoded(container, stream, label):
             turn = painter.turn(frame) if before is None else None
             if turn is not None:
@@ -375,6 +377,9 @@ def timed_frames(
             moment = clock(frame, expected)
             time = (moment if moment is not None else expected or 0.0) - start
             step = max(time - before, 0.0) if before is not None else step
+            missing += step if step > STILL else 0.0
+            if missing > LIMITS.gaps:
+                raise MediaError(f"{label}: its timestamps leave more than {LIMITS.gaps / 3600:g} h without a picture")
             before = time
             yield time, frame, painter
             if end is not None and time >= end - start:
