@@ -1,5 +1,5 @@
-"""The container's file by a linter, and the services of compose.yaml as far as they run without one: an MLflow server by
-the command that stands there, with a real PostgreSQL and a store that speaks S3."""
+"""The container's file by a linter, and the services of compose.yaml as far as they run without a container: an MLflow
+server by the command that stands there, with a real PostgreSQL and a store that speaks S3."""
 
 from __future__ import annotations
 
@@ -126,9 +126,10 @@ def database(open_folder: Path) -> Iterator[str]:
     if user:
         for one in (place, word):
             shutil.chown(one, "postgres")
-    quiet = {"check": True, "stdout": subprocess.DEVNULL, "cwd": "/"}
     secret = ["--auth=scram-sha-256", f"--pwfile={word}", "--no-sync"]
-    subprocess.run([*user, POSTGRES / "initdb", "-D", place, "-U", words["POSTGRES_USER"], *secret], **quiet)
+    subprocess.run(
+        [*user, POSTGRES / "initdb", "-D", place, "-U", words["POSTGRES_USER"], *secret], check=True, cwd="/"
+    )
     served = [POSTGRES / "postgres", "-D", place, "-p", port, "-c", f"unix_socket_directories={place}", "-F"]
     asked = [str(POSTGRES / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
     with running(
