@@ -15,11 +15,15 @@ WORKDIR /build
 COPY constraints.txt ./
 # The wheels of PyTorch for processors alone: a fifth of the size. A server with GPUs takes the usual index.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-RUN pip install --constraint constraints.txt --index-url "$TORCH_INDEX" --extra-index-url https://pypi.org/simple torch
+RUN pip install --no-compile --constraint constraints.txt --index-url "$TORCH_INDEX" \
+    --extra-index-url https://pypi.org/simple torch
 COPY pyproject.toml README.md LICENSE ./
 COPY src ./src
-RUN pip install --constraint constraints.txt ".[serve]" \
-    && find /opt/demeanor -name __pycache__ -prune -exec rm -rf {} +
+# `speech` recognises the words of recordings that come without; a server whose callers give all words needs it not.
+ARG EXTRAS=serve,speech
+# The root of a running container is read-only: what the server imports is compiled here, and nothing else.
+RUN pip install --no-compile --constraint constraints.txt ".[$EXTRAS]" \
+    && python -c "import demeanor.server.preloaded, demeanor.server.command, demeanor.serving.registry, mlflow.pyfunc"
 
 FROM python:3.11-slim-bookworm
 RUN useradd --system --uid 10001 --home-dir /nonexistent --shell /usr/sbin/nologin demeanor
