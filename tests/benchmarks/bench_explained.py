@@ -62,9 +62,9 @@ def page(measured: dict[str, Any]) -> str:
     lines = [
         "# What an attributed answer costs",
         "",
-        f"Made by `python tests/benchmarks/bench_explained.py` at revision {measured['code']}: {measured['clips']} clips "
-        f"of the demo with given words, answered together, {measured['repeats']} times each way in turns, processor time "
-        f"of one thread; {measured['machine']}.",
+        f"Made by `python tests/benchmarks/bench_explained.py` at revision {measured['code']}: {measured['clips']} "
+        f"clips of the demo with given words, answered together, {measured['repeats']} times each way in turns, "
+        f"processor time of one thread; {measured['machine']}.",
         "",
         "| model | sets of modalities | a clip, plain | a clip, attributed | times as much | worst pair "
         "| network alone, times as much |",
@@ -73,14 +73,16 @@ def page(measured: dict[str, Any]) -> str:
     for one in measured["models"]:
         answer, clips = one["answer"], measured["clips"]
         lines.append(
-            f"| {one['model']} ({one['system']}) | {2 ** one['modalities']} | {1000 * answer['plain'] / clips:.0f} ms | "
+            f"| {one['model']} ({one['system']}) | {2 ** one['modalities']} "
+            f"| {1000 * answer['plain'] / clips:.0f} ms | "
             f"{1000 * answer['explained'] / clips:.0f} ms | **{answer['ratio']:.2f}** | {answer['worst']:.2f} | "
             f"{one['network']['ratio']:.1f} |"
         )
     lines += [
         "",
-        "A recording is decoded and its features are made once, whatever is asked of them afterwards; only the network is "
-        "asked once for each set of modalities, in batches. Where the features are there already, the last column counts.",
+        "A recording is decoded and its features are made once, whatever is asked of them afterwards; only the network "
+        "is asked once for each set of modalities, in batches. Where the features are there already, the last column "
+        "counts.",
         "",
     ]
     return "\n".join(lines)
