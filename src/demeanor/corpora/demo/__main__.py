@@ -55,8 +55,8 @@ def _ceiling(arguments: list[str]) -> int:
 
 
 def _conversation(arguments: list[str]) -> int:
-    from demeanor.corpora.demo.conversation import make_conversation
-    from demeanor.corpora.demo.long import make_long
+    from demeanor.corpora.demo.conversation import Conversation, make_conversation
+    from demeanor.corpora.demo.long import LongConversation, make_long
     from demeanor.data.errors import DemeanorError
 
     parser = argparse.ArgumentParser(
@@ -72,6 +72,7 @@ def _conversation(arguments: list[str]) -> int:
     )
     options = parser.parse_args(arguments)
     try:
+        made: Conversation | LongConversation
         if options.seconds is None:
             made = make_conversation(options.output, options.turns, seed=options.seed)
         else:
