@@ -5,7 +5,7 @@
     torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29400 \
         -m demeanor.training.distributed.launch JOB_FOLDER
 
-where JOB_FOLDER is what `prepare` wrote; `collect` reads the result from it, on any of them. What the machines must share:
+where JOB_FOLDER is what `prepare` wrote; `collect` reads the result from it, on any of them. What they must share:
 
 - JOB_FOLDER, under any path, and the files of the streams at the same place relative to it (a project whose `data/` is
   mounted, with the job below it);
