@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import subprocess
+import sys
 
 import numpy as np
 import psutil
 import pytest
 
 from demeanor.data.errors import InputError, Stopped
-from demeanor.training.distributed.launch import process_count, train
+from demeanor.training.distributed.launch import collect, prepare, process_count, train
 from demeanor.training.fit import fit
 from demeanor.training.settings import BranchSettings, TrainingSettings
+from tests.project import PROJECT
 from tests.toy import SENTIMENT, toy_examples, toy_score
 
 
@@ -71,6 +75,37 @@ def test_a_request_to_stop_ends_all_processes_and_gives_the_signals_back(tmp_pat
         timeout=10,
     )
     assert not alive
+
+
+@pytest.mark.slow
+def test_two_machines_need_the_job_folder_alone(tmp_path):
+    """Two torchruns of one process each, in folders of their own; one of them names the job by a relative path."""
+    development = toy_examples().split("train", "valid")
+    job = tmp_path / "shared" / "job"
+    job.mkdir(parents=True)
+    prepare(job, "fusion", settings(2), SENTIMENT, development, 5, toy_score)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    arguments = [
+        sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1",
+        "--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}", "-m", "demeanor.training.distributed.launch",
+    ]  # fmt: skip
+    machines = []
+    for name, place in (("first", str(job)), ("second", "../shared/job")):
+        (tmp_path / name).mkdir()
+        started = subprocess.Popen(
+            [*arguments, place], cwd=tmp_path / name, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{PROJECT / 'src'}{os.pathsep}{PROJECT}"},
+        )  # fmt: skip
+        machines.append(started)
+    told = [machine.communicate(timeout=200)[0] for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], told
+    together = collect(job)
+    alone = fit("fusion", settings(1), SENTIMENT, development, 5, toy_score, progress=False)
+    for name in ("train_loss", "valid_loss"):
+        expected = [row[name] for row in alone.history]
+        np.testing.assert_allclose([row[name] for row in together.history], expected, rtol=2e-5, err_msg=name)
 
 
 def test_devices_that_are_not_there_are_refused(monkeypatch):

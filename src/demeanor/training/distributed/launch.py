@@ -5,7 +5,14 @@
     torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29400 \
         -m demeanor.training.distributed.launch JOB_FOLDER
 
-where JOB_FOLDER, on a disk that all of them see, is what `prepare` wrote.
+where JOB_FOLDER is what `prepare` wrote; `collect` reads the result from it, on any of them. What they must share:
+
+- JOB_FOLDER, under any path, and the files of the streams at the same place relative to it (a project whose `data/` is
+  mounted, with the job below it);
+- the folder of checkpoints under the same path, if one is given: all read it, the first writes it;
+- the same versions of packages, and the function that scores, importable by its name.
+
+Working folders may differ.
 """
 
 from __future__ import annotations
