@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import io
 import json
 import logging
@@ -187,6 +188,20 @@ def test_a_body_of_unknown_length_is_counted_while_it_is_read(door):
             yield b"x" * 100_000
 
     refusal(door.post("/v1/predict", content=pieces(), headers={"content-type": "text/csv"}), "too_large")
+
+
+@pytest.mark.parametrize("path", ["/v1/predict", "/v1/timeline"])
+def test_a_disk_that_is_full_is_told_and_nothing_stays(door, monkeypatch, path):
+    from demeanor.server.intake import _FormReader
+
+    def flush(reader) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/secret")
+
+    monkeypatch.setattr(_FormReader, "flush", flush)
+    refused = door.post(path, files={"file": CLIPS[0].read_bytes()})
+    assert "secret" not in refusal(refused, "storage_full")["message"]
+    assert refused.headers["retry-after"] == "30"
+    assert list(Path(door.app.state.uploads).iterdir()) == []
 
 
 def test_a_form_of_many_pieces_is_read_as_one(door):
