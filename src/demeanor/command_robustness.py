@@ -208,10 +208,10 @@ def section_of(
         tables[caption] = full.assign(kind=full["kind"].map(titles)).rename(columns={"kind": "made worse by"})
     rows = []
     whole = curves[curves["present"] == curves.groupby("model")["present"].transform("max")]
-    for (name, kind), own in whole.groupby(["model", "kind"], sort=False):
+    for (model, kind), own in whole.groupby(["model", "kind"], sort=False):
         if "surer_without" in own and own["surer_without"].notna().any():
             steps = dict(zip(["clean", *(f"step_{n}" for n in range(1, len(own)))], own["surer_without"], strict=True))
-            rows.append({"model": name, "made worse by": titles[str(kind)], **steps})
+            rows.append({"model": str(model), "made worse by": titles[str(kind)], **steps})
     if rows:
         tables["Share of cases in which taking a modality away raises the confidence by more than 0.01"] = pd.DataFrame(
             rows
