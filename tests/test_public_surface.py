@@ -23,6 +23,9 @@ SHAPED = {"Float", "Float32", "Float64", "Int", "Int64", "Integer", "UInt8", "Bo
 BARE = {"Tensor", "ndarray"}
 BRACKETS = re.compile(r"\[[^\[\]]*\]")
 
+#: Errors that somebody who calls is told of and can mend.
+TOLD = {"InputError", "CellError", "MediaError", "EncoderError", "ExtractionError", "TrainingFailed"}
+
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -55,6 +58,21 @@ def states_shapes(function: Function) -> bool:
     if not any(is_bare(one) for one in annotations if one is not None):
         return True
     return BRACKETS.search(ast.get_docstring(function) or "") is not None
+
+
+def raised(node: ast.AST) -> Iterator[str]:
+    """Names of the errors that are raised here: not in a function inside, nor where they are caught."""
+    caught: set[str] = set()
+    if isinstance(node, ast.Try):
+        kinds = [handler.type for handler in node.handlers if handler.type]
+        caught = {last_name(one) for kind in kinds for one in (kind.elts if isinstance(kind, ast.Tuple) else [kind])}
+        caught |= TOLD if caught & {"Exception", "DemeanorError"} else set()
+    for child in ast.iter_child_nodes(node):
+        here = caught if isinstance(node, ast.Try) and child in node.body else set()
+        if isinstance(child, ast.Raise) and isinstance(child.exc, ast.Call):
+            yield from {last_name(child.exc.func)} - here
+        if not isinstance(child, Function | ast.Lambda | ast.ClassDef):
+            yield from (name for name in raised(child) if name not in here)
 
 
 @dataclass(frozen=True)
@@ -97,6 +115,21 @@ class Surface:
             for one in self.definitions
             if not ast.get_docstring(one.function)
             and not one.others_contract
+            and not self.inherits(one.owner, one.function.name)
+        ]
+
+    def quiet_errors(self) -> list[str]:
+        """What raises an error of the project (InputError, whatever the user can mend) and does not say so."""
+        return [
+            f"{one.place}: {', '.join(sorted(errors))}"
+            for one in self.definitions
+            if (
+                errors := {
+                    name
+                    for name in raised(one.function)
+                    if name in TOLD and name not in (ast.get_docstring(one.function) or "")
+                }
+            )
             and not self.inherits(one.owner, one.function.name)
         ]
 
@@ -158,6 +191,11 @@ def test_every_public_definition_says_what_it_is(surface: Surface):
     assert not undocumented, "have no docstring:\n" + "\n".join(undocumented)
 
 
+def test_every_public_function_says_which_errors_it_raises(surface: Surface):
+    quiet = surface.quiet_errors()
+    assert not quiet, "raise without saying so:\n" + "\n".join(quiet)
+
+
 BASE = 'class Base:\n    def loss(self, x: Tensor) -> Tensor:\n        """Of x [batch, 1]."""\n'
 
 
@@ -197,3 +235,18 @@ def test_what_the_rule_sees(text, silent):
 )
 def test_what_the_other_rule_sees(text, undocumented):
     assert surface_of({"m": text}).undocumented() == undocumented
+
+
+@pytest.mark.parametrize(
+    ("text", "quiet"),
+    [
+        ("def f():\n    raise InputError(1)", ["m: f: InputError"]),
+        ('def f():\n    """InputError at once."""\n    raise InputError(1)', []),
+        ('def f():\n    """It."""\n    def g():\n        raise InputError(1)', []),
+        ('def f():\n    """It."""\n    raise ValueError(1)', []),
+        ('def f():\n    """It."""\n    try:\n        if 1: raise InputError(1)\n    except Exception: pass', []),
+        ('def f():\n    """It."""\n    try: pass\n    except E: raise MediaError(1) from None', ["m: f: MediaError"]),
+    ],
+)
+def test_what_the_third_rule_sees(text, quiet):
+    assert surface_of({"m": text}).quiet_errors() == quiet

@@ -69,7 +69,8 @@ def environment_corpus(project: Path, environment: str) -> tuple[CorpusSettings,
 def path_corpus(
     path: str, known: Sequence[str], reader: str | None, name: str | None, options: tuple[str, ...]
 ) -> CorpusSettings:
-    """CorpusSettings of what lies at a path. InputError where its reader refuses an option."""
+    """CorpusSettings of what lies at a path. InputError where its reader refuses an option. click's UsageError for
+    options or a path that cannot be."""
     import yaml
     from pydantic import ValidationError
 

@@ -123,7 +123,8 @@ def run(uris: Sequence[str], output: Path, choices: Choices, project: Path) -> s
 
 
 def examples_of(models: Mapping[str, TrainedModel], split: str, project: Path) -> tuple[str, Examples]:
-    """Corpus, and the examples that hold the split: development, or the sealed test where `split` is test."""
+    """Corpus, and the examples that hold the split: development, or the sealed test where `split` is test. InputError
+    where the corpus does not have them."""
     from demeanor.data.examples import Examples
     from demeanor.serving.comparing import DATA, development_of
 
@@ -165,7 +166,8 @@ def recordings_of(examples: Examples, corpus: str, choices: Choices, project: Pa
 def measured(
     models: Mapping[str, TrainedModel], degraded: Degraded, kinds: Sequence[Degradation]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Curves (demeanor.inference.degraded.curves) and areas (demeanor.evaluation.robustness.areas) of all models."""
+    """Curves (demeanor.inference.degraded.curves) and areas (demeanor.evaluation.robustness.areas) of all models.
+    InputError where no kind touches what the models read."""
     import pandas as pd
 
     from demeanor.data.progress import with_progress

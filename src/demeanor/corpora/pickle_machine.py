@@ -44,7 +44,8 @@ class BrokenPickleError(Exception):
 
 
 class Machine:
-    """The stack machine; one method per group of opcodes, `run` until STOP."""
+    """The stack machine; one method per group of opcodes, `run` until STOP. Every method raises BrokenPickleError where
+    the program makes no sense."""
 
     def __init__(self, data: memoryview, where: str = "pickle"):
         self.data = data

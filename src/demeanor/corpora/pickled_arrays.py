@@ -28,7 +28,8 @@ class PendingArray:
 
 
 def raw_bytes(value: Any) -> bytes | memoryview:
-    """The bytes of an array as they are stored: bytes, or a Python 2 string read as latin-1."""
+    """The bytes of an array as they are stored: bytes, or a Python 2 string read as latin-1. ValueError for anything
+    else."""
     if isinstance(value, str):
         return value.encode("latin-1")
     if isinstance(value, (bytes, memoryview)):
@@ -87,14 +88,14 @@ def from_buffer(data: Any, dtype: Any, shape: Any, order: Any = "C", *_: Any) ->
 
 
 def scalar(dtype: Any, data: Any = b"") -> Any:
-    """One number of numpy's, from its bytes."""
+    """One number of numpy's, from its bytes. ValueError for a type of no plain numbers."""
     if not isinstance(dtype, np.dtype) or dtype.hasobject:
         raise ValueError("a number of numpy's has no plain type")
     return make_array(dtype, (1,), data, False)[0] if dtype.itemsize else np.array([""], dtype=dtype)[0]
 
 
 def encode(text: Any, encoding: Any = "latin1") -> bytes:
-    """How Python 3 stores bytes in protocols 0 to 2."""
+    """How Python 3 stores bytes in protocols 0 to 2. ValueError for another encoding."""
     if not isinstance(text, str) or str(encoding).replace("-", "").lower() != "latin1":
         raise ValueError(f"bytes are stored in the encoding {encoding!r}")
     return text.encode("latin-1")
@@ -114,7 +115,8 @@ def sequence(kind: type) -> Callable[..., Any]:
 
 
 def dictionary(*arguments: Any) -> dict[Any, Any]:
-    """dict, OrderedDict and defaultdict: their entries follow; those of Python 2 come as a list of pairs."""
+    """dict, OrderedDict and defaultdict: their entries follow; those of Python 2 come as a list of pairs. ValueError
+    for entries or keys that are none."""
     pairs = arguments[-1] if arguments and isinstance(arguments[-1], (list, dict)) else []
     entries = list(pairs.items()) if isinstance(pairs, dict) else pairs
     if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in entries):
@@ -135,7 +137,8 @@ def complex_number(real: Any = 0.0, imaginary: Any = 0.0) -> complex:
 
 
 def apply_state(target: Any, state: Any) -> Any:
-    """What an object becomes once its state is known; only arrays and their types have one."""
+    """What an object becomes once its state is known; only arrays and their types have one. ValueError for anything
+    else."""
     if isinstance(target, PendingArray):
         if not isinstance(state, tuple) or len(state) not in (4, 5):
             raise ValueError("an array's content has an unknown form")

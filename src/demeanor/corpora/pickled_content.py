@@ -22,7 +22,8 @@ class OddContentError(Exception):
 
 
 def check_content(content: Any, size: int, where: str) -> None:
-    """BudgetError where the content of a pickle of `size` bytes is out of proportion to it."""
+    """BudgetError where the content of a pickle of `size` bytes is out of proportion to it. OddContentError where
+    something contains itself or is not filled."""
     limit = Budget(size, where)
     sums: dict[int, tuple[int, int]] = {}
     within: set[int] = set()

@@ -51,7 +51,8 @@ def load(path: Path | str) -> LoadedPickle:
 
 
 def loads(data: bytes | memoryview, where: str = "pickle") -> Any:
-    """As `load`, from bytes. InputError, like `load`, for a pickle that is damaged or asks for more than data."""
+    """As `load`, from bytes. InputError, like `load`, for a pickle that is damaged or asks for more than data.
+    RefusedError, an InputError, where it asks for what is not data."""
     machine = Machine(memoryview(data), where)
     try:
         content = machine.run()

@@ -73,7 +73,8 @@ def kind_of(value: Any) -> str:
 
 
 def as_text(value: Any, column: str, longest: int = LONGEST_TEXT) -> str:
-    """Text, or a number as it is written (a table of names that are numbers comes with numbers)."""
+    """Text, or a number as it is written (a table of names that are numbers comes with numbers). CellError for anything
+    else, or too much of it."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, str | int | float | np.integer | np.floating):
         raise CellError(f"`{column}` is {kind_of(value)} instead of text")
     if isinstance(value, float | np.floating):
@@ -123,7 +124,7 @@ def as_turn(value: Any, column: str) -> int:
 
 
 def as_number(value: Any, column: str) -> float:
-    """A finite number, which may be written as text."""
+    """A finite number, which may be written as text. CellError for anything else."""
     if isinstance(value, str):
         text = value.strip()
         if len(text) > 40 or not NUMBER.fullmatch(text):
@@ -144,7 +145,8 @@ def _finite(number: float, column: str) -> float:
 
 
 def as_content(value: Any, column: str) -> bytes:
-    """The content of a recording: bytes, or base64 (plain or for addresses, `data:` before it or not)."""
+    """The content of a recording: bytes, or base64 (plain or for addresses, `data:` before it or not). CellError for
+    anything else."""
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
     if not isinstance(value, str):
@@ -160,7 +162,8 @@ def as_content(value: Any, column: str) -> bytes:
 
 
 def as_path(value: Any, column: str) -> str:
-    """A path that the system could have; whether something is there is not looked at."""
+    """A path that the system could have; whether something is there is not looked at. CellError for one that it could
+    not have."""
     if not isinstance(value, str | os.PathLike):
         raise CellError(f"`{column}` is {kind_of(value)} instead of a path")
     text = os.fspath(value)

@@ -176,7 +176,8 @@ def read_json(path: Path | str, largest: int | None = None) -> Any:
 
 
 def parse_json(text: str, where: str) -> Any:
-    """JSON that may come from anywhere: of as many values as its length warrants, and not nested without end."""
+    """JSON that may come from anywhere: of as many values as its length warrants, and not nested without end.
+    JsonError, an InputError, for anything else."""
     Budget(len(text), where).check_json(text)
     try:
         return json.loads(text)

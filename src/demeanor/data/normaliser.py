@@ -25,7 +25,8 @@ class Normaliser:
 
     @classmethod
     def fit(cls, train: Examples, streams: Mapping[str, str]) -> Normaliser:
-        """Statistics of `streams` (role -> stream name) over `train`, which must hold no other split."""
+        """Statistics of `streams` (role -> stream name) over `train`, which must hold no other split. ValueError if it
+        does."""
         splits = set(train.utterances["split"])
         if not splits <= {"train"}:
             raise ValueError(f"statistics are fitted on the train split alone, found {sorted(splits)}")

@@ -243,7 +243,8 @@ def described(container: Any, label: str) -> MediaInfo:
 
 
 def decoded(container: Any, stream: Any, label: str) -> Generator[Any, None, None]:
-    """Frames of one stream; a damaged packet is passed over, a stream of which nothing is left is an error.
+    """Frames of one stream; a damaged packet is passed over, a stream of which nothing is left is an error. MediaError,
+    both.
 
     So is one that takes longer than LIMITS allow; only the processor's time spent here counts, not the consumer's, nor
     what other programs on a busy machine take.
@@ -354,7 +355,8 @@ def timed_frames(
     """(seconds from `start`, decoded frame, what paints it) of a span, with a little before it; the last is the first
     that begins at `end` or later. Nothing where there is no video track.
 
-    `note` is told, in words for a reader, which tracks are not read and how the pictures are turned.
+    `note` is told, in words for a reader, which tracks are not read and how the pictures are turned. MediaError where
+    its timestamps leave hours without a picture.
     """
     label = name_of(source)
     with opened(source) as container:

@@ -193,6 +193,7 @@ def can_recognise() -> bool:
 @loaded_once(maxsize=2)
 def load_recogniser(model: str, workers: int = 1) -> Recogniser:
     """The model, int8 on the CPU and float16 on a GPU; errors as of `place_of`, and where it cannot be loaded.
+    MissingExtraError without the extra `speech`, EncoderError for a model that cannot be loaded.
 
     workers  passes at the same time, each on one core: for much sound better than one pass on all cores, which wait for
              one another at every layer

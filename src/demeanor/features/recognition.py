@@ -107,6 +107,8 @@ def recognise_all(
 
     spans    of each sound, where somebody speaks: in order, apart, none longer than PIECE; None: they are found
     workers  passes at the same time, for much sound; see `load_recogniser`
+
+    EncoderError where the model does not know the language of the settings.
     """
     voice = VoiceSettings(longest=PIECE, pause=0.5, padding=0.2)
     sure = None if settings.language is None else primary(settings.language)

@@ -118,7 +118,7 @@ class Extraction:
         return self.extract(self.read(rows))
 
     def read(self, rows: Rows) -> Read:
-        """The clips of rows: the first half of a call."""
+        """The clips of rows: the first half of a call. What cannot be read of a row is among its problems."""
         raw = read_rows(rows, self.reach)
         utterances = utterances_of(raw)
         clips: dict[str, Clip] = {}

@@ -119,7 +119,8 @@ def fetch_bundle(name: str, revision: str | None = None, **options: Any) -> Bund
 
 
 def bundle_from(source: Path | str, revision: str | None = None, **options: Any) -> Bundle:
-    """The bundle in a folder, or of a hub id (`OWNER/NAME`); see `fetch_bundle`."""
+    """The bundle in a folder, or of a hub id (`OWNER/NAME`); see `fetch_bundle`. InputError for a folder with a
+    revision."""
     text = str(source)
     if not text.startswith(SCHEME) and anchored(source).is_dir():
         if revision is not None:

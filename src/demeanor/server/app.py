@@ -167,7 +167,8 @@ def patience_of(request: Request, longest: float) -> float:
 
 
 async def unless_gone(request: Request, answer: asyncio.Future[Any]) -> Any:
-    """The answer; it is given up, and its work dropped if it has not begun, once the caller has hung up."""
+    """The answer; it is given up, and its work dropped if it has not begun, once the caller has hung up: a
+    Refusal."""
 
     async def gone() -> None:
         while not await request.is_disconnected():

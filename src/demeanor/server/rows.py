@@ -36,7 +36,8 @@ def of_body(body: bytes, content_type: str) -> list[dict[str, Any]]:
 
 
 def of_form(form: Form) -> list[dict[str, Any]]:
-    """One row per `file` (or `video`, or `audio`) in order; a field that comes once is for all rows.
+    """One row per `file` (or `video`, or `audio`) in order; a field that comes once is for all rows. Refusal for parts
+    that are not understood or do not fit together.
 
     `audio` beside as many `video` is the sound of those. Without any file, one row per `text`.
     """

@@ -47,7 +47,7 @@ def data_of(bundle: Bundle, project: Path) -> Examples:
 
 
 def development_of(bundle: Bundle, project: Path) -> tuple[Path, Examples]:
-    """`data_of` with the folder that they lie in."""
+    """`data_of` with the folder that they lie in. InputError where the project has none of this hash."""
     root = project / DATA
     # Beside the table of what streams they have; of versioned ones every version is looked at.
     folders = sorted(listed.parent for listed in root.glob("*/development/**/streams.json"))

@@ -75,7 +75,8 @@ class Loop:
     def run(
         self, checkpoint: Checkpoint, report: Report, title: str, progress: bool, epochs: int | None = None
     ) -> None:
-        """`epochs`: stop after so many, with the learning rates of a training of all."""
+        """`epochs`: stop after so many, with the learning rates of a training of all. TrainingFailed where no epoch had
+        a finite validation metric."""
         epochs = self.training.epochs if epochs is None else min(epochs, self.training.epochs)
         if not self._resume(checkpoint, report):
             self.system.on_train_start(self._first_pass, len(self.batches["train"]))

@@ -52,6 +52,7 @@ def compose(
     random: np.random.Generator,
 ) -> Sentence:
     """A sentence of `MINIMUM_WORDS` to `maximum_words` words about `topic` that sounds like `value` and `emotion`.
+    ValueError where no sentence is as short as that.
 
     With `marker` it is sarcastic on its surface: pleased words behind "oh great", "yeah right" and the like.
     """

@@ -86,7 +86,7 @@ def build_encoder(
 
 def add_adapters(network: nn.Module, rank: int) -> nn.Module:
     """LoRA: low-rank updates beside the query and value projections; all other weights of the encoder are frozen.
-    InputError if it has no such projections."""
+    InputError if it has no such projections. MissingExtraError without the extra `lora`."""
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:

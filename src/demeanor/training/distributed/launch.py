@@ -97,7 +97,8 @@ def train(
     progress: bool = True,
     code_revision: str = "",
 ) -> Trained:
-    """`fit`, in this process for one device, in several for more."""
+    """`fit`, in this process for one device, in several for more. TrainingFailed with the first failure of any, Stopped
+    where a signal ends them."""
     count = process_count(settings.training)
     if count == 1:
         return fit(

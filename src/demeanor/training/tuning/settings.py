@@ -86,7 +86,7 @@ class TuningSettings(Settings):
 
 
 def leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Choices | Between]:
-    """The leaves of a nested space by their dotted names."""
+    """The leaves of a nested space by their dotted names. ValueError for a leaf that is no range."""
     choices: dict[str, Choices | Between] = {}
     for key, value in values.items():
         name = f"{prefix}{key}"
