@@ -34,6 +34,8 @@ LEAST_SHARE = 0.5
 #: Seconds that a timestamp may lie beside the end of the sound before it. Live recorders write times that shake by 20
 #: to 30 ms, and moving every frame would put a click at each; a syllable is four times as long.
 TOLERANCE = 0.05
+#: Samples a second that hold all tones that features look at.
+FULL_RATE = 16_000
 #: Containers whose duration FFmpeg works out from the bytes that are there.
 CAPPED = frozenset({"wav", "w64", "avi"})
 #: Samples of silence that are handed out at once.
@@ -45,8 +47,8 @@ class Heard:
     """
     samples  mono in [-1, 1], None where the recording has no sound track
     remarks  of cancelling_channels (the louder one was taken), sound_gaps (silent now), mixed_sound_formats (the sample
-             rate or the channels change), mixed_down (of more than two channels), sound_ends_early (less than half of
-             what the file declares)
+             rate or the channels change), mixed_down (of more than two channels), low_sampling_rate (below FULL_RATE),
+             sound_ends_early (less than half of what the file declares)
     tracks   names of the tracks that are not read
     """
 
@@ -187,6 +189,8 @@ def listen(source: Source, start: float = 0.0, end: float | None = None, rate: i
             continue
         elif track.mixer.surround:
             track.remarks.add("mixed_down")
+        if 0 < track.rate < FULL_RATE:
+            track.remarks.add("low_sampling_rate")
         seconds = len(samples) / rate
         if _is_short(source, information, seconds, start, end):
             track.remarks.add("sound_ends_early")
@@ -209,6 +213,8 @@ def survey(source: Source) -> Survey:
         peak = max(peak or 0.0, float(np.sqrt(track.mixer.channels.max() / track.mixer.samples)))
     elif track.mixer.surround:
         track.remarks.add("mixed_down")
+    if 0 < track.rate < FULL_RATE:
+        track.remarks.add("low_sampling_rate")
     if _is_short(source, information, seconds, 0.0, None):
         track.remarks.add("sound_ends_early")
     return Survey(peak, tuple(sorted(track.remarks)))
