@@ -14,10 +14,9 @@ import av
 import numpy as np
 
 from demeanor.corpora.demo.conversation import FORMAT, Conversation, PlantedTurn, make_conversation, rttm_of
-from demeanor.corpora.demo.media import add_sound, mux_sound
+from demeanor.corpora.demo.media import add_sound, mux_sound, read_sound
 from demeanor.corpora.demo.speech import SAMPLE_RATE
 from demeanor.data.files import read_json, write_atomically, write_json
-from demeanor.features.sound import decode_audio
 
 #: So many different conversations are made; further ones are the same again.
 PARTS = 3
@@ -93,7 +92,7 @@ def _later(stretch: Stretch, start: float) -> Stretch:
 def _join(parts: Sequence[Path], starts: Sequence[float], path: Path) -> None:
     """The pictures of all parts as they are coded, each so much later as its part begins; `starts` has the end of the
     last one as well. Sound is coded again, for AAC comes in blocks of 64 ms, which no part ends with."""
-    sounds = {part: decode_audio(part, rate=SAMPLE_RATE) for part in dict.fromkeys(parts)}
+    sounds = {part: read_sound(part)[0] for part in dict.fromkeys(parts)}
     with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact", "movflags": "+faststart"}) as whole:
         video: Any = None
         audio: Any = None
@@ -111,8 +110,7 @@ def _join(parts: Sequence[Path], starts: Sequence[float], path: Path) -> None:
                     whole.mux(packet)
             sound = sounds[part]
             own = np.zeros(round(stop * SAMPLE_RATE) - round(start * SAMPLE_RATE), np.float32)
-            if sound is not None:
-                own[: len(sound)] = sound[: len(own)]
+            own[: len(sound)] = sound[: len(own)]
             held = mux_sound(
                 whole, audio, np.concatenate([held, own]), round(stop * SAMPLE_RATE), last=stop == starts[-1]
             )

@@ -78,7 +78,11 @@ def read_clip(
     """Frames, mono samples and sample rate of a clip; av.FFmpegError where it cannot be decoded."""
     with av.open(str(path)) as container:
         pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    return np.stack(pictures), *read_sound(path)
+
+
+def read_sound(path: Path) -> tuple[Float[np.ndarray, " time"], int]:
+    """Mono samples and sample rate of a clip; av.FFmpegError where it cannot be decoded."""
     with av.open(str(path)) as container:
         sounds = [frame.to_ndarray().mean(axis=0) for frame in container.decode(audio=0)]
-        rate = container.streams.audio[0].rate
-    return np.stack(pictures), np.concatenate(sounds), rate
+        return np.concatenate(sounds), container.streams.audio[0].rate
