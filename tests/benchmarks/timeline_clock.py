@@ -72,8 +72,8 @@ def watch_planning() -> None:
     """Have what finds voice and words be counted; once, in the process that plans."""
     from demeanor.timeline import hearing, planning, words
 
-    planning.hear = timed(planning.hear, "voice activity")  # type: ignore[assignment]
-    words._recognised = timed(words._recognised, "words")  # type: ignore[assignment]
+    planning.hear = timed(planning.hear, "voice activity")
+    words._recognised = timed(words._recognised, "words")
     for module in (hearing, words):
         module.stream_samples = timed_items(module.stream_samples, SOUND)  # type: ignore[attr-defined]
 
