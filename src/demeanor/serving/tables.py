@@ -13,9 +13,7 @@ from demeanor.corpora.tables import numbers
 from demeanor.data.delimited import MORE_CELLS, Delimited, delimited
 from demeanor.data.texts import read_text
 from demeanor.inference.cells import Unreadable
-from demeanor.inference.recordings import COLUMNS
-
-NUMBERS = ("start", "end", "turn")
+from demeanor.inference.recordings import COLUMNS, NUMBERS
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
