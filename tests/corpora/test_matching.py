@@ -206,6 +206,18 @@ def test_numbers_that_are_missing_do_not_make_a_label_of_names(tmp_path: Path):
     assert table["word"].tolist() == ["NA", "null", "x"]
 
 
+def test_times_that_are_missing_may_be_said_in_words(tmp_path: Path):
+    rows = ["id,text,speaker,start,end,turn", "a,NA,None,NA,nan,null", "b,null,NA,0,1.5,-"]
+    (tmp_path / "manifest.csv").write_text("\n".join(rows))
+    table = FolderReader().read(FolderSettings(path=tmp_path), tmp_path / "out").utterances
+    assert table[["text", "speaker"]].to_numpy().tolist() == [["NA", "None"], ["null", "NA"]]
+    assert table["start"].tolist() == [0.0, 0.0]
+    assert table["end"].isna().tolist() == [True, False]
+    (tmp_path / "manifest.csv").write_text("id,text,start\na,x,soon\n")
+    with pytest.raises(InputError, match="no number for start in row 2"):
+        FolderReader().read(FolderSettings(path=tmp_path), tmp_path / "out")
+
+
 def test_transcripts_of_any_editor(tmp_path: Path):
     said = {
         "a": "Schön!".encode("utf-16"), "b": "\ufeffhello".encode(), "c": "Das Café war schön".encode("cp1252"),

@@ -46,6 +46,19 @@ def test_a_row_with_too_many_cells_has_its_own_problem(tmp_path: Path):
     assert not row.cells
 
 
+@pytest.mark.parametrize("word", ["NA", "nan", "null", "None", " n/a ", "-", "#N/A", "<NA>"])
+def test_where_a_number_is_missing_these_words_say_so_and_elsewhere_they_are_words(word: str):
+    given = {"utterance_id": word, "text": word, "speaker": word, "start": word, "end": word, "turn": word}
+    (row,) = raw_rows([given])
+    assert row.problem == ""
+    assert row.cells == {"utterance_id": word, "text": word, "speaker": word}
+
+
+def test_decimal_commas_in_cells():
+    assert raw_rows([{"start": "0,5", "end": "1,25"}])[0].cells == {"start": 0.5, "end": 1.25}
+    assert raw_rows([{"start": "1,500"}])[0].problem == "`start` is text instead of a number"
+
+
 def test_what_is_no_table_is_said(tmp_path: Path):
     (tmp_path / "rows.csv").write_bytes(bytes(range(256)))
     with pytest.raises(InputError, match="not a text file"):

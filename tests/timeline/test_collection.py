@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from demeanor.data.errors import InputError
-from demeanor.timeline.collection import predict_collection
+from demeanor.timeline.collection import collection_of, predict_collection
 from demeanor.timeline.table import ModelHeader
 from tests.timeline.examples import EMOTION, SENTIMENT, voice, write_wav
 
@@ -77,6 +77,20 @@ def test_a_lists_own_columns_and_order_are_kept(tmp_path):
     assert table["note"].tolist() == ["z;1", "", "x"]
     assert table["emotion"].tolist() == ["anger", "anger", ""]
     assert table["demeanor_problem"].tolist() == ["", "", "it is damaged"]
+
+
+def test_a_list_made_on_windows_names_film_and_sound(tmp_path):
+    (tmp_path / "clips").mkdir()
+    for name in ("cam.mp4", "lapel.wav", "other.MOV"):
+        (tmp_path / "clips" / name).touch()
+    lines = ["Video;audio;file;text", "clips\\cam.mp4;clips\\lapel.wav;;NA", ";;clips/other.MOV;", ";clips/lapel.wav;;"]
+    (tmp_path / "list.csv").write_bytes("\r\n".join(["sep=;", *lines]).encode("utf-16"))
+    film, other, sound = collection_of(tmp_path / "list.csv").rows
+    clips = tmp_path / "clips"
+    assert (film["video"], film["audio"], film["text"]) == (str(clips / "cam.mp4"), str(clips / "lapel.wav"), "NA")
+    assert (other["video"], sound["audio"]) == (str(clips / "other.MOV"), str(clips / "lapel.wav"))
+    assert "video" not in sound
+    assert "audio" not in other
 
 
 def test_a_stopped_run_goes_on_and_a_changed_recording_is_scored_again(tmp_path):

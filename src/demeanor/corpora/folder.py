@@ -23,13 +23,11 @@ from demeanor.corpora.splits import random_split
 from demeanor.corpora.tables import listed, numbers, read_table
 from demeanor.data.errors import InputError, nearest
 from demeanor.data.names import MEDIA_SUFFIXES, Index
-from demeanor.data.texts import has_content, spoken
+from demeanor.data.texts import NO_NUMBER, has_content, spoken
 from demeanor.data.utterances import make_table
 
 MANIFESTS = ("manifest.csv", "manifest.tsv", "manifest.parquet")
 SOURCES = ("video", "audio", "media", "text")
-#: What stands in a column of numbers where there is none.
-NO_NUMBER = ("nan", "none", "null", "na", "n/a", "-")
 KNOWN = ("id", *SOURCES, "split", "dialogue", "turn", "speaker", "start", "end", "language")
 
 
@@ -186,7 +184,8 @@ def _checks(
         yield outside & ~drive, "a path that leads out of the folder"
     yield (clean["media"] == "") & ~_where(clean["text"], has_content), "neither text nor a recording"
     for name in ("start", "end", "turn"):
-        yield clean[name].isna() & (clean[f"{name} as written"] != ""), f"no number for {name}"
+        written = clean[f"{name} as written"].str.lower()
+        yield clean[name].isna() & ~written.isin(NO_NUMBER), f"no number for {name}"
     yield clean["start"].lt(0), "a start before 0"
     yield clean["end"].le(clean["start"].fillna(0)), "an end that is not after its start"
     for name, value in values.items():
@@ -220,7 +219,7 @@ def _label_columns(table: pd.DataFrame, settings: FolderSettings, problems: list
 def _label(column: pd.Series, separator: str) -> pd.Series:
     """Numbers if every cell that is not empty, and does not say that there is none, is one; else names."""
     values = numbers(column, separator)
-    if values.notna().any() and (values.notna() | column.str.lower().isin(("", *NO_NUMBER))).all():
+    if values.notna().any() and (values.notna() | column.str.lower().isin(NO_NUMBER)).all():
         return values
     if (column == "").all():
         return values

@@ -25,7 +25,7 @@ from demeanor.corpora.tables import Table, listed, missing_columns, numbers, rea
 from demeanor.data.errors import InputError, nearest
 from demeanor.data.names import normal_form
 from demeanor.data.stream import Stream
-from demeanor.data.texts import spoken
+from demeanor.data.texts import NO_NUMBER, spoken
 from demeanor.data.utterances import make_table
 
 LABELS = {
@@ -179,7 +179,7 @@ def _row_problems(clips: pd.DataFrame, settings: LabelCsvSettings) -> tuple[list
         report(clips[clips["mode"] == mode], f"mode '{mode}' is no split", f"Use train, valid or test.{hint}")
     for column in (name for name in LABELS if name in clips):
         values, written = clips[column], clips[f"{column} as written"]
-        empty = written.str.lower().isin(["", "nan", "none", "null", "na"])
+        empty = written.str.lower().isin(NO_NUMBER)
         if column == "label" and settings.labels == "required":
             report(clips[empty], "the label is missing (empty or NaN)", "Or set `labels: optional` to predict only.")
         report(clips[values.isna() & ~empty], f"{column} '{_first(written[values.isna() & ~empty])}' is not a number")

@@ -32,6 +32,8 @@ LONGEST_PATH, LONGEST_PART = 4095, 255
 LATEST = 1e6
 LATEST_TURN = 1e9
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+#: Three digits may as well be thousands.
+DECIMAL_COMMA = re.compile(r"^([+-]?\d+),(\d{1,2}|\d{4,})$")
 LANGUAGE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8}){0,3}")
 DATA_ADDRESS = re.compile(r"data:[\w.+/;=-]{0,100},")
 VARIABLE = "DEMEANOR_MEDIA_ROOT"
@@ -126,7 +128,7 @@ def as_turn(value: Any, column: str) -> int:
 def as_number(value: Any, column: str) -> float:
     """A finite number, which may be written as text. CellError for anything else."""
     if isinstance(value, str):
-        text = value.strip()
+        text = DECIMAL_COMMA.sub(r"\1.\2", value.strip())
         if len(text) > 40 or not NUMBER.fullmatch(text):
             raise CellError(f"`{column}` is text instead of a number")
         return _finite(float(text), column)

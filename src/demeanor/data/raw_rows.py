@@ -14,6 +14,7 @@ from demeanor.data.cells import EVERYWHERE, CellError, Reach, Unreadable
 from demeanor.data.errors import InputError, nearest
 from demeanor.data.places import anchored
 from demeanor.data.remote import located
+from demeanor.data.texts import says_no_number
 from demeanor.data.utterances import table_of_checked
 
 #: Columns of a raw row, all optional; `audio_bytes` and `video_bytes` carry content where a path would be of no use.
@@ -33,6 +34,8 @@ COLUMNS: dict[str, str] = {
 }
 #: Columns that name a recording; its content, where that is given as well, wins.
 RECORDINGS = ("audio", "video")
+#: Columns in which NA, nan or null say that there is none; in all others they are words.
+NUMBERS = ("start", "end", "turn")
 Rows = pd.DataFrame | Sequence[Mapping[str, Any]]
 #: Clips of an example that is stored with a model are not larger than this.
 LARGEST_EXAMPLE = 1 << 18
@@ -78,6 +81,8 @@ def _read_row(values: Mapping[str, Any], reach: Reach) -> RawRow:
     problems: list[str] = []
     for column, value in values.items():
         if cells.missing(value) or (column in RECORDINGS and not cells.missing(values[f"{column}_bytes"])):
+            continue
+        if column in NUMBERS and says_no_number(value):
             continue
         try:
             if isinstance(value, Unreadable):

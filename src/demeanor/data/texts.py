@@ -46,6 +46,8 @@ LEGACY: dict[str, tuple[tuple[str, ...], str]] = {
 WESTERN = "cp1252"
 #: Characters that make up a good part of any Chinese text, and of no other.
 CHINESE = frozenset("的一是不了在人有我他这个们中来上大为和国地到以说时要就出会可也你对生能而子那得于着下自之")
+#: What stands in a column of numbers where there is none.
+NO_NUMBER = frozenset({"", "nan", "none", "null", "na", "n/a", "#n/a", "<na>", "-"})
 #: Letters and symbols by their category that have no shape of their own: fillers, a blank, a placeholder.
 SHAPELESS = frozenset("\u115f\u1160\u3164\uffa0\u2800\ufffc")
 
@@ -147,6 +149,11 @@ def _plainly_chinese(text: str) -> bool:
         common >= 0.1
         and _share(text, re.compile(r"[\u2010-\u2030\u3000-\u30ff\u4e00-\u9fff\uff00-\uffef]").match) >= 0.95
     )
+
+
+def says_no_number(text: object) -> bool:
+    """Is this a word that stands where a number is missing?"""
+    return isinstance(text, str) and text.strip().lower() in NO_NUMBER
 
 
 def has_content(text: object) -> bool:

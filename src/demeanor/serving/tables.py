@@ -12,10 +12,8 @@ from demeanor.corpora.base import require_path
 from demeanor.corpora.tables import numbers
 from demeanor.data.cells import Unreadable
 from demeanor.data.delimited import MORE_CELLS, Delimited, delimited
-from demeanor.data.raw_rows import COLUMNS
+from demeanor.data.raw_rows import COLUMNS, NUMBERS
 from demeanor.data.texts import read_text
-
-NUMBERS = ("start", "end", "turn")
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

@@ -89,21 +89,27 @@ def _of_list(path: Path) -> Collection:
     for number, cells in enumerate(found.records):
         given = dict(zip(found.names, cells, strict=True))
         row: dict[str, Any] = {name: given[name] for name in COLUMNS if given.get(name, "").strip()}
-        for name in named:
-            if given[name].strip():
-                row["audio" if name == "audio" else "video"] = _placed(given[name].strip(), path.parent)
-                break
+        # The sound of `audio` takes the place of the film's own, as in every other table.
+        recordings = {name: _placed(given[name].strip(), path.parent) for name in named if given[name].strip()}
+        row |= {name: recordings[name] for name in ("video", "audio") if name in recordings}
+        if recordings and not {"video", "audio"} & set(recordings):
+            row["video"] = next(iter(recordings.values()))
         rows.append({"utterance_id": f"row_{number + 1}", **row})
     return Collection(table, rows)
 
 
 def _placed(text: str, folder: Path) -> str:
-    """A path as it is written, or from the folder of the list; whether it can be read is the row's own matter."""
-    beside = folder / text
-    try:
-        return str(beside) if not Path(text).exists() and beside.exists() else text
-    except (OSError, ValueError):
-        return text
+    """A path as it is written, or from the folder of the list, with separators of either kind.
+
+    Whether it can be read is the row's own matter.
+    """
+    for place in (Path(text), folder / text, Path(text.replace("\\", "/")), folder / text.replace("\\", "/")):
+        try:
+            if place.exists():
+                return str(place)
+        except (OSError, ValueError):  # a name that the system cannot have
+            return text
+    return text
 
 
 def predict_collection(
