@@ -18,10 +18,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from demeanor.arguments import HomePath
-from demeanor.cli import cli, in_sentences, kedro_keeps_quiet, message_of, problems_of
+from demeanor.cli import cli, in_sentences, kedro_keeps_quiet, log_as_at_the_root, message_of, problems_of
 from demeanor.data.errors import InputError, MissingExtraError, Stopped
+from demeanor.data.progress import LogLines
 from demeanor.stopping import orderly_stop
 from demeanor.training.settings import BranchSettings, TrainingSettings
+from tests.project import PROJECT
 
 
 @pytest.fixture
@@ -58,6 +60,28 @@ def test_a_path_in_quotation_marks_begins_at_home(tmp_path: Path, monkeypatch: p
     (tmp_path / "rows.csv").touch()
     assert HomePath(exists=True).convert("~/rows.csv", None, None) == tmp_path / "rows.csv"
     assert HomePath().convert("a~/b", None, None) == Path("a~/b")
+
+
+def test_a_run_below_the_root_logs_as_one_at_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "pyproject.toml").write_text("[tool.kedro]\n")
+    (tmp_path / "conf/logging.yml").write_text((PROJECT / "conf/logging.yml").read_text(encoding="utf-8"))
+    loggers = [logging.getLogger(), logging.getLogger("kedro"), logging.getLogger("demeanor")]
+    before = [(one.level, list(one.handlers)) for one in loggers]
+    try:
+        logging.getLogger("kedro").setLevel(logging.INFO)
+        monkeypatch.chdir(tmp_path)
+        log_as_at_the_root()
+        assert logging.getLogger("kedro").level == logging.INFO, "at the root Kedro has read it itself"
+        monkeypatch.chdir(tmp_path / "notebooks")
+        log_as_at_the_root()
+        assert logging.getLogger("kedro").level == logging.WARNING
+        assert any(isinstance(one, LogLines) for one in logging.getLogger().handlers)
+    finally:
+        for one, (level, handlers) in zip(loggers, before, strict=True):
+            one.setLevel(level)
+            one.handlers[:] = handlers
 
 
 @pytest.mark.parametrize("around", [lambda error: error, wrapped], ids=["in a node", "in a dataset"])

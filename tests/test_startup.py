@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -65,6 +66,15 @@ def test_every_branch_of_every_environment_names_a_registered_system():
     for path in paths:
         for name, branch in yaml.safe_load(path.read_text(encoding="utf-8")).get("branches", {}).items():
             assert branch["system"] in SYSTEMS, f"{path}: {name}"
+
+
+def test_the_library_that_finds_a_voice_reports_to_nobody(tmp_path):
+    """It keeps the number of its session in a file before it sends anything."""
+    pytest.importorskip("onnxruntime")
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    command = [sys.executable, "-c", "import demeanor, onnxruntime"]
+    subprocess.run(command, env={**environment, "TMPDIR": str(tmp_path)}, check=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_telemetry_is_off():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
     from demeanor.timeline.planning import Options
     from demeanor.timeline.table import ModelHeader, Timeline
+
+logger = logging.getLogger(__name__)
 
 
 class BundleScorer:
@@ -158,6 +161,27 @@ class Demeanor:
 def champion_addresses() -> list[str]:
     """Addresses of all champions in the registry that MLflow is connected to; InputError where there is none."""
     return list(remembered.asked("champions", _champion_addresses))
+
+
+def remember_champions(project: Path) -> None:
+    """Ask a registry in a file, at the end of a run, what the first `demeanor predict` after it will ask: MLflow is in
+    memory here, and there it would take longer to import than a clip takes to be scored."""
+    from mlflow.exceptions import MlflowException
+
+    from demeanor.data.errors import DemeanorError
+    from demeanor.serving.registry import folder_of
+    from demeanor.tracking import SQLITE, connect_when_asked, tracking_uri
+
+    if not tracking_uri(project).startswith(SQLITE):
+        return
+    try:
+        connect_when_asked(project)
+        for uri in champion_addresses():
+            folder_of(uri)
+    except (DemeanorError, MlflowException, OSError) as error:  # no champion yet: whoever asks for one is told
+        logger.debug("no champions are remembered: %s", error)
+    finally:
+        remembered.use(None)
 
 
 def _champion_addresses() -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import functools
 import logging
+import os
 import re
 import sys
 import traceback
@@ -63,6 +64,7 @@ def in_sentences(callback: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(callback)
     def wrapped(*arguments: Any, **options: Any) -> Any:
         try:
+            log_as_at_the_root()
             with orderly_stop(), kedro_keeps_quiet():
                 return callback(*arguments, **options)
         except KeyboardInterrupt as stop:
@@ -126,6 +128,23 @@ def problems_of(error: BaseException) -> list[str]:
             else:
                 problems[-1] += f" {message}"
     return problems
+
+
+def log_as_at_the_root() -> None:
+    """Kedro looks for conf/logging.yml in the working folder alone: below the root, a run would tell all it does."""
+    from kedro.utils import find_kedro_project
+
+    root = find_kedro_project(Path.cwd())
+    place = None if root is None else Path(root) / "conf" / "logging.yml"
+    if place is None or Path(root) == Path.cwd() or "KEDRO_LOGGING_CONFIG" in os.environ or not place.is_file():
+        return
+    import yaml
+    from kedro.framework.project import LOGGING
+
+    from demeanor.data.progress import use_log_lines
+
+    LOGGING.configure(yaml.safe_load(place.read_text(encoding="utf-8")))
+    use_log_lines()
 
 
 @contextmanager

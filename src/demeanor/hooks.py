@@ -100,9 +100,13 @@ class TrackingHooks:
 
     @hook_impl
     def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
-        if self._tracker is not None:
-            self._log_reports(pipeline, catalog)
+        if self._tracker is None or self._context is None:
+            return
+        from demeanor.analyser import remember_champions
+
+        self._log_reports(pipeline, catalog)
         self._end("FINISHED")
+        remember_champions(Path(self._context.project_path))
 
     @hook_impl
     def on_pipeline_error(self, error: Exception) -> None:

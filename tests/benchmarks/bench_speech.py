@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.bench_speech [--ravdess FOLDER] [--demo FOLDER] [--cache FOLDER] [--only words passes]
 
-writes speech.md and speech.json in docs/benchmarks; what is not measured again stays as it was, with its own revision.
+writes docs/benchmarks/speech.md and .json; what is not measured again stays as it was, with its own revision.
 
 Passes. Sounds of some four seconds: one clip of each RAVDESS speaker and emotion (first statement, first repetition,
 normal intensity); UAR of a logistic regression on mean and deviation of the average of layers 3 to 6 over what is

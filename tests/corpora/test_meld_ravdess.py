@@ -132,8 +132,9 @@ def test_ravdess_manifest_problems(tmp_path):
     with pytest.raises(InputError) as caught:
         RavdessReader().read(RavdessSettings(path=folder), tmp_path / "out")
     assert len(caught.value.problems) == 3
+    (tmp_path / "none").mkdir()
     with pytest.raises(InputError, match="named like RAVDESS"):
-        RavdessReader().read(RavdessSettings(path=tmp_path), tmp_path / "out")
+        RavdessReader().read(RavdessSettings(path=tmp_path / "none"), tmp_path / "out")
 
 
 def test_real_ravdess(shared_data, tmp_path):
@@ -168,3 +169,16 @@ def test_ravdess_three_times_is_one_utterance(tmp_path):
     assert table["audio"].notna().sum() == 1
     found = {finding.kind: finding for finding in corpus.findings}
     assert found["several_files"].count == 3
+
+
+def test_ravdess_in_folders_of_any_name(tmp_path):
+    for actor in range(1, 7):
+        for folder in ("audio_speech_actors_01-24/Actor_01", "Video", "copies/deep/inside"):
+            kind, suffix = ("02", "mp4") if folder == "Video" else ("03", "wav")
+            path = tmp_path / folder / f"{kind}-01-03-01-01-01-{actor:02d}.{suffix}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"x")
+    (tmp_path / "Video" / "._02-01-03-01-01-02-01.mp4").write_bytes(b"left by macOS")
+    table = RavdessReader().read(RavdessSettings(path=tmp_path, held_out=1), tmp_path / "out").utterances
+    assert table["media"].tolist() == [f"Video/02-01-03-01-01-01-0{actor}.mp4" for actor in range(1, 7)]
+    assert table["audio"].str.startswith("audio_speech").all()

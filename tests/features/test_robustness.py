@@ -14,12 +14,12 @@ import pytest
 
 from demeanor.data.errors import DemeanorError
 from demeanor.features import EXTRACTORS, extractor_class, find_extractor
-from demeanor.features.base import Clip, Word
+from demeanor.features.base import Clip, Extractor, Word
 from demeanor.features.engine import StreamRequest, extract_streams
 from tests.features.media_samples import faces, voice, write_recording
 from tests.parity.golden import PROJECT
 
-#: Read tables instead of recordings; or are looked at by themselves (tests/features/test_whisper_base.py).
+#: Reads tables instead of recordings; and has a test of its own below, with a small model.
 APART = {"openface_csv", "hf_speech_statistics"}
 #: Whatever of the registry needs no settings, one that does, and some in another setting.
 SETTINGS: dict[str, dict] = {
@@ -75,7 +75,22 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("label", SETTINGS)
 def test_every_kind_of_recording(recordings: Path, label: str):
-    extractor = find_extractor(label.split(maxsplit=1)[0], SETTINGS[label])
+    check_every_kind(recordings, label, find_extractor(label.split(maxsplit=1)[0], SETTINGS[label]))
+
+
+@pytest.mark.parametrize("spoken", [True, False])
+def test_statistics_of_an_encoder_of_every_kind(recordings: Path, tmp_path: Path, spoken: bool):
+    from tests.features.test_encoders import SPEECH, saved
+
+    if spoken:
+        pytest.importorskip("faster_whisper")
+    files = {"preprocessor_config": {"feature_extractor_type": "Wav2Vec2FeatureExtractor", "do_normalize": False}}
+    settings = {"model": saved(tmp_path, SPEECH["hubert"](), **files), "layers": (0, 1), "apart": True}
+    extractor = find_extractor("hf_speech_statistics", {**settings, "spoken": spoken})
+    check_every_kind(recordings, "hf_speech_statistics", extractor)
+
+
+def check_every_kind(recordings: Path, label: str, extractor: Extractor) -> None:
     for name, (sound, picture) in KINDS.items():
         words = (Word("so", 0.0, 0.5), Word("be", 0.5, 0.9), Word("it", 0.9, 1.0))
         turns = ("well", "so be it")

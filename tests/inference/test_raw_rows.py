@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+import demeanor
+from demeanor.__main__ import main
 from demeanor.data.bundle import Bundle
 from demeanor.data.errors import InputError, ProvenanceError
 from demeanor.data.examples import Examples
@@ -61,6 +69,65 @@ def bundle(examples) -> Bundle:
         training=TrainingSettings(epochs=4, batch_size=4, threads=1),
     )
     return fit("fusion", settings, SENTIMENT, examples, 1, toy_score, progress=False).bundle
+
+
+#: What a bundle chooses: a reader follows a clip to the extractor's call and to the system's, each one file.
+CHOSEN = ("features", "models")
+#: Comes before the clip, once for all of them.
+LOADING = ("addresses", "load_bundle", "TrainedModel.load")
+
+
+def files_of(do: Callable[[], None], start: str) -> list[str]:
+    """Files of demeanor whose functions `do` calls within its function `start`, in the order of their first calls.
+
+    Without loading, without the nouns of data/, and without what an extractor or a system calls: those stand there by
+    the name of their package.
+    """
+    source, found, within = f"{Path(demeanor.__file__).parent}/", dict[str, None](), dict[int, None]()
+    begun: list[FrameType] = []
+
+    def look(frame: FrameType, event: str, _: Any) -> None:
+        code = frame.f_code
+        if event == "return":
+            within.pop(id(frame), None)
+            if begun and frame is begun[0]:
+                sys.setprofile(None)
+        if event != "call" or within or not code.co_filename.startswith(source):
+            return
+        if not begun and code.co_qualname == start:
+            begun.append(frame)
+        if not begun:
+            return
+        name = Path(code.co_filename.removeprefix(source))
+        before = code.co_qualname in LOADING or code.co_name == "<module>"
+        if before or name.parts[0] in CHOSEN:
+            within[id(frame)] = None
+        if not before and name.parts[0] != "data":
+            found[name.parts[0] if name.parts[0] in CHOSEN else name.as_posix()] = None
+
+    sys.setprofile(look)
+    try:
+        do()
+    finally:
+        sys.setprofile(None)
+    return list(found)
+
+
+def test_a_clip_passes_seven_files_from_the_command_to_its_answer(bundle, tmp_path, capsys):
+    """The goal is that many at most: whoever adds one makes the design simpler elsewhere."""
+    bundle.save(tmp_path / "bundle")
+    asked = ["predict", str(CLIPS[0]), "--text", "I like it", "--model", str(tmp_path / "bundle"), "--json"]
+
+    def ask() -> None:
+        with pytest.raises(SystemExit, match="0"):
+            main(asked, prog_name="demeanor")
+
+    files = files_of(ask, "predict")
+    assert next(iter(json.loads(capsys.readouterr().out).values()))[0]["modalities"]
+    assert files == [
+        "commands/predict.py", "inference/model.py", "inference/extraction.py", "features", "inference/predict.py",
+        "models", "inference/describe.py",
+    ]  # fmt: skip
 
 
 def test_a_raw_clip_gets_the_answer_that_its_features_get(examples, bundle):

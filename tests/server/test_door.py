@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import errno
 import io
 import json
 import logging
@@ -24,9 +26,11 @@ from demeanor.inference.model import TrainedModel
 from demeanor.inference.transcripts import Transcript
 from demeanor.server import job_routes
 from demeanor.server.app import create_app
-from demeanor.server.batching import answers
+from demeanor.server.batching import Batcher, Waiting, answers
+from demeanor.server.desk import Ticket
 from demeanor.server.engine import Engine
 from demeanor.server.keys import VARIABLE, Keys
+from demeanor.server.metrics import Metrics
 from demeanor.server.refusals import CODES, Refusal
 from demeanor.timeline.table import Span
 from tests.server.conftest import CLIPS, on_loop
@@ -86,6 +90,25 @@ def test_requests_that_are_answered_together_get_what_each_gets_alone_byte_for_b
     assert list(together[0]["utterance_id"]) == ["row_0", "row_1", "row_2"]
     explained = [answers(served, without, some, explained=True)[0] for some in (read[:1], read)]
     assert json.dumps(records_of(explained[0])) == json.dumps(records_of(explained[1]))
+
+
+def test_a_request_that_is_alone_does_not_wait_for_others(door):
+    """Where a worker has another in hand, it waits; the wait is a minute here."""
+    served = door.app.state.engine.shelf.all[0]
+    read = Extraction(served.card)(ROWS[:1])
+
+    async def gathered(expected: bool) -> int:
+        batcher = Batcher(16, 60.0, Metrics(), lambda: expected)
+        future = asyncio.get_running_loop().create_future()
+        for _ in range(2):
+            batcher.put(Waiting(read, Ticket(served, (), None, 1e9, future)))
+        gathering = asyncio.ensure_future(batcher._gather())
+        done, _ = await asyncio.wait({gathering}, timeout=0.2)
+        gathering.cancel()
+        return len(gathering.result()) if done else 0
+
+    assert asyncio.run(gathered(False)) == 2  # who is there goes along
+    assert asyncio.run(gathered(True)) == 0
 
 
 def test_what_was_recognised_is_told_by_requests_that_shared_a_pass(door):
@@ -167,6 +190,20 @@ def test_a_body_of_unknown_length_is_counted_while_it_is_read(door):
             yield b"x" * 100_000
 
     refusal(door.post("/v1/predict", content=pieces(), headers={"content-type": "text/csv"}), "too_large")
+
+
+@pytest.mark.parametrize("path", ["/v1/predict", "/v1/timeline"])
+def test_a_disk_that_is_full_is_told_and_nothing_stays(door, monkeypatch, path):
+    from demeanor.server.intake import _FormReader
+
+    def flush(reader) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/secret")
+
+    monkeypatch.setattr(_FormReader, "flush", flush)
+    refused = door.post(path, files={"file": CLIPS[0].read_bytes()})
+    assert "secret" not in refusal(refused, "storage_full")["message"]
+    assert refused.headers["retry-after"] == "30"
+    assert list(Path(door.app.state.uploads).iterdir()) == []
 
 
 def test_a_form_of_many_pieces_is_read_as_one(door):

@@ -45,14 +45,20 @@ DIALOGUES = {"train": 2, "valid": 1, "test": 1}
 BRANCHES = ["text_only", "late_fusion"]
 #: Bytes of the longest file once the disk is "full", and seconds that processes may take to end.
 ROOM, PATIENCE = 4096, 60.0
+#: Runs that are started until one is still at work when it is to be stopped.
+TRIES = 3
 
 
 @dataclass
 class Trial:
-    """One stopped run and its next one; `problems` is empty where all is as it should be."""
+    """One stopped run and its next one; `problems` is empty where all is as it should be.
+
+    stopped  was it still at work at the `moment`, seconds from its start?
+    """
 
     way: str
     moment: float
+    stopped: bool = True
     code: int | None = None
     seconds: float = 0.0
     statuses: list[str] = field(default_factory=list)
@@ -80,25 +86,35 @@ def main() -> None:
         print(f"a run that nobody stops: {usual:.1f} s, {len(expected)} receipts", flush=True)
         trials = []
         for number in range(chosen.stops):
-            trial = Trial(WAYS[number % len(WAYS)], draw.uniform(0.05, 0.95) * usual)
-            try_once(trial, root / f"stop_{number}", expected)
+            share = draw.uniform(0.05, 0.95)
+            # A machine that other programs keep busy for a while makes a run look longer than the next one is.
+            for _ in range(TRIES):
+                trial = Trial(WAYS[number % len(WAYS)], share * usual)
+                usual = try_once(trial, root / f"stop_{number}", expected) or usual
+                shutil.rmtree(root / f"stop_{number}")
+                if trial.stopped:
+                    break
             trials.append(trial)
             print(f"{number + 1:>2}. {trial.line()}", flush=True)
-            shutil.rmtree(root / f"stop_{number}")
     bad = [trial for trial in trials if trial.problems]
     print(f"{len(trials) - len(bad)} of {len(trials)} as they should be")
     sys.exit(bool(bad))
 
 
-def try_once(trial: Trial, folder: Path, expected: dict[str, dict]) -> None:
+def try_once(trial: Trial, folder: Path, expected: dict[str, dict]) -> float | None:
+    """Stop a run, run again and judge; where it had ended before it was to be stopped, the seconds that it took."""
     new_project(folder)
+    began = time.monotonic()
     output = folder / "stopped.log"
     with open(output, "w", encoding="utf-8") as handle:
         process = subprocess.Popen(
             [sys.executable, "-m", *RUN], cwd=folder, env=environment(folder), stdout=handle, stderr=handle,
             start_new_session=True,
         )  # fmt: skip
-        stop(process, trial)
+        if not stop(process, trial):
+            trial.stopped, trial.code = False, process.returncode
+            trial.problems.append(f"had ended before it was stopped, {TRIES} times over")
+            return time.monotonic() - began
         try:
             trial.code = process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
@@ -111,16 +127,17 @@ def try_once(trial: Trial, folder: Path, expected: dict[str, dict]) -> None:
     trial.seconds = time.monotonic() - began
     if told:
         trial.problems.append(f"the next run failed: {told[-300:]}")
-        return
+        return None
     found = metrics_of(folder)
     if found != expected:
         different = sorted(key for key in expected if expected[key] != found.get(key))
         trial.problems.append(f"other metrics or weights: {', '.join(different)}")
     judge_tracker(trial, folder)
+    return None
 
 
-def stop(process: subprocess.Popen, trial: Trial) -> None:
-    """Wait for the moment, then stop; a run that has ended by then is waited for and counts as a problem."""
+def stop(process: subprocess.Popen, trial: Trial) -> bool:
+    """Wait for the moment, then stop; False where the run has ended by then."""
     try:
         process.wait(trial.moment)
     except subprocess.TimeoutExpired:
@@ -133,8 +150,8 @@ def stop(process: subprocess.Popen, trial: Trial) -> None:
         else:
             for one in (process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))):
                 resource.prlimit(one, resource.RLIMIT_FSIZE, (ROOM, ROOM))
-    else:
-        trial.problems.append("had ended before it was stopped: give more stops")
+        return True
+    return False
 
 
 def left_behind(trial: Trial, group: int, folder: Path, told: str) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from demeanor.timeline.given import GivenSpan
+from demeanor.timeline.hearing import Hearing, energy, hear, loud_spans
 from demeanor.timeline.segments import TimedWord, turns_of, utterances_of, windows_of
+from tests.timeline.examples import silence, voice, write_wav
 
 
 def times(pieces):
@@ -53,3 +56,25 @@ def test_speakers_are_narrowed_to_where_a_voice_is():
     assert [(turn.start, turn.end, turn.speaker) for turn in turns] == [
         (0.5, 2.0, "a"), (4.0, 4.5, "a"), (4.5, 5.0, "b"), (8, 9, "c")
     ]  # fmt: skip
+
+
+def test_voice_is_found_in_blocks_as_in_the_whole_and_no_more_than_a_block_is_held(tmp_path, monkeypatch):
+    parts = [silence(1), voice(2), silence(1.5), voice(4), silence(0.5), voice(1), silence(2), voice(3), silence(1)]
+    path = write_wav(tmp_path / "talk.wav", np.concatenate(parts))
+    whole = hear(path, energy())
+    held = []
+
+    def detect(samples, rate):
+        held.append(len(samples) / rate)
+        return loud_spans(samples, rate)
+
+    monkeypatch.setattr("demeanor.timeline.hearing.BLOCK", 2.0)
+    found = hear(path, Hearing(detect, "energy"))
+    assert (found.seconds, whole.seconds) == (pytest.approx(16.0), pytest.approx(16.0))
+    assert len(held) > 4
+    assert max(held) < 2 * 2.0 + 1.0
+    first, second = (
+        np.concatenate([np.arange(round(span.start * 50), round(span.end * 50)) for span in one.spans])
+        for one in (found, whole)
+    )
+    assert len(np.setxor1d(first, second)) < 0.05 * len(second)

@@ -48,6 +48,16 @@ def test_the_course_has_its_slope_with_an_interval_and_the_largest_changes():
     assert "-2.00 a minute [-2.00, -2.00]" in text
 
 
+def test_what_lies_past_the_end_is_no_talking_time_and_three_utterances_have_a_sane_interval():
+    made = conversation()
+    late = Span("talk", "u9", 110, 120, speaker="bob", answers={"sentiment": Answer()}, problem="begins after the end")
+    assert summary_of(made.with_spans([*made.spans, late])) == summary_of(made)
+    (course,) = summary_of(made.with_spans(made.spans[:3])).courses
+    assert course.low is not None
+    assert abs(course.low - course.slope) < 1
+    assert abs(course.high - course.slope) < 1
+
+
 def test_nothing_said_is_a_summary_too():
     made = summary_of(Timeline(conversation().header, ()))
     assert made.silence == 1.0

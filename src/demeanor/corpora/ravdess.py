@@ -62,7 +62,7 @@ class RavdessReader(Reader):
         root = path if path.is_dir() else path.parent
         if path in (root, root / "manifest.csv"):
             columns = columns_of(root / "manifest.csv", tuple(COLUMNS))
-            named = any(NAME.fullmatch(file.stem) for file in root.glob("Actor_*/*"))
+            named = any(NAME.fullmatch(file.stem) for file in (*root.glob("Actor_*/*"), *root.glob("*/Actor_*/*")))
             if (set(COLUMNS) <= set(columns) and "id" not in columns) or (path == root and named):
                 return {"path": root}
         return None
@@ -169,8 +169,10 @@ def _from_manifest(path: Path, language: str) -> tuple[list[dict[str, Any]], tup
 
 def _from_names(root: Path) -> list[dict[str, Any]]:
     found = []
-    # The release's archives unpack to Actor_NN, or to one folder per archive with Actor_NN inside.
-    for path in sorted([*root.glob("Actor_*/*"), *root.glob("*Speech*/Actor_*/*")]):
+    # The release's archives unpack to Actor_NN, or to one folder per archive with Actor_NN inside; copies of it lie in
+    # folders of any name, or in one. A file's own name says all.
+    nearest_first = sorted(root.rglob("*"), key=lambda path: (len(path.parts), path))
+    for path in dict.fromkeys([*sorted(root.glob("Actor_*/*")), *nearest_first]):
         match = NAME.fullmatch(path.stem)
         if match is None or path.suffix.lower() not in MEDIA_SUFFIXES:
             continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -38,11 +38,11 @@ class Waiting:
 class Batcher:
     """Gathers what arrives within `wait` seconds, up to `rows` rows of one model, and answers it at once.
 
-    A request is never split: its dialogue belongs together.
+    A request is never split: its dialogue belongs together. Where nobody else is `expected`, nobody is waited for.
     """
 
-    def __init__(self, rows: int, wait: float, metrics: Metrics):
-        self.rows, self.wait, self.metrics = rows, wait, metrics
+    def __init__(self, rows: int, wait: float, metrics: Metrics, expected: Callable[[], bool] = lambda: True):
+        self.rows, self.wait, self.metrics, self.expected = rows, wait, metrics, expected
         self._queue: asyncio.Queue[Waiting] = asyncio.Queue()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._held: Waiting | None = None
@@ -66,6 +66,8 @@ class Batcher:
         batch, rows = [first], first.rows
         end = time.monotonic() + self.wait
         while rows < self.rows and (left := end - time.monotonic()) > 0:
+            if self._queue.empty() and not self.expected():
+                break
             try:
                 after = await asyncio.wait_for(self._queue.get(), left)
             except TimeoutError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import time
 import uuid
@@ -70,7 +71,7 @@ class Doorkeeper:
         except Exception as error:
             metrics.log_unforeseen(error, "a request")
             if not seen["begun"]:
-                await refused(Refusal("internal", "the server has failed"), scope)(scope, receive, marked_send)
+                await refused(_failure(error), scope)(scope, receive, marked_send)
         finally:
             metrics.in_flight.dec()
             self._note(scope, seen, time.perf_counter() - begun)
@@ -88,6 +89,13 @@ class Doorkeeper:
             request_id=scope["demeanor.id"], method=method, route=route, status=seen["status"],
             milliseconds=round(1000 * seconds, 1), bytes_in=seen["bytes_in"], bytes_out=seen["bytes_out"], **facts,
         )  # fmt: skip
+
+
+def _failure(error: Exception) -> Refusal:
+    """What a caller is told of an error that nobody foresaw; of a full disk, that another try may help."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Refusal("storage_full", "the server has no room for the recording now; try again later", 30)
+    return Refusal("internal", "the server has failed")
 
 
 def identity_of(headers: Mapping[str, str]) -> str:

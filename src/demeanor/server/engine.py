@@ -44,7 +44,11 @@ class Engine:
         self.live = 0
         self.failure: BaseException | None = None
         self.desk = Desk(settings.queue, settings.workers)
-        self.batcher = Batcher(settings.batch_rows, settings.batch_wait, self.metrics)
+        #: Tickets that workers have in hand.
+        self.in_hand = 0
+        self.batcher = Batcher(
+            settings.batch_rows, settings.batch_wait, self.metrics, lambda: self.in_hand > 0 or len(self.desk) > 0
+        )
         self.workers = [Worker(self.reach, settings.extraction_bytes) for _ in range(settings.workers)]
         self._threads = ThreadPoolExecutor(settings.workers + 1, thread_name_prefix="door")
         self._tasks: list[asyncio.Task[Any]] = []
@@ -163,7 +167,11 @@ class Engine:
                 self._warmed[number].set()
             ticket = await self.desk.take(self._errands[number])
             if ticket is not None:
-                await self._extract(worker, ticket)
+                self.in_hand += 1
+                try:
+                    await self._extract(worker, ticket)
+                finally:
+                    self.in_hand -= 1
 
     async def _extract(self, worker: Worker, ticket: Ticket) -> None:
         begun = time.monotonic()

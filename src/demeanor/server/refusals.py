@@ -33,6 +33,7 @@ CODES: dict[str, int] = {
     "not_ready": 503,
     "draining": 503,
     "deadline_exceeded": 504,
+    "storage_full": 507,
 }
 
 

@@ -263,8 +263,13 @@ def load_bundle(uri: str) -> Bundle:
         return fetch_bundle(name, revision or None)
     if not uri.startswith(("models:", "runs:", "mlflow-artifacts:")):
         return Bundle.load(expanded(uri))
+    return Bundle.load(folder_of(uri))
+
+
+def folder_of(uri: str) -> Path:
+    """Where the bundle of a registered model lies; InputError if there is none such."""
     folder = remembered.asked(f"folder of {uri}", lambda: _downloaded(uri), lambda folder: Path(folder).is_dir())
-    return Bundle.load(Path(folder))
+    return Path(folder)
 
 
 def _downloaded(uri: str) -> str:

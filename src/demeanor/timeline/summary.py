@@ -97,9 +97,10 @@ def _short(value: float | str) -> str:
 
 
 def summary_of(timeline: Timeline) -> Summary:
-    """Of the utterances; windows inside them are not counted again."""
+    """Of the utterances; windows inside them are not counted again, nor spans wholly past the end of the recording."""
     spans = timeline.utterances
     duration = timeline.header.duration or max((span.end for span in spans), default=0.0)
+    spans = tuple(span for span in spans if span.start < duration)
     some, several = _covered(spans, 1), _covered(spans, 2)
     return Summary(
         recording=timeline.header.recording, duration=duration, speakers=_speakers(spans),
@@ -186,7 +187,9 @@ def _trend(times: np.ndarray, values: np.ndarray) -> tuple[float | None, float |
     drawn, heights = times[draws], values[draws]
     centred = drawn - drawn.mean(axis=1, keepdims=True)
     below = (centred**2).sum(axis=1)
-    slopes = (centred * heights).sum(axis=1)[below > 0] / below[below > 0]
-    low, high = np.percentile(slopes, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
     own = times - times.mean()
+    # One utterance drawn again and again has no slope; rounding leaves a trace of one.
+    usable = below > 1e-9 * (own**2).sum()
+    slopes = (centred * heights).sum(axis=1)[usable] / below[usable]
+    low, high = np.percentile(slopes, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
     return float((own * values).sum() / (own**2).sum()), float(low), float(high)
