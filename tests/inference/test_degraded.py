@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from demeanor.command_robustness import courses, section_of, short_names
 
+from demeanor.commands.robustness import courses, section_of, short_names
 from demeanor.data.errors import InputError
 from demeanor.evaluation.report import html_report
 from demeanor.evaluation.robustness import areas
