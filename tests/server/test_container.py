@@ -82,6 +82,12 @@ def test_the_server_of_the_compose_file_can_write_nowhere_and_has_time_to_drain(
     assert published == {int(word.partition("=")[2]) for word in command if word.startswith("--port=")}
 
 
+def test_the_user_of_a_container_may_read_what_its_host_has_trained(bundle_folder: Path):
+    """As everybody may read the card; safetensors alone would let the owner only."""
+    modes = {path.name: path.stat().st_mode for path in bundle_folder.iterdir()}
+    assert modes["weights.safetensors"] == modes["card.json"]
+
+
 def free_port() -> int:
     with socket.socket() as place:
         place.bind(("127.0.0.1", 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -180,6 +181,8 @@ class Bundle:
             save_file({key: np.ascontiguousarray(value) for key, value in self.tensors.items()}, temporary / WEIGHTS)
             card = self.card.as_dict()
             write_json(temporary / CARD, {**card, "weights_sha256": sha256_of_file(temporary / WEIGHTS)})
+            # safetensors lets nobody but the owner read them; a server, or a container, has a user of its own.
+            shutil.copymode(temporary / CARD, temporary / WEIGHTS)
 
     @classmethod
     def load(cls, folder: Path | str) -> Bundle:
