@@ -15,6 +15,7 @@ from demeanor.evaluation.metrics import metrics_of
 from demeanor.evaluation.receipts import Receipt
 from demeanor.evaluation.resampling import Draws, Resampler, bootstrap, interval, two_sided_p
 from demeanor.evaluation.tables import aligned
+from demeanor.training.settings import TrainingSettings
 from tests.benchmarks.ravdess_features import STATISTICS
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
@@ -135,7 +136,9 @@ def page(facts: Mapping[str, Any], probes: Mapping[str, Any], notes: str, task: 
 
 def said_of(branch: Mapping[str, Any]) -> str:
     """The settings of a branch that differ from a system's and the loop's own, in one line."""
-    training = {name: value for name, value in branch["training"].items() if name not in ("seeds", "threads")}
+    usual = TrainingSettings().as_dict()
+    told = ((name, value) for name, value in branch["training"].items() if name not in ("seeds", "threads"))
+    training = {name: value for name, value in told if value != usual[name]}
     return ", ".join([branch["system"], *(f"{k} {v}" for k, v in [*branch["model"].items(), *training.items()])])
 
 

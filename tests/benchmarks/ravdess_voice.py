@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--ravdess", type=Path, default=PROJECT.parent / "shared" / "data" / "ravdess_speech")
     parser.add_argument("--cache", type=Path, default=PROJECT / "data" / "08_reporting" / "ravdess_voice")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
-    parser.add_argument("--folds", type=int, nargs="+", default=[1, 2, 3, 4], help="the others as they were scored")
+    parser.add_argument("--folds", type=int, nargs="*", default=[1, 2, 3, 4], help="the others as they were scored")
     parser.add_argument("--page", action="store_true", help="nothing is trained: the page from what was scored before")
     options = parser.parse_args()
     facts = read_json(FACTS)

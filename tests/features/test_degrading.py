@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ def tone(frequency: float, seconds: float = 1.0) -> np.ndarray:
     return to_int16((0.2 * np.sin(2 * np.pi * frequency * times)).astype(np.float32))
 
 
-def clips(**changed: object) -> list[Clip]:
+def clips(**changed: Any) -> list[Clip]:
     texts = [SENTENCE, "no never", "maybe some other day", "yes"]
     return [
         replace(Clip(f"c{n}", text=text, words=WORDS if n == 0 else None, recorded=tone(150.0 + 40 * n),

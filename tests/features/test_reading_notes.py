@@ -48,6 +48,12 @@ def test_a_gap_cancelling_channels_and_a_mix_of_six_are_told(tmp_path: Path):
     assert read(plain) == []
 
 
+def test_sound_of_a_telephone_is_told(tmp_path: Path):
+    call = write_recording(tmp_path / "c.wav", voice(0.5)[::2], audio_codec="pcm_s16le", rate=8000)
+    assert read(call) == [REMARKS["low_sampling_rate"][0]]
+    assert probe_one(call).remarks == ("low_sampling_rate",)
+
+
 def test_turned_pictures_are_told_by_whoever_looks_at_them(tmp_path: Path):
     path = tmp_path / "v.mp4"
     with av.open(str(path), "w") as container:

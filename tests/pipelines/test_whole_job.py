@@ -18,7 +18,7 @@ from demeanor.data.bundle import Bundle
 from demeanor.data.stream import Stream
 from demeanor.features.cache import Shard
 from demeanor.inference.model import TrainedModel
-from tests.project import BRANCHES, change_settings, command, copy_of, kedro, make_project, start
+from tests.project import BRANCHES, change_settings, command, copy_of, kedro, make_project, start, typed
 
 pytestmark = pytest.mark.slow
 
@@ -61,6 +61,22 @@ def test_representations_end_in_one_table(finished_project: Path):
         assert f"| {name} " in text
     assert "sealed" not in text
     assert "of the valid split" in text
+
+
+def test_recordings_made_worse_end_in_tables_and_in_the_report(finished_project: Path, tmp_path: Path):
+    folder = copy_of(finished_project, tmp_path / "project", "checkpoints")
+    told = typed(folder, "demeanor robustness --output worse --clips 3 --kind words --processes 1")
+    assert "3 clips of validation" in told
+    curves = pd.read_csv(folder / "worse/curves.csv")
+    assert set(curves["kind"]) == {"words"}
+    assert set(curves["level"].dropna()) == {0.2, 0.4, 0.6, 0.8}
+    assert {"sentiment", "emotion"} == set(curves["task"])
+    assert pd.read_csv(folder / "worse/areas.csv")["area"].notna().all()
+    assert (folder / "worse/robustness.png").read_bytes().startswith(b"\x89PNG")
+    assert not (folder / "worse/work").exists()
+    report = (folder / "data/08_reporting/demo/report.html").read_text(encoding="utf-8")
+    assert report.count("<h2>Worse recordings</h2>") == 1
+    assert "3 clips of validation" in report
 
 
 def test_the_champion_was_not_chosen_by_test_scores(finished_project: Path):

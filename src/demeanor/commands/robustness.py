@@ -222,19 +222,30 @@ def section_of(
     areas: pd.DataFrame, curves: pd.DataFrame, tasks: Mapping[str, Task], figure: object, scored: str
 ) -> Section:
     """The part of the report: a table for each task, and the figure."""
-    from demeanor.evaluation.report import Section
+    import pandas as pd
 
-    whole = curves[curves["present"] == curves.groupby("model")["present"].transform("max")]
+    from demeanor.evaluation.report import Section
+    from demeanor.evaluation.robustness_figure import arrow
+    from demeanor.features.degrading import degradations
+
+    titles = {kind.name: kind.title for kind in degradations()}
     tables = {}
     for name, task in tasks.items():
         mine = areas[areas["model"] == name]
-        full = mine["modalities"].str.count(r"\+") == mine["modalities"].str.count(r"\+").max()
-        columns = ["kind", "modalities", "metric", "clean", "hardest", "area", "lost"]
-        tables[f"{name} ({task.name}), all modalities: {scored}."] = mine.loc[full, columns]
-    if "surer_without" in whole and whole["surer_without"].notna().any():
-        columns = ["model", "kind", "level", "confidence", "surer_without"]
-        tables["surer_without: share of cases in which taking a modality away raises the confidence by more than 0.01; "
-               "a dash as level: clean."] = whole[columns]  # fmt: skip
+        counts = mine["modalities"].str.count(r"\+")
+        full = mine.loc[counts == counts.max(), ["kind", "clean", "hardest", "area", "lost"]]
+        caption = f"{name} ({task.name}), all modalities, {arrow(task)}: {scored}."
+        tables[caption] = full.assign(kind=full["kind"].map(titles)).rename(columns={"kind": "made worse by"})
+    rows = []
+    whole = curves[curves["present"] == curves.groupby("model")["present"].transform("max")]
+    for (model, kind), own in whole.groupby(["model", "kind"], sort=False):
+        if "surer_without" in own and own["surer_without"].notna().any():
+            steps = dict(zip(["clean", *(f"step_{n}" for n in range(1, len(own)))], own["surer_without"], strict=True))
+            rows.append({"model": str(model), "made worse by": titles[str(kind)], **steps})
+    if rows:
+        tables["Share of cases in which taking a modality away raises the confidence by more than 0.01"] = pd.DataFrame(
+            rows
+        )
     return Section(TITLE, WORDS, tables, {"The score over how bad the recordings are.": figure})  # type: ignore[dict-item]
 
 

@@ -28,6 +28,10 @@ REMARKS = {
         "more than two channels are mixed into one",
         "Each counts by its place, and the subwoofer not at all; without known places all count alike.",
     ),
+    "low_sampling_rate": (
+        "the sound has fewer than 16000 samples a second, as on a telephone: its high tones are not there",
+        "Nothing can bring them back; models that learnt from fuller sound may be misled.",
+    ),
     "several_faces": (
         "the OpenFace table beside the recording holds several faces",
         "One of them is read, the surest; setting `face` of openface_csv names another by its face_id.",
@@ -40,7 +44,7 @@ REMARKS = {
 #: Those of the pictures; the others are of the sound.
 OF_PICTURES = frozenset({"several_faces"})
 #: Those that nothing need be done about.
-HARMLESS = frozenset({"silent_channels", "mixed_sound_formats", "mixed_down"})
+HARMLESS = frozenset({"silent_channels", "mixed_sound_formats", "mixed_down", "low_sampling_rate"})
 
 
 def remarked(remarks: Iterable[str], tracks: Sequence[str] = ()) -> list[str]:

@@ -109,9 +109,9 @@ def reliability_diagram(curve: pd.DataFrame, *, ece: float | None = None, title:
     )
     lower.yaxis.set_major_locator(MaxNLocator(nbins=3, integer=True))
     note = "dashed: perfect calibration" if ece is None or not np.isfinite(ece) else f"ECE = {ece:.3f}"
-    upper.text(0.03, 0.95, note, transform=upper.transAxes, va="top", color=style.INK, fontsize=11)
-    style.label(upper, "", "accuracy")
-    style.label(lower, "confidence", "claims")
+    upper.text(0.97, 0.05, note, transform=upper.transAxes, ha="right", color=style.INK, fontsize=11)
+    style.label(upper, "", "share that is right")
+    style.label(lower, "confidence", "answers")
     style.headline(figure, title)
     return figure
 

@@ -21,10 +21,11 @@ body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; marg
 h1 { font-size: 1.7rem; } h2 { font-size: 1.25rem; margin-top: 2.5rem; border-bottom: 1px solid #d9d9d9; }
 table { border-collapse: collapse; font-size: .85rem; margin: 1rem 0; font-variant-numeric: tabular-nums; }
 .wide, pre { overflow-x: auto; }
-pre { font-size: .8rem; }
+pre { font-size: .8rem; white-space: pre-wrap; }
 th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid #e6e6e6; white-space: nowrap; }
 th { text-align: right; font-weight: 600; vertical-align: bottom; white-space: normal; }
-th:first-child, td:first-child, td.words { text-align: left; }
+th:first-child, td:first-child, .words { text-align: left; }
+caption { text-align: left; padding-bottom: .3rem; color: #222; font-weight: 600; white-space: normal; }
 figure { margin: 1rem 0; } img { max-width: 100%; height: auto; }
 figcaption, .note { color: #6b6b6b; font-size: .85rem; }
 nav a { margin-right: 1rem; }
@@ -78,21 +79,26 @@ def _section(name: str, part: Section) -> str:
     lines = [f'<section id="{name}"><h2>{escape(part.title)}</h2>']
     lines += [f"<p>{escape(text)}</p>" for text in part.words if text]
     for caption, table in part.tables.items():
-        lines.append(f'<div class="wide">{html_table(table)}</div><p class="note">{escape(caption)}</p>')
+        lines.append(f'<div class="wide">{html_table(table, caption)}</div>')
     for caption, figure in part.figures.items():
         lines.append(f"<figure>{picture(figure, caption)}<figcaption>{escape(caption)}</figcaption></figure>")
     lines += [f"<pre>{escape(part.plain)}</pre>"] if part.plain else []
     return "\n".join([*lines, "</section>"])
 
 
-def html_table(table: pd.DataFrame) -> str:
-    """Rows as an HTML table, numbers with three decimals, a dash for what is undefined."""
-    head = "".join(f"<th>{escape(str(name).replace('_', ' '))}</th>" for name in table.columns)
-    rows = []
-    for _, row in table.iterrows():
-        cells = "".join(_cell(value) for value in row)
-        rows.append(f"<tr>{cells}</tr>")
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+def html_table(table: pd.DataFrame, caption: str = "") -> str:
+    """Rows as an HTML table below its caption: whole numbers as they are, others with three decimals, a dash for what
+    is undefined; a column of words is flush left."""
+    columns = [list(table[name]) for name in table.columns]
+    texts = [any(isinstance(value, str) for value in column) for column in columns]
+    words = ' class="words"'
+    head = "".join(
+        f"<th{words if text else ''}>{escape(str(name).replace('_', ' '))}</th>"
+        for name, text in zip(table.columns, texts, strict=True)
+    )
+    rows = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in zip(*columns, strict=True))
+    above = f"<caption>{escape(caption)}</caption>" if caption else ""
+    return f"<table>{above}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
 def _cell(value: Any) -> str:
@@ -102,8 +108,10 @@ def _cell(value: Any) -> str:
         return f"<td>{'yes' if value else ''}</td>"
     if value is None or not np.isfinite(value):
         return "<td>-</td>"
-    whole = isinstance(value, int | np.integer)
-    return f"<td>{value}</td>" if whole else f"<td>{value:.3f}</td>"
+    if isinstance(value, int | np.integer):
+        return f"<td>{value}</td>"
+    # What rounds to zero is zero, and not minus zero.
+    return f"<td>{round(float(value), 3) + 0.0:.3f}</td>"
 
 
 def picture(figure: Figure | bytes, caption: str) -> str:

@@ -33,7 +33,7 @@ def robustness_figure(
 
     curves  columns model, kind, level (NaN for clean), modalities and the task's selection metric with its interval
     """
-    figure = style.new_figure(3.3 * max(len(courses), 1) + 0.6, 3.4 * max(len(tasks), 1) + 0.4)
+    figure = style.new_figure(3.3 * max(len(courses), 1) + 2.2, 3.4 * max(len(tasks), 1) + 0.4)
     if curves.empty:
         style.empty(figure.add_subplot(), "no recording to make worse")
         return figure

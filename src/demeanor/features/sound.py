@@ -34,6 +34,8 @@ LEAST_SHARE = 0.5
 #: Seconds that a timestamp may lie beside the end of the sound before it. Live recorders write times that shake by 20
 #: to 30 ms, and moving every frame would put a click at each; a syllable is four times as long.
 TOLERANCE = 0.05
+#: Samples a second that hold all tones that features look at.
+FULL_RATE = 16_000
 #: Containers whose duration FFmpeg works out from the bytes that are there.
 CAPPED = frozenset({"wav", "w64", "avi"})
 #: Samples of silence that are handed out at once.
@@ -46,6 +48,7 @@ class Heard:
     samples  mono in [-1, 1], None where the recording has no sound track
     remarks  of cancelling_channels (the louder one was taken), silent_channels (they do not count), sound_gaps (silent
              now), mixed_sound_formats (the sample rate or the channels change), mixed_down (of more than two channels),
+             low_sampling_rate (below FULL_RATE),
              sound_ends_early (less than half of what the file declares)
     tracks   names of the tracks that are not read
     """
@@ -216,6 +219,8 @@ def listen(source: Source, start: float = 0.0, end: float | None = None, rate: i
             if only is not None:
                 continue
         track.remarks |= {chosen} - {""}
+        if 0 < track.rate < FULL_RATE:
+            track.remarks.add("low_sampling_rate")
         seconds = len(samples) / rate
         if _is_short(source, information, seconds, start, end):
             track.remarks.add("sound_ends_early")
@@ -246,6 +251,8 @@ def survey(source: Source) -> Survey:
     track.remarks |= {chosen} - {""}
     if only is not None:
         peak = max(peak or 0.0, float(np.sqrt(track.mixer.channels.max() / track.mixer.samples)))
+    if 0 < track.rate < FULL_RATE:
+        track.remarks.add("low_sampling_rate")
     if _is_short(source, information, seconds, 0.0, None):
         track.remarks.add("sound_ends_early")
     return Survey(peak, tuple(sorted(track.remarks)))

@@ -48,7 +48,7 @@ def write_report(
             "Confusion of classes, or of the sign of a number.": confusion_figure,
             "What each set of modalities is worth to the champion.": ablation_figure,
         }),
-        Section("How sure, and rightly so?", TRUST_WORDS, by_task(trust_table, champions), {
+        Section("How sure, and rightly so?", TRUST_WORDS, trust_tables(trust_table, champions), {
             "How often the champion is right over how sure it is.": reliability_figure,
             "Risk over coverage: the champion and other branches.": risk_coverage_figure,
         }),
@@ -62,12 +62,26 @@ def write_report(
 SAID_ABOVE = ("kind", "corpus", "split", "synthetic")
 """Columns of the comparison that say the same of every row."""
 TRUST_WORDS = (
-    "coverage is the share of clips whose interval, or set of classes, holds the label; promised is what it was fitted "
-    "for on validation. size is the mean length of an interval, or number of classes in a set. Figures with raw before "
-    "them are those without calibration.",
+    "coverage is the share of clips whose interval, or set of classes, holds the label, with the 95 % interval of such "
+    "a share; promised is what it was fitted for on validation. size is the mean length of an interval, or number of "
+    "classes in a set.",
+    "ECE, adaptive ECE, Brier and NLL say how far probabilities are from what happens; lower is better. Figures with "
+    "raw before them are those without calibration.",
     "AURC and AUGRC are the mean risk over all shares of answers given, the surest first; lower is better. An answer "
-    "counts as wrong when it names another class, or lies on the other side of the scale's middle than the label.",
+    "counts as wrong when it names another class, or lies on the other side of the scale's middle than the label. "
+    "coverage at risk 0.1 is the share of answers that can be given with one in ten of them wrong; risk at coverage "
+    "0.8 what is wrong among the surest four fifths.",
 )
+TRUST_PARTS = {
+    "intervals and sets": ("n", "seeds", "promised", "coverage", "coverage_low", "coverage_high", "size"),
+    "probabilities": ("raw_ECE", "ECE", "raw_adaptive_ECE", "adaptive_ECE", "raw_Brier", "Brier", "raw_NLL", "NLL"),
+    "answering where it is sure": (
+        "wrong", "raw_AURC", "AURC", "AUGRC", "coverage_at_risk_0.1", "coverage_at_risk_0.2", "risk_at_coverage_0.8",
+    ),
+}  # fmt: skip
+"""Columns of the table of trust that stand together."""
+COUNTS = ("n", "seeds", "planted", "flagged", "conflicts")
+"""Columns of whole numbers, which are floats where another task has none."""
 SLICE_WORDS = (
     "Groups are made by what the corpus states and never by what is inferred; those of fewer than 30 clips stand in "
     "slices.csv with their number alone. Of each column the worst group is marked.",
@@ -75,8 +89,10 @@ SLICE_WORDS = (
 REASON_WORDS = (
     "Exact Shapley values of the modalities in the task's own units. agreement is the share of clips in which the "
     "largest contribution is of the modality that carries the label in truth, chance what naming the commonest one "
-    "would give; precision, recall and AUROC judge the flag `conflict` by the planted contradictions. Known for the "
-    "synthetic demo alone.",
+    "would give, spearman the rank correlation over clips; precision, recall and AUROC judge the flag of conflict by "
+    "the planted contradictions. These are known for the synthetic demo alone.",
+    "conflicts is the number of clips whose modalities contradict each other; surer without the share of cases in "
+    "which taking a modality away raises the confidence by more than 0.01.",
     "A modality_dropout of 0 means that sets of modalities were not seen in training: contributions are then an "
     "experiment, which predict refuses unless asked.",
 )
@@ -111,6 +127,19 @@ def by_task(table: pd.DataFrame, champions: dict[str, dict[str, Any]]) -> dict[s
     made = {}
     for name in champions:
         mine = table[table["task"] == name].drop(columns="task").dropna(axis=1, how="all")
+        if "worst" in mine and not mine["worst"].any():
+            mine = mine.drop(columns="worst")
+        counts = [column for column in COUNTS if column in mine and mine[column].notna().all()]
         if len(mine):
-            made[name] = mine
+            made[name] = mine.astype(dict.fromkeys(counts, int))
     return made
+
+
+def trust_tables(table: pd.DataFrame, champions: dict[str, dict[str, Any]]) -> dict[str, pd.DataFrame]:
+    """Caption -> for each task the columns of trust that belong together."""
+    return {
+        f"{name}: {part}": mine[["branch", *(column for column in columns if column in mine)]]
+        for name, mine in by_task(table, champions).items()
+        for part, columns in TRUST_PARTS.items()
+        if any(column in mine for column in columns)
+    }
