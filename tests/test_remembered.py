@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from demeanor import remembered
+from demeanor import analyser, remembered, tracking
+from demeanor.data.errors import InputError
 from demeanor.remembered import ENDING, Registry, state_of
+from demeanor.serving import registry
 
 
 class Champion:
@@ -28,7 +31,7 @@ class Champion:
 @pytest.fixture(params=["delete", "wal"])
 def database(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     path = tmp_path / "mlflow.db"
-    with sqlite3.connect(path) as store:
+    with closing(sqlite3.connect(path)) as store, store:
         store.execute(f"pragma journal_mode={request.param}")
         store.execute("create table aliases (version text)")
     return path
@@ -44,7 +47,7 @@ def test_what_was_asked_once_is_known_until_somebody_writes(database):
     assert [ask(database, champion) for _ in range(3)] == ["1", "1", "1"]
     assert (champion.asked, champion.connected) == (1, 1)
     champion.version = "2"
-    with sqlite3.connect(database) as store:
+    with closing(sqlite3.connect(database)) as store, store:
         store.execute("insert into aliases values ('2')")
     assert [ask(database, champion) for _ in range(2)] == ["2", "2"]
     assert (champion.asked, champion.connected) == (2, 2)
@@ -62,7 +65,7 @@ def test_one_who_connects_may_change_the_database_itself(database):
     champion = Champion("1")
 
     def migrate() -> None:
-        with sqlite3.connect(database) as store:
+        with closing(sqlite3.connect(database)) as store, store:
             store.execute("create table more (version text)")
 
     registry = Registry(database, migrate)
@@ -98,3 +101,34 @@ def test_without_a_registry_in_use_everybody_is_asked(database):
     finally:
         remembered.use(None)
     assert (champion.asked, champion.connected) == (3, 1)
+
+
+def test_a_run_leaves_what_the_first_command_after_it_asks(database, tmp_path, monkeypatch):
+    uri, folder = "models:/demeanor-some-sentiment@champion", tmp_path / "bundle"
+    folder.mkdir()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
+    monkeypatch.setattr(tracking, "_point_mlflow", lambda address: None)
+    monkeypatch.setattr(analyser, "_champion_addresses", lambda: [uri])
+    monkeypatch.setattr(registry, "_downloaded", lambda address: str(folder))
+    analyser.remember_champions(tmp_path)
+    for module, name in ((tracking, "_point_mlflow"), (analyser, "_champion_addresses"), (registry, "_downloaded")):
+        monkeypatch.setattr(module, name, lambda *_: pytest.fail("MLflow was asked"))
+    tracking.connect_when_asked(tmp_path)
+    try:
+        assert analyser.champion_addresses() == [uri]
+        assert registry.folder_of(uri) == folder
+    finally:
+        remembered.use(None)
+
+
+def test_a_run_without_a_champion_and_a_registry_that_is_no_file_leave_nothing(database, tmp_path, monkeypatch):
+    def none() -> list[str]:
+        raise InputError("model registry", ["no champion is registered"])
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
+    monkeypatch.setattr(tracking, "_point_mlflow", lambda address: None)
+    monkeypatch.setattr(analyser, "_champion_addresses", none)
+    analyser.remember_champions(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    analyser.remember_champions(tmp_path)
+    assert not database.with_name(database.name + ENDING).exists()
