@@ -57,6 +57,7 @@ NEEDS = {
     "python -m demeanor": "the same",
     "demeanor run": "the same",
     "demeanor export MODEL FOLDER": "a model; tests/inference/test_hub.py has one",
+    "demeanor robustness --output FOLDER": "minutes; tests/inference/test_degraded.py has what it does",
     "demeanor promote NAME": "a challenger; tests/serving/test_standing.py has one",
     "demeanor serve models:/demeanor-demo-synthetic-sentiment@champion": "a client beside it; tests/server has both",
     "demeanor send-tracking FOLDER": "a server that was away; tests/test_outbox.py has one",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,6 +42,12 @@ def parquet(path: Path) -> Path:
     return path
 
 
+def tarred(file: Path) -> None:
+    with tarfile.open(file.with_name("clips.tar"), "w") as archive:
+        archive.add(file, file.name)
+    file.unlink()
+
+
 #: what lies at a path -> (how it is made, what is given, the reader that knows it)
 LOOKS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "label.csv in a folder": (lambda f: write(f / "label.csv", LABEL_CSV), ".", "label_csv"),
@@ -54,6 +61,7 @@ LOOKS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "a manifest of another name": (lambda f: write(f / "mine.tsv", MANIFEST.replace(",", "\t")), "mine.tsv", "folder"),
     "a parquet manifest": (lambda f: parquet(f / "mine.parquet"), "mine.parquet", "folder"),
     "bare clips": (lambda f: write(f / "deep/down/a.mp4"), ".", "folder"),
+    "a tar file of clips": (lambda f: tarred(write(f / "1.mp4")), "clips.tar", "shards"),
     "one recording": (lambda f: write(f / "a.wav"), "a.wav", "folder"),
     "actors": (lambda f: write(f / "Actor_12/03-01-06-01-02-01-12.wav"), ".", "ravdess"),
     "actors' manifest": (lambda f: write(f / "manifest.csv", "path,speaker,emotion\na.wav,1,sad\n"), ".", "ravdess"),
