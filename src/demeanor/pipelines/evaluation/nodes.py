@@ -188,18 +188,19 @@ def fusion_verdict(task: Task, champion: str, bundles: AllBundles, predictions: 
     from demeanor.evaluation.paired import paired_bootstrap
     from demeanor.evaluation.predictions import stacks
 
-    single = [
-        name for name, by_seed in bundles.items() if is_unimodal(by_seed) and card_of(by_seed).task.name == task.name
-    ]
+    mine = {name: by_seed for name, by_seed in bundles.items() if card_of(by_seed).task.name == task.name}
+    single = [name for name, by_seed in mine.items() if is_unimodal(by_seed)]
     if not single:
         return "There is no branch of a single modality to compare with."
+    if len(single) == len(mine):
+        return "Every branch reads a single modality: nothing was joined that could be compared."
     if champion in single:
         return f"{champion}, a single modality, is itself the champion: joining modalities did not pay on validation."
     metric = metric_of(task, task.selection_metric[0])
     stacked = stacks(task, predictions, [champion, *single])
-    mine = stacked[champion]
+    best = stacked[champion]
     lines = [
-        paired_bootstrap(mine.prediction, stacked[name].prediction, mine.target, metric).describe(champion, name)
+        paired_bootstrap(best.prediction, stacked[name].prediction, best.target, metric).describe(champion, name)
         for name in single
     ]
     return "\n".join(lines)
