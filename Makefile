@@ -48,7 +48,7 @@ test-avx2: install ## run the numeric tests again as on a processor without AVX-
 check: install ## style, types and the direction of imports
 	$(BIN)/ruff check src tests
 	$(BIN)/ruff format --check src tests
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 	$(BIN)/lint-imports
 
 FUZZ ?= 2000
