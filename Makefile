@@ -40,7 +40,7 @@ run: install ## run the five pipelines on the demo corpus, then score a clip tha
 		--text "$$($(BIN)/python -m demeanor.corpora.demo unseen --text)"
 
 test: install check ## check the code, then run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal
 
 test-avx2: install ## run the numeric tests again as on a processor without AVX-512
 	$(AVX2) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist load $(NUMERIC)

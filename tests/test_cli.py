@@ -21,7 +21,7 @@ from demeanor.arguments import HomePath
 from demeanor.cli import cli, in_sentences, kedro_keeps_quiet, log_as_at_the_root, message_of, problems_of
 from demeanor.data.errors import InputError, MissingExtraError, Stopped
 from demeanor.data.progress import LogLines
-from demeanor.stopping import orderly_stop
+from demeanor.stopping import asked_to_stop, orderly_stop
 from demeanor.training.settings import BranchSettings, TrainingSettings
 from tests.project import PROJECT
 
@@ -132,6 +132,23 @@ def test_sigterm_becomes_an_exception_and_a_second_one_ends_the_process():
         told_to_stop()
     assert raised.value.number == signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_an_interrupt_that_a_library_takes_for_an_error_of_its_own_is_told_as_what_it_is():
+    """As the loading of a native library does, which an interrupt meets."""
+
+    def run() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+        except KeyboardInterrupt as stop:
+            assert asked_to_stop() == signal.SIGINT
+            raise ImportError("initialization failed") from stop
+
+    done = CliRunner().invoke(click.command()(in_sentences(run)))
+    assert done.exit_code == 130
+    assert done.output.startswith("Stopped by Ctrl-C")
+    assert asked_to_stop() is None
 
 
 def test_a_signal_that_is_ignored_on_purpose_stays_ignored():

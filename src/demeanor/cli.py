@@ -10,20 +10,21 @@ import functools
 import logging
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from demeanor.arguments import keeping_text
 from demeanor.data.errors import DemeanorError, InputError, Stopped
 from demeanor.data.files import disk_error
-from demeanor.stopping import orderly_stop
+from demeanor.stopping import Request, orderly_stop
 
 LOG = "info.log"
 #: What pydantic adds for programmers: the kind of error, the value that was given, and a page of its manual.
@@ -63,16 +64,16 @@ def in_sentences(callback: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(callback)
     def wrapped(*arguments: Any, **options: Any) -> Any:
+        request = Request()
         try:
             log_as_at_the_root()
-            with orderly_stop(), kedro_keeps_quiet():
+            with orderly_stop() as request, kedro_keeps_quiet():
                 return callback(*arguments, **options)
         except KeyboardInterrupt as stop:
-            end_tracking()
-            how = "Stopped by Ctrl-C" if not isinstance(stop, Stopped) else f"Stopped by signal {stop.number}"
-            click.echo(f"{how}. What is finished is kept; the same command goes on from there.", err=True)
-            sys.exit(128 + (stop.number if isinstance(stop, Stopped) else 2))
+            end_stopped(stop.number if isinstance(stop, Stopped) else signal.SIGINT)
         except Exception as error:
+            if request.number is not None:  # in disguise, as a library's own error
+                end_stopped(request.number)
             message = message_of(error)
             if message is None:
                 raise
@@ -178,6 +179,14 @@ def keep_traceback(error: BaseException) -> str:
     except OSError as problem:
         return f"(The traceback could not be written to {path}: {problem.strerror}.)"
     return f"(The traceback is in {path}.)"
+
+
+def end_stopped(number: int) -> NoReturn:
+    """Say that a signal stopped the run, and end as shells expect it of one."""
+    end_tracking()
+    how = "Stopped by Ctrl-C" if number == signal.SIGINT else f"Stopped by signal {number}"
+    click.echo(f"{how}. What is finished is kept; the same command goes on from there.", err=True)
+    sys.exit(128 + number)
 
 
 def end_tracking() -> None:

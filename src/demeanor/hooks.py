@@ -110,7 +110,9 @@ class TrackingHooks:
 
     @hook_impl
     def on_pipeline_error(self, error: Exception) -> None:
-        self._end("FAILED")
+        from demeanor.stopping import asked_to_stop
+
+        self._end("FAILED" if asked_to_stop() is None else "KILLED")
 
     def _log_reports(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Figures and tables that this run made, and the packages that it ran with, as artifacts of the run."""

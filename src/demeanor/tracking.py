@@ -17,6 +17,7 @@ from demeanor.data.files import disk_error
 from demeanor.data.settings import flatten
 from demeanor.outbox import PATIENCE, Event, Outbox, Refused, hand_over, kept_header
 from demeanor.reachability import MODEST, SQLITE, problem_of, readable, require_answer
+from demeanor.stopping import asked_to_stop
 
 if TYPE_CHECKING:
     from demeanor.training.tracking import TrackedData, TrackedModel
@@ -235,7 +236,7 @@ class MlflowTracker(MlflowRun):
         try:
             yield run
         except BaseException as error:
-            run.end(FAILED if isinstance(error, Exception) else KILLED)
+            run.end(FAILED if isinstance(error, Exception) and asked_to_stop() is None else KILLED)
             raise
         run.end(FINISHED)
 

@@ -19,6 +19,7 @@ Takes about a minute and a half for each stop on two cores, so it is no part of 
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import os
 import random
@@ -71,6 +72,8 @@ class Trial:
 
 
 def main() -> None:
+    # A shell starts what it puts into the background deaf to Ctrl-C, and so would be all that is started from here.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stops", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
@@ -205,6 +208,8 @@ def judge_tracker(trial: Trial, folder: Path) -> None:
 
 def new_project(folder: Path) -> Path:
     make_project(folder, DIALOGUES)
+    # Where the disk fills while Python compiles, it leaves a file that is cut off (docs/faults.md): not tried here.
+    compileall.compile_dir(folder / "src", quiet=1)
 
     def few(settings: dict) -> None:
         # Worker processes, so that there is something that could be left behind.

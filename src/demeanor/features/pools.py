@@ -26,6 +26,8 @@ from demeanor.features.base import Clip, Extractor
 
 #: Times that a clip may take its worker process down before it is set aside.
 ATTEMPTS = 3
+#: Seconds after which a worker without work ends, also one whose run was killed.
+IDLE = 30
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,7 @@ class ProcessPool:
         warnings.filterwarnings("ignore", message="A worker stopped while some jobs", category=UserWarning)
         names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
         self._pool = get_reusable_executor(
-            max_workers=self.workers, timeout=120, initializer=limit_threads, env=dict.fromkeys(names, "1")
+            max_workers=self.workers, timeout=IDLE, initializer=limit_threads, env=dict.fromkeys(names, "1")
         )
         return self._pool
 
