@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -20,6 +23,7 @@ from demeanor.features.cluster import GPU
 from demeanor.features.engine import StreamRequest, extract_streams
 from demeanor.features.pools import Task, after_death, work_elsewhere
 from tests.features.media_samples import PoisonedClip, voice
+from tests.project import PROJECT, environment
 
 #: For what is about the workers alone: an extractor that takes no time to import.
 LIGHT = {"audio.waveform": StreamRequest(extractor="waveform")}
@@ -111,6 +115,27 @@ def test_a_worker_with_other_weights_is_refused():
     task = Task("hf_sentence", json.dumps(extractor.settings.as_dict()), (Clip("a", text="a"),), ("a",), other)
     with pytest.raises(InputError, match=r"worker on .*hf_sentence(.|\n)*weights_sha256"):
         work_elsewhere(task)
+
+
+def test_workers_of_a_run_that_was_killed_while_it_held_their_lock_end_as_well(tmp_path: Path):
+    script = """
+import os, signal
+from demeanor.features.pools import ProcessPool, Task
+from tests.features.test_pools import clips
+pool = ProcessPool(2)
+next(pool.run([Task("waveform", "{}", (clip,), (clip.utterance_id,)) for clip in clips(20)]))
+pool._pool._processes_management_lock.acquire()
+print(*pool._pool._processes, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=PROJECT, env=environment(PROJECT) | {"PYTHONPATH": f"src:{PROJECT}"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    workers = [psutil.Process(int(number)) for number in done.stdout.split() if psutil.pid_exists(int(number))]
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert not alive
 
 
 def test_no_scheduler_at_that_address(tmp_path: Path):

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from threading import Thread
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -28,6 +30,8 @@ from demeanor.features.base import Clip, Extractor
 ATTEMPTS = 3
 #: Seconds after which a worker without work ends, also one whose run was killed.
 IDLE = 30
+#: Seconds between two looks whether the run is still there.
+LOOK = 2.0
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,21 @@ def limit_threads() -> None:
 @lru_cache(maxsize=8)
 def _provenance(name: str, settings: str) -> Provenance:
     return _extractor(name, settings).provenance()
+
+
+def start_worker() -> None:
+    """What a worker process begins with: one thread, and an end when its run is no more.
+
+    loky's workers find out by themselves, but not where the run was killed while it held the lock of their pool.
+    """
+    limit_threads()
+    Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(LOOK)
+    os._exit(1)
 
 
 def work(task: Task) -> Outcome:
@@ -202,7 +221,7 @@ class ProcessPool:
         warnings.filterwarnings("ignore", message="A worker stopped while some jobs", category=UserWarning)
         names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
         self._pool = get_reusable_executor(
-            max_workers=self.workers, timeout=IDLE, initializer=limit_threads, env=dict.fromkeys(names, "1")
+            max_workers=self.workers, timeout=IDLE, initializer=start_worker, env=dict.fromkeys(names, "1")
         )
         return self._pool
 
