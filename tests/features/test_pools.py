@@ -123,7 +123,8 @@ import os, signal
 from demeanor.features.pools import ProcessPool, Task
 from tests.features.test_pools import clips
 pool = ProcessPool(2)
-next(pool.run([Task("waveform", "{}", (clip,), (clip.utterance_id,)) for clip in clips(20)]))
+outcomes = pool.run([Task("waveform", "{}", (clip,), (clip.utterance_id,)) for clip in clips(20)])
+next(outcomes)
 pool._pool._processes_management_lock.acquire()
 print(*pool._pool._processes, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
