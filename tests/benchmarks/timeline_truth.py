@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from demeanor.timeline.table import Span, Timeline
-from tests.benchmarks.bench_speech import word_errors
+from tests.benchmarks.bench_speech import spoken, word_errors
 
 #: Seconds of a step in which speech is compared, and by which an edge may lie beside the planted one.
 STEP, NEAR = 0.01, 0.25
@@ -90,7 +90,8 @@ def _words(turns: Sequence[dict[str, Any]], spans: Sequence[Span]) -> dict[str, 
     apart: list[float] = []
     for turn in turns:
         own = [heard[n] for n in np.flatnonzero((middles > turn["start"] - 0.2) & (middles < turn["end"] + 0.2))]
-        wrong, said = word_errors(turn["text"], " ".join(word.word for word in own))
+        spoken_words = spoken(turn["text"])
+        wrong, said = sum(word_errors(spoken_words, spoken(" ".join(word.word for word in own)))), len(spoken_words)
         errors, count = errors + wrong, count + said
         for text, start, end in turn["words"]:
             same = [one for one in own if _bare(one.word) == _bare(text)]
