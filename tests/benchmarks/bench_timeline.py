@@ -121,7 +121,11 @@ def page(facts: dict[str, Any]) -> str:
         "word_edge_median": "median error of a word's edge, s",
     }  # fmt: skip
     rows = [[what, f"{truth[name]:.0%}"] for name, what in shares.items() if name in truth]
-    rows = [[what, f"{truth[name]:.3g}"] for name, what in numbers.items() if name in truth] + rows
+    rows = [
+        [what, f"{truth[name]:.3g}" if truth[name] < 100 else f"{truth[name]:.0f}"]
+        for name, what in numbers.items()
+        if name in truth
+    ] + rows
     about = (__doc__ or "").partition("(or into --output). ")[2]
     lines = [
         "# A long recording to its timeline", "",
