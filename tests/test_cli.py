@@ -145,7 +145,11 @@ def test_an_interrupt_that_a_library_takes_for_an_error_of_its_own_is_told_as_wh
             assert asked_to_stop() == signal.SIGINT
             raise ImportError("initialization failed") from stop
 
-    done = CliRunner().invoke(click.command()(in_sentences(run)))
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)  # processes of a test run may ignore it
+    try:
+        done = CliRunner().invoke(click.command()(in_sentences(run)))
+    finally:
+        signal.signal(signal.SIGINT, former)
     assert done.exit_code == 130
     assert done.output.startswith("Stopped by Ctrl-C")
     assert asked_to_stop() is None
