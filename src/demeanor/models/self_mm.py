@@ -16,24 +16,18 @@ from torch import Tensor, nn
 
 from demeanor.data.batch import Batch
 from demeanor.data.bundle import InputSpecification
-from demeanor.data.settings import Settings
 from demeanor.data.task import Task
 from demeanor.models.base import Card, Output, Role, masked_mean
 from demeanor.models.blocks.label_generation import FUSION, MODALITIES, MODES
 from demeanor.models.blocks.layers import LastState, MissingModalityEmbedding, zero_padding
 from demeanor.models.blocks.pseudo_labels import PseudoLabelMultitask
-from demeanor.models.blocks.text_encoder import TextEncoder
+from demeanor.models.blocks.text_encoder import TextEncoder, TextEncoderSettings
 from demeanor.models.published import mmsa
 
 
-class SelfMMSettings(Settings):
+class SelfMMSettings(TextEncoderSettings):
     """Defaults: the published setting for MOSI (docs/systems/self_mm.md#settings, as MMSA ships it)."""
 
-    encoder: str = Field(default="", description="of token streams: minilm, a folder, a hub id; empty: by provenance")
-    encoder_configuration: dict[str, Any] = Field(
-        default_factory=dict, description="filled in by the system itself: rebuilds the encoder without its weights"
-    )
-    finetune: bool = Field(default=True, description="train the text encoder of a token stream")
     pooling: Literal["first", "mean"] | None = Field(
         default=None, description="of word states; None: the first of a trained encoder, the mean of frozen features"
     )

@@ -13,22 +13,16 @@ from pydantic import Field
 
 from demeanor.data.batch import Batch
 from demeanor.data.bundle import InputSpecification
-from demeanor.data.settings import Settings
 from demeanor.data.task import Task
 from demeanor.models.base import Card, Output, Role, System, masked_mean
 from demeanor.models.blocks.layers import MissingModalityEmbedding, zero_padding
 from demeanor.models.blocks.pseudo_labels import Head
-from demeanor.models.blocks.text_encoder import TextEncoder
+from demeanor.models.blocks.text_encoder import TextEncoder, TextEncoderSettings
 
 
-class SelfMMTextSettings(Settings):
+class SelfMMTextSettings(TextEncoderSettings):
     """Names and defaults as those of Self-MM (docs/systems/self_mm.md#settings)."""
 
-    encoder: str = Field(default="", description="of token streams: minilm, a folder, a hub id; empty: by provenance")
-    encoder_configuration: dict[str, Any] = Field(
-        default_factory=dict, description="filled in by the system itself: rebuilds the encoder without its weights"
-    )
-    finetune: bool = Field(default=True, description="train the text encoder of a token stream")
     pooling: Literal["first", "mean"] | None = Field(
         default=None, description="of word states; None: the first of a trained encoder, the mean of frozen features"
     )

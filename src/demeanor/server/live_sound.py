@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import time
-import wave
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,12 +10,12 @@ import numpy as np
 from jaxtyping import Float32
 
 from demeanor.server.refusals import Refusal
+from demeanor.timeline.hearing import wave_file
+from demeanor.timeline.live import SHORTEST
 from demeanor.timeline.table import to_millisecond
 
 #: Bytes of a sample: 16 bits, signed, little-endian, one channel.
 WIDTH = 2
-#: Seconds: a rest that is shorter is no window (as in demeanor.timeline.live).
-SHORTEST = 0.25
 #: Sound may come faster than it is spoken by this factor, and all at once after a pause of some seconds of the network.
 FASTER, BURST = 1.25, 5.0
 
@@ -41,13 +39,7 @@ class Window:
     @property
     def wav(self) -> bytes:
         """Content of a WAV file."""
-        held = io.BytesIO()
-        with wave.open(held, "wb") as file:
-            file.setnchannels(1)
-            file.setsampwidth(WIDTH)
-            file.setframerate(self.rate)
-            file.writeframes(self.content)
-        return held.getvalue()
+        return wave_file(np.frombuffer(self.content, dtype="<i2"), self.rate)
 
 
 class Sound:

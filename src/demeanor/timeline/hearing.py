@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int16
 
 from demeanor.features.base import SAMPLE_RATE, to_int16
 from demeanor.features.media import Source
@@ -124,12 +124,14 @@ def wave_of(source: Source, start: float, end: float, channel: int) -> bytes:
     return wave_file(samples)
 
 
-def wave_file(samples: Float32[np.ndarray, " samples"]) -> bytes:
-    """The content of a WAV file of 16 kHz with these samples in [-1, 1]."""
+def wave_file(
+    samples: Float32[np.ndarray, " samples"] | Int16[np.ndarray, " samples"], rate: int = SAMPLE_RATE
+) -> bytes:
+    """The content of a mono WAV file with these samples, in [-1, 1] or of 16 bits."""
     held = io.BytesIO()
     with wave.open(held, "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE)
+        file.setframerate(rate)
         file.writeframes(to_int16(samples).astype("<i2").tobytes())
     return held.getvalue()

@@ -9,12 +9,11 @@ from pydantic import Field
 
 from demeanor.data.batch import Batch, Padded
 from demeanor.data.bundle import InputSpecification
-from demeanor.data.settings import Settings
 from demeanor.data.task import Task
 from demeanor.models.base import Role, System
 from demeanor.models.blocks.layers import zero_padding
 from demeanor.models.blocks.subnets import as_published
-from demeanor.models.blocks.text_encoder import TextEncoder
+from demeanor.models.blocks.text_encoder import TextEncoder, TextEncoderSettings
 
 ROLES: Mapping[str, Role] = {
     "text": Role("text", kind="any", normalised=False, description="tokens (fine-tuned) or frozen word states"),
@@ -24,14 +23,9 @@ ROLES: Mapping[str, Role] = {
 MODALITIES = ("text", "audio", "vision")
 
 
-class EncodedSettings(Settings):
+class EncodedSettings(TextEncoderSettings):
     """What every system with a text encoder can be told of it."""
 
-    encoder: str = Field(default="", description="of token streams: minilm, a folder, a hub id; empty: by provenance")
-    encoder_configuration: dict[str, Any] = Field(
-        default_factory=dict, description="filled in by the system itself: rebuilds the encoder without its weights"
-    )
-    finetune: bool = Field(default=True, description="train the text encoder of a token stream")
     encoder_learning_rate: float = Field(default=5e-5, gt=0, description="of a fine-tuned encoder")
     reference: bool = Field(default=False, description="as published, padding taken for data and all")
 

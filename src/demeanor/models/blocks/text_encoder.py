@@ -10,16 +10,28 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
+from pydantic import Field
 from torch import Tensor, nn
 
 from demeanor.data.batch import Padded
 from demeanor.data.bundle import InputSpecification
 from demeanor.data.errors import InputError
 from demeanor.data.places import anchored
+from demeanor.data.settings import Settings
 from demeanor.models.blocks.layers import QuickDropout, zero_padding
 
 #: Where the provenance of a token stream may name the encoder whose tokenizer made it, in order of preference.
 PROVENANCE_KEYS = ("encoder", "model", "checkpoint", "tokenizer", "pretrained")
+
+
+class TextEncoderSettings(Settings):
+    """What every system whose text goes through a TextEncoder can be told of it."""
+
+    encoder: str = Field(default="", description="of token streams: minilm, a folder, a hub id; empty: by provenance")
+    encoder_configuration: dict[str, Any] = Field(
+        default_factory=dict, description="filled in by the system itself: rebuilds the encoder without its weights"
+    )
+    finetune: bool = Field(default=True, description="train the text encoder of a token stream")
 
 
 class TextEncoder(nn.Module):
