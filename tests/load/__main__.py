@@ -1,6 +1,7 @@
 """`python -m tests.load`: `demeanor serve` under load and, with `--mlflow`, MLflow's server beside it, into a table.
 
-A whole run with both servers takes about 2 * (60 + capacity + 3 * seconds + soak) seconds."""
+A whole run with both servers takes about 2 * (60 + capacity + 3 * seconds + soak) seconds; `--mlflow 60` gives MLflow's
+rows a minute each and no soak."""
 
 from __future__ import annotations
 
@@ -216,7 +217,10 @@ def table(result: dict[str, Any]) -> str:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m tests.load", description=__doc__)
     parser.add_argument("--model", type=Path, help="folder of a bundle; by default one is trained, on noise")
-    parser.add_argument("--mlflow", action="store_true", help="the same model by `mlflow models serve`, too")
+    parser.add_argument(
+        "--mlflow", type=float, nargs="?", const=0.0, metavar="SECONDS",
+        help="the same model by `mlflow models serve`, too; with a number, that long for each row and without a soak",
+    )  # fmt: skip
     parser.add_argument("--page", type=Path, default=PAGE, help="where the page goes, and its numbers beside it")
     parser.add_argument("--seconds", type=float, default=180.0)
     parser.add_argument("--soak", type=float, default=600.0, help="seconds with 50 clients; 0: none")
@@ -250,7 +254,7 @@ def measure(options: argparse.Namespace, place: Path) -> int:
     given = [str(options.model), "--port", str(PORT), "--workers", str(options.workers)]
     serving = [sys.executable, "-m", "demeanor", "serve", *given]
     servers = {"demeanor serve": (serving, f"{base}/health/ready", f"{base}/v1/predict")}
-    if options.mlflow:
+    if options.mlflow is not None:
         given = ["-m", str(for_mlflow(options.model, place)), "--env-manager", "local", "-p", str(PORT)]
         command = [sys.executable, "-m", "mlflow", "models", "serve", *given]
         servers["mlflow models serve"] = (command, f"{base}/ping", f"{base}/invocations")
@@ -262,7 +266,9 @@ def measure(options: argparse.Namespace, place: Path) -> int:
     for name, (command, ready, address) in servers.items():
         process, seconds = started(command, ready, (options.logs or place) / f"{name.replace(' ', '_')}.log", {})
         try:
-            found = asyncio.run(loaded(name, address, process.pid, requests, options))
+            shorter = {"seconds": options.mlflow, "soak": 0.0} if options.mlflow and name != "demeanor serve" else {}
+            asked = argparse.Namespace(**{**vars(options), **shorter})
+            found = asyncio.run(loaded(name, address, process.pid, requests, asked))
         finally:
             ended = stopped(process)
         result["servers"][name] = {**found, "ready": seconds, "stopped": ended}
