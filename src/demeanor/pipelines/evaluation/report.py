@@ -20,6 +20,7 @@ def write_report(
     reasons: pd.DataFrame,
     champions: dict[str, dict[str, Any]],
     bundles: AllBundles,
+    robustness: dict[str, Any],
     comparison_figure: Picture,
     scatter_figure: Picture,
     confusion_figure: Picture,
@@ -27,8 +28,10 @@ def write_report(
     reliability_figure: Picture,
     risk_coverage_figure: Picture,
 ) -> str:
-    """The run's `report.html`. Figures are those that the other nodes have drawn."""
+    """The run's `report.html`. Figures are those that the other nodes have drawn; robustness is what `demeanor
+    robustness` has kept, or nothing."""
     from demeanor.evaluation.report import Section, html_report
+    from demeanor.pipelines.evaluation.worse import kept_section
 
     corpus = str(comparison["corpus"].iloc[0])
     shown = [column for column in comparison if not str(column).endswith(("_low", "_high", "_sd"))]
@@ -38,6 +41,8 @@ def write_report(
         ].dropna(axis=1, how="all")
         for name in champions
     }
+    best = {bundles[one["branch"]][one["seed"]].weights_sha256 for one in champions.values()}
+    every = {bundle.weights_sha256 for by_seed in bundles.values() for bundle in by_seed.values()}
     sections = [
         Section("Summary", words(champions, bundles, corpus)),
         Section("Systems", tables=systems, figures={
@@ -52,8 +57,9 @@ def write_report(
             "How often the champion is right over how sure it is.": reliability_figure,
             "Risk over coverage: the champion and other branches.": risk_coverage_figure,
         }),
-        Section("Who is served worse?", SLICE_WORDS, by_task(scored_groups(slices), champions)),
+        Section("Who is served worse?", (*SLICE_WORDS, *too_small(slices)), by_task(scored_groups(slices), champions)),
         Section("Why: contributions of the modalities", REASON_WORDS, by_task(reasons, champions)),
+        *kept_section(robustness, best, every),
         Section("The closing summary of the run", plain=summary),
     ]  # fmt: skip
     return html_report(f"Demeanor on {corpus}", sections)
@@ -65,6 +71,10 @@ TRUST_WORDS = (
     "coverage is the share of clips whose interval, or set of classes, holds the label, with the 95 % interval of such "
     "a share; promised is what it was fitted for on validation. size is the mean length of an interval, or number of "
     "classes in a set.",
+    "expected: between these two 95 % of all shares lie that chance alone gives, that of the clips of validation on "
+    "which it was calibrated included. Clips of one dialogue resemble each other: as many of them as design effect "
+    "says count as one. A coverage outside is that of a test of another kind than validation: see what is wrong on "
+    "either. coverage in mix is the coverage if classes were as common as on validation.",
     "ECE, adaptive ECE, Brier and NLL say how far probabilities are from what happens; lower is better. Figures with "
     "raw before them are those without calibration.",
     "AURC and AUGRC are the mean risk over all shares of answers given, the surest first; lower is better. An answer "
@@ -73,14 +83,17 @@ TRUST_WORDS = (
     "0.8 what is wrong among the surest four fifths.",
 )
 TRUST_PARTS = {
-    "intervals and sets": ("n", "seeds", "promised", "coverage", "coverage_low", "coverage_high", "size"),
+    "intervals and sets": (
+        "n", "seeds", "promised", "coverage", "coverage_low", "coverage_high", "expected_low", "expected_high",
+        "design_effect", "coverage_in_mix", "size", "calibrated_on", "wrong_on_validation", "wrong",
+    ),
     "probabilities": ("raw_ECE", "ECE", "raw_adaptive_ECE", "adaptive_ECE", "raw_Brier", "Brier", "raw_NLL", "NLL"),
     "answering where it is sure": (
         "wrong", "raw_AURC", "AURC", "AUGRC", "coverage_at_risk_0.1", "coverage_at_risk_0.2", "risk_at_coverage_0.8",
     ),
 }  # fmt: skip
 """Columns of the table of trust that stand together."""
-COUNTS = ("n", "seeds", "planted", "flagged", "conflicts")
+COUNTS = ("n", "seeds", "calibrated_on", "planted", "flagged", "conflicts")
 """Columns of whole numbers, which are floats where another task has none."""
 SLICE_WORDS = (
     "Groups are made by what the corpus states and never by what is inferred; those of fewer than 30 clips stand in "
@@ -120,6 +133,18 @@ def words(champions: dict[str, dict[str, Any]], bundles: AllBundles, corpus: str
 def scored_groups(slices: pd.DataFrame) -> pd.DataFrame:
     """The groups that are large enough to be scored."""
     return slices[slices["wrong"].notna()] if "wrong" in slices else slices
+
+
+def too_small(slices: pd.DataFrame) -> list[str]:
+    """One sentence on the columns of which no group is large enough, or nothing."""
+    if "wrong" not in slices:
+        return []
+    found = []
+    for column, rows in slices.groupby("slice", sort=False):
+        if rows["wrong"].isna().all():
+            one = rows[rows["branch"] == rows["branch"].iloc[0]]
+            found.append(f"{column} ({len(one)} groups of at most {int(one['n'].max())} clips)")
+    return [f"Too small in all of their groups: {', '.join(found)}."] if found else []
 
 
 def by_task(table: pd.DataFrame, champions: dict[str, dict[str, Any]]) -> dict[str, pd.DataFrame]:
