@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -53,12 +54,12 @@ def write_report(
             "Confusion of classes, or of the sign of a number.": confusion_figure,
             "What each set of modalities is worth to the champion.": ablation_figure,
         }),
-        Section("How sure, and rightly so?", TRUST_WORDS, trust_tables(trust_table, champions), {
+        Section("How sure, and rightly so?", TRUST_WORDS, in_parts(trust_table, champions, TRUST_PARTS), {
             "How often the champion is right over how sure it is.": reliability_figure,
             "Risk over coverage: the champion and other branches.": risk_coverage_figure,
         }),
-        Section("Who is served worse?", (*SLICE_WORDS, *too_small(slices)), by_task(scored_groups(slices), champions)),
-        Section("Why: contributions of the modalities", REASON_WORDS, by_task(reasons, champions)),
+        Section("Who is served worse?", (*SLICE_WORDS, *too_small(slices)), slice_tables(slices, champions)),
+        Section("Why: contributions of the modalities", REASON_WORDS, in_parts(reasons, champions, REASON_PARTS)),
         *kept_section(robustness, best, every),
         Section("The closing summary of the run", plain=summary),
     ]  # fmt: skip
@@ -84,8 +85,11 @@ TRUST_WORDS = (
 )
 TRUST_PARTS = {
     "intervals and sets": (
-        "n", "seeds", "promised", "coverage", "coverage_low", "coverage_high", "expected_low", "expected_high",
-        "design_effect", "coverage_in_mix", "size", "calibrated_on", "wrong_on_validation", "wrong",
+        "n", "seeds", "calibrated_on", "promised", "coverage", "coverage_low", "coverage_high", "expected_low",
+        "expected_high", "size",
+    ),
+    "is the test of validation's kind?": (
+        "coverage", "design_effect", "wrong_on_validation", "wrong", "coverage_in_mix",
     ),
     "probabilities": ("raw_ECE", "ECE", "raw_adaptive_ECE", "adaptive_ECE", "raw_Brier", "Brier", "raw_NLL", "NLL"),
     "answering where it is sure": (
@@ -93,6 +97,12 @@ TRUST_PARTS = {
     ),
 }  # fmt: skip
 """Columns of the table of trust that stand together."""
+REASON_PARTS = {
+    "what the champion says": ("modality_dropout", "conflicts", "surer_without"),
+    "against the planted truth": ("n", "agreement", "chance", "spearman", "planted", "flagged", "precision", "recall",
+                                  "AUROC"),
+}  # fmt: skip
+"""Of the table of reasons; the second are there of the demo alone."""
 COUNTS = ("n", "seeds", "calibrated_on", "planted", "flagged", "conflicts")
 """Columns of whole numbers, which are floats where another task has none."""
 SLICE_WORDS = (
@@ -135,6 +145,16 @@ def scored_groups(slices: pd.DataFrame) -> pd.DataFrame:
     return slices[slices["wrong"].notna()] if "wrong" in slices else slices
 
 
+def slice_tables(slices: pd.DataFrame, champions: dict[str, dict[str, Any]]) -> dict[str, pd.DataFrame]:
+    """Caption -> the scored groups of each champion, its metric before what all tasks have."""
+    made = {}
+    for name, mine in by_task(scored_groups(slices), champions).items():
+        last = [column for column in ("wrong", "coverage", "size") if column in mine]
+        first = [column for column in mine if column not in ("branch", *last)]
+        made[f"{name}: {mine['branch'].iloc[0]}"] = mine[[*first, *last]]
+    return made
+
+
 def too_small(slices: pd.DataFrame) -> list[str]:
     """One sentence on the columns of which no group is large enough, or nothing."""
     if "wrong" not in slices:
@@ -160,11 +180,13 @@ def by_task(table: pd.DataFrame, champions: dict[str, dict[str, Any]]) -> dict[s
     return made
 
 
-def trust_tables(table: pd.DataFrame, champions: dict[str, dict[str, Any]]) -> dict[str, pd.DataFrame]:
-    """Caption -> for each task the columns of trust that belong together."""
+def in_parts(
+    table: pd.DataFrame, champions: dict[str, dict[str, Any]], parts: Mapping[str, Sequence[str]]
+) -> dict[str, pd.DataFrame]:
+    """Caption -> for each task the columns that belong together, as `parts` has them."""
     return {
         f"{name}: {part}": mine[["branch", *(column for column in columns if column in mine)]]
         for name, mine in by_task(table, champions).items()
-        for part, columns in TRUST_PARTS.items()
+        for part, columns in parts.items()
         if any(column in mine for column in columns)
     }
