@@ -38,7 +38,7 @@ def curves_of(name: str) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def receipt() -> WorseRecordings:
     (kind,) = degradations(["white"])
-    curves = pd.concat([curves_of("first"), curves_of("second")], ignore_index=True)
+    curves = pd.concat([curves_of(name) for name in ("first", "second")], ignore_index=True)
     tables = [
         areas(SENTIMENT, curves[curves["model"] == name], kind.levels).assign(
             model=name, task="sentiment", kind="white"
@@ -47,7 +47,7 @@ def receipt() -> WorseRecordings:
     ]
     models = {
         name: ScoredModel(branch=name, seed=1, weights_sha256=f"{name}'s weights", task=SENTIMENT)
-        for name in ("first", "second")
+        for name in ("second", "first")  # as a file has them, whose keys are sorted
     }
     return WorseRecordings(
         corpus="toy", split="valid", clips=20, seed=0, champions=True, models=models, curves=rows_of(curves),

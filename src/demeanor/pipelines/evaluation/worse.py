@@ -69,6 +69,11 @@ class WorseRecordings(Settings):
         """How many clips of which split."""
         return f"{self.clips} clips of {'the sealed test, as was asked' if self.split == 'test' else 'validation'}"
 
+    @property
+    def tasks(self) -> dict[str, Task]:
+        """Name -> task of each model, in the order in which they were scored."""
+        return {name: self.models[name].task for name in dict.fromkeys(row["model"] for row in self.curves)}
+
     def of(self, names: Collection[str]) -> WorseRecordings:
         """What it says of these models alone."""
         kept: dict[str, Any] = {
@@ -112,9 +117,7 @@ def figure_of(kept: WorseRecordings) -> Any:
     from demeanor.evaluation.robustness_figure import robustness_figure
 
     curves, _ = tables_of(kept)
-    tasks = {name: model.task for name, model in kept.models.items()}
-    drawn = courses(set(curves["kind"]))
-    return robustness_figure(tasks, curves, drawn, title=f"{kept.corpus}: {kept.scored}")
+    return robustness_figure(kept.tasks, curves, courses(set(curves["kind"])), title=f"{kept.corpus}: {kept.scored}")
 
 
 def section_of(kept: WorseRecordings, more: Sequence[str] = ()) -> Section:
@@ -126,11 +129,11 @@ def section_of(kept: WorseRecordings, more: Sequence[str] = ()) -> Section:
     curves, areas = tables_of(kept)
     titles = {kind.name: kind.title for kind in degradations()}
     tables = {}
-    for name, model in kept.models.items():
+    for name, task in kept.tasks.items():
         mine = areas[areas["model"] == name]
         counts = mine["modalities"].str.count(r"\+")
         full = mine.loc[counts == counts.max(), ["kind", "clean", "hardest", "area", "lost"]]
-        caption = f"{name} ({model.task.name}), all modalities, {arrow(model.task)}: {kept.scored}, seed {kept.seed}."
+        caption = f"{name} ({task.name}), all modalities, {arrow(task)}: {kept.scored}, seed {kept.seed}."
         tables[caption] = full.assign(kind=full["kind"].map(titles)).rename(columns={"kind": "made worse by"})
     rows = []
     whole = curves[curves["present"] == curves.groupby("model")["present"].transform("max")]
@@ -163,8 +166,8 @@ def kept_section(found: Mapping[str, Any], champions: Collection[str], every: Co
         where = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
         return (Section(TITLE, (f"What was kept of worse recordings cannot be read ({where}). {AGAIN}",)),)
     known = champions if kept.champions else every
-    same = [name for name, model in kept.models.items() if model.weights_sha256 in known]
-    gone = [f"{name} ({model.task.name})" for name, model in kept.models.items() if name not in same]
+    same = [name for name in kept.tasks if kept.models[name].weights_sha256 in known]
+    gone = [f"{name} ({task.name})" for name, task in kept.tasks.items() if name not in same]
     what = "the champion" if kept.champions else "a model of this run"
     more = [f"Left out, for it is no longer {what}: {', '.join(gone)}. {AGAIN}"] if gone else []
     return (section_of(kept.of(same), more),) if same else (Section(TITLE, more),)
