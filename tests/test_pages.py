@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.benchmarks.real_data import page as results_page
+from tests.benchmarks.trust_page import page as trust_page
 from tests.pages import PROJECT, TABLES, shown
 
 
@@ -20,3 +23,10 @@ def test_pages_of_results_name_the_code_that_made_them():
     assert "code 0123456789ab-dirty. Systems" in results_page("corpus", [receipt], "", "", "")
     with pytest.raises(SystemExit, match="name no revision"):
         results_page("corpus", [receipt, {**receipt, "code_revision": "unknown"}], "", "", "")
+
+
+def test_the_page_of_trust_is_made_of_its_kept_figures():
+    folder = PROJECT / "docs" / "results"
+    kept = json.loads((folder / "trust.json").read_text(encoding="utf-8"))
+    written = (folder / "trust.md").read_text(encoding="utf-8")
+    assert written == trust_page(kept), "run `python -m tests.benchmarks.bench_trust --page`"

@@ -52,6 +52,12 @@ def test_calibration_mends_what_is_too_sure(fitted):
     assert found["Brier"] < found["raw_Brier"]
     assert found["NLL"] < found["raw_NLL"]
     assert found["coverage_low"] < 0.9 < found["coverage_high"] + 0.03
+    assert (found["calibrated_on"], found["wrong_on_validation"]) == (800, pytest.approx(found["wrong"], abs=0.05))
+    assert found["expected_low"] < found["coverage"] < found["expected_high"]
+    assert np.isnan(found["design_effect"]), "nobody said what belongs together"
+    wider = trust(CLASSES, logits, target, names, fitted, np.arange(800) // 2, np.bincount(target) / 800)
+    assert 1 <= wider["design_effect"] < 1.3
+    assert wider["coverage_in_mix"] == pytest.approx(found["coverage"])
     assert found["coverage_at_risk_0.1"] <= found["coverage_at_risk_0.2"] <= 1
     assert found["AUGRC"] < found["AURC"] < found["wrong"]
     curve = confidence_curve(CLASSES, logits, target, names, fitted)

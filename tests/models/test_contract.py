@@ -244,7 +244,7 @@ def test_half_precision_stays_finite(name: str) -> None:
     assert torch.isfinite(terms["total"])
 
 
-@pytest.mark.parametrize("name", [name for name in FORMS if len(card_of(name).roles) > 1])
+@each_system
 def test_it_can_be_calibrated_and_explained(name: str) -> None:
     """Every set of its modalities gives finite outputs, a calibration fits them, and contributions add up."""
     system = build(name, card_of(name).tasks[0])

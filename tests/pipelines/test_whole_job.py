@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import signal
@@ -77,6 +78,13 @@ def test_recordings_made_worse_end_in_tables_and_in_the_report(finished_project:
     report = (folder / "data/08_reporting/demo/report.html").read_text(encoding="utf-8")
     assert report.count("<h2>Worse recordings</h2>") == 1
     assert "3 clips of validation" in report
+    # The next evaluation writes the report anew, and takes the section from the receipt.
+    (folder / "data/08_reporting/demo/report.html").unlink()
+    kedro(folder, "run", "--pipelines", "evaluation", "--nodes", "evaluation.keep_selected,evaluation.write_report")
+    report = (folder / "data/08_reporting/demo/report.html").read_text(encoding="utf-8")
+    assert report.count("<h2>Worse recordings</h2>") == 1
+    assert "3 clips of validation" in report
+    assert "Left out" not in report
 
 
 def test_the_champion_was_not_chosen_by_test_scores(finished_project: Path):
@@ -104,6 +112,56 @@ def test_one_parent_run_with_a_child_per_branch_and_seed(finished_project: Path)
     assert len(parents) == 1
     assert {f"{branch} seed {seed}" for branch in BRANCHES for seed in (1, 2)} <= set(children)
     assert all(row[1] == "FINISHED" for row in rows)
+
+
+def test_mlflow_knows_models_their_data_and_the_version_that_one_became(finished_project: Path):
+    """One logged model per branch and seed; its metrics name the data, of the sealed test by the digest alone."""
+    from mlflow import MlflowClient
+
+    address = f"sqlite:///{finished_project / 'mlflow.db'}"
+    client = MlflowClient(address, address)
+    places = [one.experiment_id for one in client.search_experiments()]
+    found = client.search_logged_models(places, max_results=100)
+    trained = [model for model in found if model.model_type == "trained"]
+    models = {model.name: model for model in trained}
+    folders = (finished_project / "data/06_models/demo/branches").iterdir()
+    scored = receipts(finished_project, [folder.name for folder in folders])
+    assert sorted(model.name for model in trained) == sorted(f"{branch} seed {seed}" for branch, seed in scored)
+    for (branch, seed), receipt in scored.items():
+        model = models[f"{branch} seed {seed}"]
+        folder = finished_project / f"data/06_models/demo/branches/{branch}/seed_{seed}"
+        card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+        bound = {m.key: (m.value, m.dataset_name, m.dataset_digest, m.run_id) for m in model.metrics}
+        for key, value in receipt["metrics"].items():
+            if value is not None:
+                expected = (value, "demo-synthetic test", receipt["data_hash"], model.source_run_id)
+                assert bound[f"test_{key}"] == expected
+        for key, value in card["metrics"].items():
+            if not math.isnan(value):
+                expected = (value, "demo-synthetic valid", card["data_hash"], model.source_run_id)
+                assert bound[f"valid_{key}"] == expected
+        data = {one.dataset.name: one.dataset for one in client.get_run(model.source_run_id).inputs.dataset_inputs}
+        assert {name: (one.digest, json.loads(one.profile)) for name, one in data.items()} == {
+            f"demo-synthetic {split}": (card["data_hash"], {"num_rows": card["protocol"][split]})
+            for split in ("train", "valid")
+        }
+    # MLflow's own table sorts the systems by what they are worth on these data.
+    by_error = [{"field_name": "metrics.test_MAE", "dataset_name": "demo-synthetic test"}]
+    ordered = client.search_logged_models(places, order_by=by_error, max_results=100)
+    errors = {name: receipt["metrics"].get("MAE") for (branch, seed), receipt in scored.items()
+              for name in [f"{branch} seed {seed}"]}  # fmt: skip
+    shown = [errors[model.name] for model in ordered if errors.get(model.name) is not None]
+    assert shown == sorted(shown)
+    (parent,) = {client.get_run(model.source_run_id).data.tags["mlflow.parentRunId"] for model in trained}
+    sealed = [one.dataset for one in client.get_run(parent).inputs.dataset_inputs]
+    assert {(one.digest, one.profile, one.schema) for one in sealed} == {
+        (next(iter(scored.values()))["data_hash"], None, None)
+    }
+    for registered in json.loads((finished_project / "data/08_reporting/demo/registration.json").read_text()).values():
+        version = client.get_model_version(registered["name"], registered["version"])
+        source = client.get_logged_model(version.tags["trained_model"])
+        assert version.run_id == version.tags["trained_by_run"] == source.source_run_id
+        assert source.name.startswith(f"{version.tags['branch']} seed ")
 
 
 def test_figures_tables_and_packages_are_kept_with_the_run(finished_project: Path):

@@ -13,28 +13,19 @@ import click
 from demeanor.arguments import HomePath
 from demeanor.commands.models import addresses, project_folder
 from demeanor.data.errors import InputError
-from demeanor.data.files import write_atomically
+from demeanor.data.files import write_atomically, write_json
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from demeanor.data.examples import Examples
-    from demeanor.data.task import Task
-    from demeanor.evaluation.report import Section
     from demeanor.features.degrading import Degradation
     from demeanor.inference.degraded import Degraded
     from demeanor.inference.model import TrainedModel
+    from demeanor.pipelines.evaluation.worse import ScoredModel, WorseRecordings
 
-TITLE = "Worse recordings"
-WORDS = (
-    "The recordings themselves were made worse and their features extracted again. area is the mean score from clean "
-    "to the hardest step (area under the curve, divided by its length); lost is how much worse that is than clean. "
-    "Dashed: what the model is worth without the modality that gets worse; a line on the wrong side of it says that "
-    "leaving this modality out would be better. Bands are 95 % bootstrap intervals.",
-    "Noise is mixed in at a ratio of root mean squares over each clip; other voices are six other clips of the split "
-    "at once. Lost pictures are those that the model would have looked at. Misheard words: 60 % another word, 20 % "
-    "none, 20 % one too many, also in the turns around. Late sound: silence first, its end cut off.",
-)
+RECEIPT = "robustness.json"
+"""What is kept beside the run's report (the catalog's entry `robustness`)."""
 
 
 @dataclass(frozen=True)
@@ -80,14 +71,15 @@ def robustness(model: tuple[str, ...], output: Path, **choices: Any) -> None:
 
 
 def run(uris: Sequence[str], output: Path, choices: Choices, project: Path) -> str:
-    """Writes curves.csv, areas.csv, robustness.png and report.html to the folder `output`, and the section into the
-    run's own report where there is one; returns what to tell.
+    """Writes curves.csv, areas.csv, robustness.png and report.html to the folder `output`; the section into the run's
+    own report where there is one, and beside it the receipt from which later reports take it; returns what to tell.
 
     InputError where models were trained on different data, or on none of this project.
     """
-    from demeanor.evaluation.robustness_figure import robustness_figure
+    from demeanor.evaluation.environment import code_revision
     from demeanor.features.degrading import degradations
     from demeanor.inference.model import TrainedModel
+    from demeanor.pipelines.evaluation.worse import WorseRecordings, figure_of, rows_of
     from demeanor.serving.registry import load_bundle
 
     kinds = degradations(choices.kinds)
@@ -102,22 +94,29 @@ def run(uris: Sequence[str], output: Path, choices: Choices, project: Path) -> s
     curves, areas = measured(models, degraded, kinds)
     names = short_names(models)
     curves["model"], areas["model"] = curves["model"].map(names), areas["model"].map(names)
-    tasks = {names[uri]: model.task for uri, model in models.items()}
-    which = "the sealed test, as was asked" if choices.split == "test" else "validation"
-    count = len(degraded.clips)
-    figure = robustness_figure(tasks, curves, courses(kinds), title=f"{corpus}: {count} clips of {which}")
-    section = section_of(areas, curves, tasks, figure, f"{count} clips of {which}, seed {choices.seed}")
+    kept = WorseRecordings(
+        corpus=corpus,
+        split="test" if choices.split == "test" else "valid",
+        clips=len(degraded.clips),
+        seed=choices.seed,
+        champions=not choices.named,
+        data_hash=next(iter(bundles.values())).card.data_hash,
+        code_revision=code_revision(project),
+        models={names[uri]: scored_model(model) for uri, model in models.items()},
+        curves=rows_of(curves),
+        areas=rows_of(areas),
+    )
     output.mkdir(parents=True, exist_ok=True)
     for name, table in (("curves", curves), ("areas", areas)):
         with write_atomically(output / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False)
     with write_atomically(output / "robustness.png") as temporary:
-        figure.savefig(temporary, format="png", dpi=130)
-    written = write_reports(section, corpus, output, project)
+        figure_of(kept).savefig(temporary, format="png", dpi=130)
+    written = write_reports(kept, output, project)
     shutil.rmtree(output / "work", ignore_errors=True)
     return told(
         areas,
-        f"{count} clips of {which}",
+        kept.scored,
         [*(output / name for name in ("curves.csv", "areas.csv", "robustness.png")), *written],
     )
 
@@ -211,56 +210,37 @@ def short_names(models: Mapping[str, TrainedModel]) -> dict[str, str]:
     return names if len(set(names.values())) == len(names) else {uri: uri for uri in models}
 
 
-def courses(kinds: Sequence[Degradation]) -> list:
-    """What the figure has to know of each kind."""
-    from demeanor.evaluation.robustness_figure import Course
+def scored_model(model: TrainedModel) -> ScoredModel:
+    """What the receipt says of a model."""
+    from demeanor.pipelines.evaluation.worse import ScoredModel
 
-    return [Course(kind.name, kind.title, kind.modality, kind.axis, kind.levels, kind.clean) for kind in kinds]
-
-
-def section_of(
-    areas: pd.DataFrame, curves: pd.DataFrame, tasks: Mapping[str, Task], figure: object, scored: str
-) -> Section:
-    """The part of the report: a table for each task, and the figure."""
-    import pandas as pd
-
-    from demeanor.evaluation.report import Section
-    from demeanor.evaluation.robustness_figure import arrow
-    from demeanor.features.degrading import degradations
-
-    titles = {kind.name: kind.title for kind in degradations()}
-    tables = {}
-    for name, task in tasks.items():
-        mine = areas[areas["model"] == name]
-        counts = mine["modalities"].str.count(r"\+")
-        full = mine.loc[counts == counts.max(), ["kind", "clean", "hardest", "area", "lost"]]
-        caption = f"{name} ({task.name}), all modalities, {arrow(task)}: {scored}."
-        tables[caption] = full.assign(kind=full["kind"].map(titles)).rename(columns={"kind": "made worse by"})
-    rows = []
-    whole = curves[curves["present"] == curves.groupby("model")["present"].transform("max")]
-    for (model, kind), own in whole.groupby(["model", "kind"], sort=False):
-        if "surer_without" in own and own["surer_without"].notna().any():
-            steps = dict(zip(["clean", *(f"step_{n}" for n in range(1, len(own)))], own["surer_without"], strict=True))
-            rows.append({"model": str(model), "made worse by": titles[str(kind)], **steps})
-    if rows:
-        tables["Share of cases in which taking a modality away raises the confidence by more than 0.01"] = pd.DataFrame(
-            rows
-        )
-    return Section(TITLE, WORDS, tables, {"The score over how bad the recordings are.": figure})  # type: ignore[dict-item]
+    card = model.card
+    seed = card.protocol.get("seed")
+    return ScoredModel(
+        branch=card.branch,
+        seed=None if seed is None else int(seed),
+        weights_sha256=model.bundle.weights_sha256,
+        task=model.task,
+    )
 
 
-def write_reports(section: Section, corpus: str, output: Path, project: Path) -> list[Path]:
-    """A page of its own, and the section in the report of the run where there is one."""
+def write_reports(kept: WorseRecordings, output: Path, project: Path) -> list[Path]:
+    """A page of its own; the receipt, from which later reports of the run take the section; and the section in the
+    report that is there."""
     from demeanor.evaluation.report import html_report, with_section
+    from demeanor.pipelines.evaluation.worse import section_of
 
-    pages = {output / "report.html": html_report(f"Demeanor on {corpus}: robustness", [section])}
-    run_report = project / "data" / "08_reporting" / corpus / "report.html"
-    if run_report.is_file():
+    section = section_of(kept)
+    folder = project / "data" / "08_reporting" / kept.corpus
+    write_json(folder / RECEIPT, kept.as_dict())
+    pages = {output / "report.html": html_report(f"Demeanor on {kept.corpus}: robustness", [section])}
+    if (folder / "report.html").is_file():
+        run_report = folder / "report.html"
         pages[run_report] = with_section(run_report.read_text(encoding="utf-8"), section)
     for path, text in pages.items():
         with write_atomically(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    return list(pages)
+    return [*pages, folder / RECEIPT]
 
 
 def told(areas: pd.DataFrame, scored: str, written: Sequence[Path]) -> str:

@@ -35,6 +35,8 @@ class CalibrationSettings(Settings):
 class SubsetCalibration(Settings):
     """The fit for one set of present modalities; `n` clips, each of them once per seed.
 
+    wrong        share of wrong answers among them, in the sense of demeanor.evaluation.conformal.losses: where it is
+                 another on new clips, they are of another kind; None in cards of before
     temperature  logits are divided by it; 1 for a number
     width        a number's interval is answer - width .. answer + width; None: the whole scale, for want of clips
     threshold    a class is in the set when its probability is at least this; None: every class, for want of clips
@@ -43,6 +45,7 @@ class SubsetCalibration(Settings):
     """
 
     n: int
+    wrong: float | None = None
     temperature: float = 1.0
     width: float | None = None
     threshold: float | None = None

@@ -1,6 +1,6 @@
 """Kedro datasets for the nouns, and the usual ones with whole-or-nothing saving; all take paths and fsspec's URLs."""
 
-from demeanor.datasets.files import CSVFile, FigureFile, JSONFile, ParquetFile, TextFile, YAMLFile
+from demeanor.datasets.files import CSVFile, FigureFile, FoundFacts, JSONFile, ParquetFile, TextFile, YAMLFile
 from demeanor.datasets.folders import (
     BranchesFolder,
     BundlesFolder,
@@ -17,6 +17,7 @@ __all__ = [
     "CSVFile",
     "ExamplesFolder",
     "FigureFile",
+    "FoundFacts",
     "JSONFile",
     "ParquetFile",
     "RecordingsToScore",

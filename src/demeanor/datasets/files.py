@@ -80,6 +80,17 @@ class JSONFile(_Whole, JSONDataset):
     """json.JSONDataset, saved whole."""
 
 
+class FoundFacts(JSONFile):
+    """A JSONFile that a command may have left beside what runs make; {} where it has not."""
+
+    def load(self) -> Any:
+        """Its content, or {}."""
+        return super().load() if super()._exists() else {}
+
+    def _exists(self) -> bool:
+        return True  # that there is none is an ordinary state
+
+
 class YAMLFile(_Whole, YAMLDataset):
     """yaml.YAMLDataset, saved whole."""
 

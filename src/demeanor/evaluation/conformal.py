@@ -30,6 +30,7 @@ from demeanor.data.calibration import (
 from demeanor.data.errors import InputError
 from demeanor.data.task import Task
 from demeanor.evaluation.calibration import fit_temperature
+from demeanor.evaluation.coverage import conformal_rank
 from demeanor.evaluation.metrics import labelled
 from demeanor.evaluation.selective import threshold_for_risk
 
@@ -45,8 +46,7 @@ def conformal_quantile(scores: ArrayLike, coverage: float) -> float:
     """
     values = np.atleast_2d(np.asarray(scores, dtype=np.float64))
     n = values.shape[1]
-    # Rounded first, for (9 + 1) * 0.9 is 9.000000000000002 or so in binary, and its rank is 9.
-    rank = int(np.ceil(np.round((n + 1) * coverage, 9)))
+    rank = conformal_rank(n, coverage)
     if rank > n:
         return float("inf")
     joined = np.sort(values, axis=None)
@@ -111,11 +111,13 @@ def fit_subset(task: Task, values: Array, target: Array, coverage: float) -> Sub
     seeds, n = values.shape[:2]
     if n == 0:
         raise InputError("calibration", [f"no clip of the validation split has a label for {task.name}"])
+    wrong = float(f"{np.mean([losses(task, one, target).mean() for one in values]):.6g}")
     if task.kind == "regression":
         residuals = target.astype(np.float64)[None] - values[..., 0]
         width = conformal_quantile(np.abs(residuals), coverage)
         grid = np.quantile(residuals, np.linspace(0, 1, QUANTILES))
-        return SubsetCalibration(n=n, width=_finite(width), residuals=tuple(float(f"{value:.6g}") for value in grid))
+        kept = tuple(float(f"{value:.6g}") for value in grid)
+        return SubsetCalibration(n=n, wrong=wrong, width=_finite(width), residuals=kept)
     joined = values.reshape(seeds * n, -1)
     repeated = np.concatenate([target] * seeds)
     temperature = fit_temperature(task, joined, repeated, "valid")
@@ -127,7 +129,7 @@ def fit_subset(task: Task, values: Array, target: Array, coverage: float) -> Sub
         scores = 1.0 - chances[:, there]
     highest = conformal_quantile(scores, coverage) if scores.size else float("inf")
     threshold = None if np.isinf(highest) else float(f"{1.0 - highest:.9g}")
-    return SubsetCalibration(n=n, temperature=temperature, threshold=threshold)
+    return SubsetCalibration(n=n, wrong=wrong, temperature=temperature, threshold=threshold)
 
 
 def _finite(value: float) -> float | None:

@@ -29,6 +29,7 @@ from demeanor.evaluation.calibration import (
     reliability_curve,
 )
 from demeanor.evaluation.conformal import losses, presence_names
+from demeanor.evaluation.coverage import coverage_in_mix, design_effect, expected_coverage
 from demeanor.evaluation.metrics import labelled
 from demeanor.evaluation.selective import augrc, aurc, coverage_at_risk, risk_at_coverage, risk_coverage
 
@@ -37,18 +38,30 @@ RISKS = (0.1, 0.2)
 
 
 def trust(
-    task: Task, outputs: ArrayLike, target: ArrayLike, names: ArrayLike, calibration: Calibration
+    task: Task,
+    outputs: ArrayLike,
+    target: ArrayLike,
+    names: ArrayLike,
+    calibration: Calibration,
+    groups: ArrayLike | None = None,
+    mix: ArrayLike | None = None,
 ) -> dict[str, Any]:
     """Figures of one branch, means over its seeds.
 
     outputs  [S, N, outputs] head outputs; target as Task.targets; names [N] the modalities that each clip has
              (subset_name), by which its calibration is chosen
+    groups   [N] what makes clips alike: their dialogues
+    mix      [classes] how common each class is on validation, of a task of one of several classes
 
     n; coverage of the intervals or sets (the promised one is `promised`) with the 95 % interval of a binomial share of
-    n clips; size: mean length of an interval, or mean number of classes in a set; AURC, AUGRC, coverage at a risk of 10
-    and 20 %, risk at a coverage of 80 % by calibrated confidence, where a wrong answer is as `losses` says; for classes
-    ECE, adaptive ECE, Brier and NLL of calibrated probabilities, the same with `raw_` before them of uncalibrated ones,
-    and raw_AURC of the raw confidence. NaN where undefined.
+    n clips; expected_low and expected_high, between which chance alone, the one of the calibration included, would have
+    left it (demeanor.evaluation.coverage; not of any of several classes, whose labels come together), with the
+    design_effect of `groups`; calibrated_on, validation's clips, and wrong_on_validation, its share of wrong answers;
+    coverage_in_mix, the coverage if classes were as common as in `mix`; size: mean length of an interval, or mean
+    number of classes in a set; AURC, AUGRC, coverage at a risk of 10 and 20 %, risk at a coverage of 80 % by calibrated
+    confidence, where a wrong answer is as `losses` says; for classes ECE, adaptive ECE, Brier and NLL of calibrated
+    probabilities, the same with `raw_` before them of uncalibrated ones, and raw_AURC of the raw confidence. NaN where
+    undefined.
     """
     known, truth = labelled(task, np.asarray(target)), np.asarray(target)
     values, has = np.asarray(outputs, dtype=np.float64)[:, known], np.asarray(names, dtype=object)[known]
@@ -60,7 +73,21 @@ def trust(
     return {
         "n": len(truth), "seeds": len(values), "promised": calibration.coverage, **mean,
         "coverage_low": low, "coverage_high": high,
+        **_expected(task, held, has, calibration, None if groups is None else np.asarray(groups)[known]),
+        "wrong_on_validation": np.nan if calibration.pooled.wrong is None else calibration.pooled.wrong,
+        "coverage_in_mix": np.nan if mix is None or not held.size else coverage_in_mix(held.mean(axis=0), truth, mix),
     }  # fmt: skip
+
+
+def _expected(task: Task, held: Array, names: Array, calibration: Calibration, groups: Array | None) -> dict[str, Any]:
+    """What chance leads to expect of held [S, N]."""
+    made = {"calibrated_on": calibration.pooled.n, "expected_low": np.nan, "expected_high": np.nan}
+    if task.kind == "multilabel" or not held.size:
+        return {**made, "design_effect": np.nan}
+    effect = np.nan if groups is None else design_effect(held.mean(axis=0), groups)
+    parts = [(fit.n, len(rows)) for fit, rows in by_fit(calibration, names)]
+    low, high = expected_coverage(calibration.coverage, parts, effect if np.isfinite(effect) else 1.0)
+    return {**made, "expected_low": low, "expected_high": high, "design_effect": effect}
 
 
 def binomial(held: Array) -> tuple[float, float]:

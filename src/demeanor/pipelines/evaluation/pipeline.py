@@ -49,7 +49,7 @@ def create_pipeline() -> Pipeline:
             *(Node(one.function, one.inputs, one.figures, name=one.function.__name__) for one in DRAWINGS),
             Node(
                 trust.examine_trust,
-                ["calibrated_answers", "sealed_test", "champions", TASKS, SETTINGS],
+                ["calibrated_answers", "sealed_test", "development", "champions", TASKS, SETTINGS],
                 ["trust", "slices"],
                 name="examine_trust",
                 tags="tracked",
@@ -70,6 +70,7 @@ def create_pipeline() -> Pipeline:
                     "reasons",
                     "champions",
                     "candidates",
+                    "robustness",
                     "comparison_figure",
                     "scatter_figure",
                     "confusion_figure",
@@ -96,7 +97,7 @@ def create_pipeline() -> Pipeline:
             ),
         ],
         namespace="evaluation",
-        inputs={"bundles", "development", "sealed_test", "utterances", "media_root"},
+        inputs={"bundles", "development", "sealed_test", "utterances", "media_root", "robustness"},
         outputs={"comparison", "registration", "summary", "report"},
         parameters={"branches", "tasks", "evaluation"},
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -20,6 +21,7 @@ def write_report(
     reasons: pd.DataFrame,
     champions: dict[str, dict[str, Any]],
     bundles: AllBundles,
+    robustness: dict[str, Any],
     comparison_figure: Picture,
     scatter_figure: Picture,
     confusion_figure: Picture,
@@ -27,8 +29,10 @@ def write_report(
     reliability_figure: Picture,
     risk_coverage_figure: Picture,
 ) -> str:
-    """The run's `report.html`. Figures are those that the other nodes have drawn."""
+    """The run's `report.html`. Figures are those that the other nodes have drawn; robustness is what `demeanor
+    robustness` has kept, or nothing."""
     from demeanor.evaluation.report import Section, html_report
+    from demeanor.pipelines.evaluation.worse import kept_section
 
     corpus = str(comparison["corpus"].iloc[0])
     shown = [column for column in comparison if not str(column).endswith(("_low", "_high", "_sd"))]
@@ -38,6 +42,8 @@ def write_report(
         ].dropna(axis=1, how="all")
         for name in champions
     }
+    best = {bundles[one["branch"]][one["seed"]].weights_sha256 for one in champions.values()}
+    every = {bundle.weights_sha256 for by_seed in bundles.values() for bundle in by_seed.values()}
     sections = [
         Section("Summary", words(champions, bundles, corpus)),
         Section("Systems", tables=systems, figures={
@@ -48,12 +54,13 @@ def write_report(
             "Confusion of classes, or of the sign of a number.": confusion_figure,
             "What each set of modalities is worth to the champion.": ablation_figure,
         }),
-        Section("How sure, and rightly so?", TRUST_WORDS, trust_tables(trust_table, champions), {
+        Section("How sure, and rightly so?", TRUST_WORDS, in_parts(trust_table, champions, TRUST_PARTS), {
             "How often the champion is right over how sure it is.": reliability_figure,
             "Risk over coverage: the champion and other branches.": risk_coverage_figure,
         }),
-        Section("Who is served worse?", SLICE_WORDS, by_task(scored_groups(slices), champions)),
-        Section("Why: contributions of the modalities", REASON_WORDS, by_task(reasons, champions)),
+        Section("Who is served worse?", (*SLICE_WORDS, *too_small(slices)), slice_tables(slices, champions)),
+        Section("Why: contributions of the modalities", REASON_WORDS, in_parts(reasons, champions, REASON_PARTS)),
+        *kept_section(robustness, best, every),
         Section("The closing summary of the run", plain=summary),
     ]  # fmt: skip
     return html_report(f"Demeanor on {corpus}", sections)
@@ -65,6 +72,10 @@ TRUST_WORDS = (
     "coverage is the share of clips whose interval, or set of classes, holds the label, with the 95 % interval of such "
     "a share; promised is what it was fitted for on validation. size is the mean length of an interval, or number of "
     "classes in a set.",
+    "expected: between these two 95 % of all shares lie that chance alone gives, that of the clips of validation on "
+    "which it was calibrated included. Clips of one dialogue resemble each other: as many of them as design effect "
+    "says count as one. A coverage outside is that of a test of another kind than validation: see what is wrong on "
+    "either. coverage in mix is the coverage if classes were as common as on validation.",
     "ECE, adaptive ECE, Brier and NLL say how far probabilities are from what happens; lower is better. Figures with "
     "raw before them are those without calibration.",
     "AURC and AUGRC are the mean risk over all shares of answers given, the surest first; lower is better. An answer "
@@ -73,14 +84,26 @@ TRUST_WORDS = (
     "0.8 what is wrong among the surest four fifths.",
 )
 TRUST_PARTS = {
-    "intervals and sets": ("n", "seeds", "promised", "coverage", "coverage_low", "coverage_high", "size"),
+    "intervals and sets": (
+        "n", "seeds", "calibrated_on", "promised", "coverage", "coverage_low", "coverage_high", "expected_low",
+        "expected_high", "size",
+    ),
+    "is the test of validation's kind?": (
+        "coverage", "design_effect", "wrong_on_validation", "wrong", "coverage_in_mix",
+    ),
     "probabilities": ("raw_ECE", "ECE", "raw_adaptive_ECE", "adaptive_ECE", "raw_Brier", "Brier", "raw_NLL", "NLL"),
     "answering where it is sure": (
         "wrong", "raw_AURC", "AURC", "AUGRC", "coverage_at_risk_0.1", "coverage_at_risk_0.2", "risk_at_coverage_0.8",
     ),
 }  # fmt: skip
 """Columns of the table of trust that stand together."""
-COUNTS = ("n", "seeds", "planted", "flagged", "conflicts")
+REASON_PARTS = {
+    "what the champion says": ("modality_dropout", "conflicts", "surer_without"),
+    "against the planted truth": ("n", "agreement", "chance", "spearman", "planted", "flagged", "precision", "recall",
+                                  "AUROC"),
+}  # fmt: skip
+"""Of the table of reasons; the second are there of the demo alone."""
+COUNTS = ("n", "seeds", "calibrated_on", "planted", "flagged", "conflicts")
 """Columns of whole numbers, which are floats where another task has none."""
 SLICE_WORDS = (
     "Groups are made by what the corpus states and never by what is inferred; those of fewer than 30 clips stand in "
@@ -122,6 +145,28 @@ def scored_groups(slices: pd.DataFrame) -> pd.DataFrame:
     return slices[slices["wrong"].notna()] if "wrong" in slices else slices
 
 
+def slice_tables(slices: pd.DataFrame, champions: dict[str, dict[str, Any]]) -> dict[str, pd.DataFrame]:
+    """Caption -> the scored groups of each champion, its metric before what all tasks have."""
+    made = {}
+    for name, mine in by_task(scored_groups(slices), champions).items():
+        last = [column for column in ("wrong", "coverage", "size") if column in mine]
+        first = [column for column in mine if column not in ("branch", *last)]
+        made[f"{name}: {mine['branch'].iloc[0]}"] = mine[[*first, *last]]
+    return made
+
+
+def too_small(slices: pd.DataFrame) -> list[str]:
+    """One sentence on the columns of which no group is large enough, or nothing."""
+    if "wrong" not in slices:
+        return []
+    found = []
+    for column, rows in slices.groupby("slice", sort=False):
+        if rows["wrong"].isna().all():
+            one = rows[rows["branch"] == rows["branch"].iloc[0]]
+            found.append(f"{column} ({len(one)} groups of at most {int(one['n'].max())} clips)")
+    return [f"Too small in all of their groups: {', '.join(found)}."] if found else []
+
+
 def by_task(table: pd.DataFrame, champions: dict[str, dict[str, Any]]) -> dict[str, pd.DataFrame]:
     """Caption -> the rows of each task, without columns that hold nothing for it."""
     made = {}
@@ -135,11 +180,13 @@ def by_task(table: pd.DataFrame, champions: dict[str, dict[str, Any]]) -> dict[s
     return made
 
 
-def trust_tables(table: pd.DataFrame, champions: dict[str, dict[str, Any]]) -> dict[str, pd.DataFrame]:
-    """Caption -> for each task the columns of trust that belong together."""
+def in_parts(
+    table: pd.DataFrame, champions: dict[str, dict[str, Any]], parts: Mapping[str, Sequence[str]]
+) -> dict[str, pd.DataFrame]:
+    """Caption -> for each task the columns that belong together, as `parts` has them."""
     return {
         f"{name}: {part}": mine[["branch", *(column for column in columns if column in mine)]]
         for name, mine in by_task(table, champions).items()
-        for part, columns in TRUST_PARTS.items()
+        for part, columns in parts.items()
         if any(column in mine for column in columns)
     }

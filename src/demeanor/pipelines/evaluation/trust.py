@@ -10,7 +10,7 @@ import pandas as pd
 
 from demeanor.data.errors import InputError
 from demeanor.data.examples import Examples
-from demeanor.data.task import Tasks
+from demeanor.data.task import Task, Tasks
 from demeanor.pipelines.evaluation.asking import Calibrated
 from demeanor.pipelines.evaluation.drawing import Figure, draws, empty_figure
 from demeanor.pipelines.evaluation.settings import TASKS, EvaluationSettings
@@ -22,6 +22,7 @@ MOST_CURVES = 7
 def examine_trust(
     calibrated: Mapping[str, Sequence[Calibrated]],
     sealed_test: Examples,
+    development: Examples,
     champions: dict[str, dict[str, Any]],
     tasks: Tasks,
     settings: EvaluationSettings,
@@ -38,11 +39,14 @@ def examine_trust(
     labels = {column for one in tasks.root.values() for column in labels_of(one)}
     for name, champion in champions.items():
         task = tasks[name]
+        mix = class_shares(task, development)
         for said in calibrated[name]:
-            figures = trust(task, said.prediction, said.target, said.names, said.calibration)
+            table = by_id.loc[list(said.ids)].reset_index(drop=True)
+            figures = trust(
+                task, said.prediction, said.target, said.names, said.calibration, table["dialogue"].to_numpy(), mix
+            )
             rows.append({"task": name, "branch": said.branch, **figures})
             if said.branch == champion["branch"]:
-                table = by_id.loc[list(said.ids)].reset_index(drop=True)
                 of_these = heard_and_seen.loc[list(said.ids)]
                 made = slice_table(
                     task, said.prediction, said.target, table, said.names, said.calibration,
@@ -60,6 +64,15 @@ def examine_trust(
     tracking.current().log_metrics(logged)
     nothing = pd.DataFrame(columns=["task", "branch"])
     return (pd.DataFrame(rows) if rows else nothing), (pd.concat(slices, ignore_index=True) if slices else nothing)
+
+
+def class_shares(task: Task, development: Examples) -> np.ndarray | None:
+    """[classes] how common each class is on validation; None for what is not one of several classes."""
+    if task.kind != "classification":
+        return None
+    found = task.targets(development.split("valid").utterances)
+    counts = np.bincount(found[found >= 0], minlength=task.outputs)
+    return counts / max(counts.sum(), 1)
 
 
 @draws("reliability", "risk_coverage", of=["calibrated_answers", "champions", TASKS])
