@@ -40,6 +40,7 @@ class Receipt(Settings):
     time: datetime = Field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
     version: str = Field(default=demeanor.__version__, description="of Demeanor")
     synthetic: bool = Field(default=False, description="the corpus was made, not recorded")
+    notes: str = Field(default="", description="what the bundle's card says of it: of experts, how they were joined")
 
     @field_validator("metrics", mode="before")
     @classmethod

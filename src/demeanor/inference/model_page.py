@@ -119,8 +119,7 @@ def _limits(bundle: Bundle) -> list[str]:
     if any(value.modality == "text" for value in card.raw_inputs.values()):
         languages = ", ".join(card.languages) or "?"
         limits.append(f"Words are given, or recognised ({card.recogniser}); languages: {languages}.")
-    several = len({value.modality for value in card.inputs.values()}) > 1
-    if card.kind == "predicts" and several and not card.protocol.get("training", {}).get("modality_dropout"):
+    if card.kind == "predicts" and not card.knows_parts:
         limits.append("It was trained without leaving modalities out: contributions of one alone mean little.")
     if is_synthetic(card.protocol.get("corpus", "")):
         limits.append("It learnt from a synthetic corpus: a demonstration, not for people.")

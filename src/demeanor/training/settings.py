@@ -108,3 +108,28 @@ class BranchSettings(Settings):
         if unknown:
             raise ValueError(f"{self.system} has no role {', '.join(unknown)}; it has {', '.join(roles)}")
         return self
+
+
+class JoinedSettings(Settings):
+    """Trained branches joined to one model of one task, by a rule with a name: demeanor.models.log_pool."""
+
+    task: str = Field(default="sentiment", description="name in the parameters' `tasks`")
+    members: tuple[str, ...] = Field(min_length=2, description="branches, each an expert with streams of its own")
+    rule: Literal["log_pool"] = "log_pool"
+    prior: Literal["kept", "divided"] | None = Field(
+        default=None,
+        description="of each member: kept, or taken out and their mean put in once; None: what has the lower log loss "
+        "on validation where weights are learnt, else divided",
+    )
+    least: int = Field(
+        default=50, ge=1, description="utterances of validation that members must have in common for learnt weights"
+    )
+    calibration: CalibrationSettings = CalibrationSettings()
+    notes: str = ""
+    enabled: bool = Field(default=True, exclude=True, description="false: it stands ready and is not joined")
+
+    @model_validator(mode="after")
+    def _each_member_once(self) -> JoinedSettings:
+        if len(set(self.members)) != len(self.members):
+            raise ValueError(f"members: {', '.join(self.members)}: each expert has one voice")
+        return self

@@ -17,6 +17,7 @@ from demeanor.data.examples import Examples
 from demeanor.data.progress import with_progress
 from demeanor.data.task import Task, Tasks
 from demeanor.pipelines.branches import enabled
+from demeanor.pipelines.evaluation.choosing import comparable_scores
 from demeanor.pipelines.evaluation.settings import EvaluationSettings, ceiling_of, predictions_of
 
 logger = logging.getLogger(__name__)
@@ -26,10 +27,12 @@ AllBundles = Mapping[str, Bundles]
 """branch -> seed -> bundle"""
 
 
-def keep_selected(bundles: AllBundles, branches: dict[str, Any]) -> dict[str, dict[str, Bundle]]:
-    """The enabled branches of the parameters that have been trained; those that have not are named once. InputError if
-    that is none."""
-    names = enabled(branches)
+def keep_selected(
+    bundles: AllBundles, branches: dict[str, Any], joined: dict[str, Any]
+) -> dict[str, dict[str, Bundle]]:
+    """The enabled branches, and what is joined of them, of the parameters that have been trained; those that have not
+    are named once. InputError if that is none."""
+    names = (*enabled(branches), *enabled(joined))
     absent = [name for name in names if not bundles.get(name)]
     if absent:
         logger.warning("not trained yet, so not compared: %s", ", ".join(absent))
@@ -53,10 +56,11 @@ def choose_champions(development: Examples, bundles: AllBundles) -> dict[str, di
     if stale:
         raise InputError("bundles", stale, "Run `kedro run --pipelines fusion_training` again.")
     champions: dict[str, dict[str, Any]] = {}
+    scores = comparable_scores(development, bundles)
     for branch, by_seed in bundles.items():
         task = card_of(by_seed).task
         metric, better = task.selection_metric
-        values = {name: bundle.card.metrics.get(metric, np.nan) for name, bundle in by_seed.items()}
+        values = scores[branch]
         if np.isnan(list(values.values())).any():
             continue
         mean = float(np.mean(list(values.values())))
@@ -108,6 +112,7 @@ def score_sealed_test(sealed_test: Examples, bundles: AllBundles) -> tuple[pd.Da
             seconds=seconds,
             peak_memory_mib=peak_memory_mib(),
             synthetic=is_synthetic(card.protocol["corpus"]),
+            notes=card.notes,
         )
         receipts.append(receipt.as_dict())
     logged = {

@@ -112,7 +112,7 @@ def words(champions: dict[str, dict[str, Any]], bundles: AllBundles, corpus: str
         fitted = "It is uncalibrated." if card.calibration is None else f"Calibrated: {card.calibration.describe()}."
         lines.append(
             f"{name}: {champion['branch']} {champion['seed'].replace('_', ' ')}, chosen on validation by "
-            f"{champion['metric']} ({champion['value']:.3f}). {fitted}"
+            f"{champion['metric']} ({champion['value']:.3f}). {fitted}{f' Of it: {card.notes}.' if card.notes else ''}"
         )
     return lines
 

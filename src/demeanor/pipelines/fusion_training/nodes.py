@@ -15,12 +15,12 @@ from demeanor.data.errors import InputError, nearest
 from demeanor.data.examples import Examples
 from demeanor.data.places import anchored
 from demeanor.data.task import Task, Tasks
-from demeanor.training.settings import BranchSettings
+from demeanor.training.settings import BranchSettings, JoinedSettings
 
 if TYPE_CHECKING:
     from demeanor.training.distributed.workshop import Job, Place
     from demeanor.training.fit import Trained
-    from demeanor.training.tracking import TrackedData
+    from demeanor.training.tracking import Run, TrackedData
 
 logger = logging.getLogger(__name__)
 
@@ -69,13 +69,21 @@ def train_seed(
             train_reporting, branch, settings, task, development, seed, validation_score, folder,
             code_revision(Path.cwd()), report=report,
         )  # fmt: skip
-        run.log_metrics({f"best_{name}": value for name, value in trained.bundle.card.metrics.items()})
-        with tempfile.TemporaryDirectory() as place_on_disk:
-            trained.bundle.save(Path(place_on_disk) / "bundle")
-            run.log_artifacts(Path(place_on_disk) / "bundle", "bundle")
-        model = tracking.TrackedModel.of(trained.bundle)
-        run.log_model(model, {f"valid_{name}": value for name, value in trained.bundle.card.metrics.items()}, data[1])
+        track(run, trained.bundle, data[1])
     return trained
+
+
+def track(run: Run, bundle: Bundle, valid: TrackedData) -> None:
+    """Tell a run of the bundle that it ended with, and of its figures on `valid`."""
+    from demeanor.training.tracking import TrackedModel
+
+    run.log_metrics({f"best_{name}": value for name, value in bundle.card.metrics.items()})
+    with tempfile.TemporaryDirectory() as place_on_disk:
+        bundle.save(Path(place_on_disk) / "bundle")
+        run.log_artifacts(Path(place_on_disk) / "bundle", "bundle")
+    run.log_model(
+        TrackedModel.of(bundle), {f"valid_{name}": value for name, value in bundle.card.metrics.items()}, valid
+    )
 
 
 def tracked_data(examples: Examples, split: str) -> TrackedData:
@@ -149,6 +157,34 @@ def train_on_embeddings(
         card = bundle.card.model_copy(update={"data_hash": development.data_hash})
         complete[name] = Bundle(card, bundle.tensors).carrying(carried)
     return complete, history
+
+
+def join_branches(
+    name: str, development: Examples, settings: JoinedSettings, tasks: Tasks, members: dict[str, dict[str, Bundle]]
+) -> dict[str, Bundle]:
+    """Trained branches as one model, a bundle for each seed that all have, each told to the tracker as a training is.
+
+    InputError where they cannot answer for one task together.
+    """
+    from demeanor.evaluation.environment import code_revision
+    from demeanor.evaluation.validation import validation_score
+    from demeanor.training import tracking
+    from demeanor.training.joining import join
+
+    task = tasks[settings.task]
+    bundles = join(name, settings, task, development, members, validation_score, code_revision(Path.cwd()))
+    metric = task.selection_metric[0]
+    data = [tracked_data(development, split) for split in ("train", "valid")]
+    for bundle in bundles.values():
+        seed, value = bundle.card.protocol["seed"], bundle.card.metrics.get(metric, float("nan"))
+        parameters = {"branch": name, "seed": seed, "task": task.as_dict(), "settings": settings.as_dict()}
+        tags = {"branch": name, "system": bundle.card.system, "seed": str(seed), "data_hash": development.data_hash}
+        with tracking.current().child(f"{name} seed {seed}", parameters, tags) as run:
+            run.log_inputs(data)
+            track(run, bundle, data[1])
+        logger.info("%s seed %s: validation %s %.3f", name, seed, metric, value)
+    logger.info("%s: %s", name, next(iter(bundles.values())).card.notes)
+    return bundles
 
 
 def gather_bundles(**bundles: dict[str, Bundle]) -> dict[str, dict[str, Bundle]]:
