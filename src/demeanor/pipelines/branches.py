@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from demeanor.data.errors import InputError
+from demeanor.data.errors import InputError, nearest
 
 #: Modality of the streams that representation_learning makes.
 REPRESENTATION = "representation"
@@ -33,7 +33,7 @@ _selection: Selection | None = None
 def select(parameters: Mapping[str, Any]) -> bool:
     """Use the parameters' `branches` from now on; True if that changes the pipelines.
 
-    Raises InputError if none is there, none is enabled, or one is not a mapping.
+    Raises InputError if none is there, none is enabled, one is not a mapping, or one names a corpus that is not there.
     """
     global _selection  # noqa: PLW0603 - Kedro's pipeline registry takes no arguments
     selection = selection_of(parameters)
@@ -54,7 +54,26 @@ def selection_of(parameters: Mapping[str, Any]) -> Selection:
     names = enabled(branches)
     if not names:
         raise InputError("parameter 'branches'", ["none of them is enabled"], "Name at least one branch.")
+    _check_corpora(parameters, {name: branches[name] for name in names})
     return Selection(names, frozenset(name for name in names if _reads_embeddings(branches[name])))
+
+
+def _check_corpora(parameters: Mapping[str, Any], branches: Mapping[str, Mapping[str, Any]]) -> None:
+    """InputError where a branch names a corpus that the union does not: what is left out and what is misspelt would
+    look alike once the corpora are read."""
+    corpus = parameters.get("corpus")
+    options = corpus.get("options") if isinstance(corpus, Mapping) else None
+    known = options.get("corpora") if isinstance(options, Mapping) else None
+    if not isinstance(known, Mapping):
+        return
+    problems = [
+        f"{branch} names '{name}'.{nearest(str(name), map(str, known))}"
+        for branch, settings in branches.items()
+        for name in settings.get("corpora") or ()
+        if name not in known
+    ]
+    if problems:
+        raise InputError("corpora of the branches", problems, "They are those of the parameter corpus.options.corpora.")
 
 
 def enabled(branches: Mapping[str, Any]) -> tuple[str, ...]:
