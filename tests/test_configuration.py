@@ -85,7 +85,7 @@ def test_what_is_joined_names_branches_that_are_trained():
     with pytest.raises(InputError) as told:
         selection_of({"branches": branches, "joined": wrong})
     assert list(told.value.problems) == [
-        "'face' is not enabled: joined.experts needs it.",
+        "'face' is not enabled: joined.experts needs it, unless joined.experts.enabled=false.",
         "'vioce', a member of 'experts', is no branch. Did you mean 'voice'?",
         "'voice' is the name of a branch, too",
         "'none' lists no members",

@@ -9,6 +9,7 @@ import pandas as pd
 
 from demeanor.corpora.cards import card_for, is_synthetic
 from demeanor.data.bundle import Bundle
+from demeanor.data.spec_sheet import sources
 
 LONGEST = 4900
 """Characters: registries hold 5,000."""
@@ -59,6 +60,7 @@ def model_page(
         f"Trained on {protocol.get('corpus', '?')}: {protocol.get('train', '?')} utterances, seed "
         f"{protocol.get('seed', '?')}, data `{card.data_hash}`, code `{card.code_revision or 'unknown'}`.",
         "",
+        *(one for line in sources(protocol) for one in (line, "")),
         "| input | stream | dimension | made by | from a recording | licence |",
         "|---|---|---|---|---|---|",
     ]

@@ -35,7 +35,7 @@ _selection: Selection | None = None
 def select(parameters: Mapping[str, Any]) -> bool:
     """Use the parameters' `branches` from now on; True if that changes the pipelines.
 
-    Raises InputError if none is there, none is enabled, or one is not a mapping.
+    Raises InputError if none is there, none is enabled, one is not a mapping, or one names a corpus that is not there.
     """
     global _selection  # noqa: PLW0603 - Kedro's pipeline registry takes no arguments
     selection = selection_of(parameters)
@@ -56,6 +56,7 @@ def selection_of(parameters: Mapping[str, Any]) -> Selection:
     names = enabled(branches)
     if not names:
         raise InputError("parameter 'branches'", ["none of them is enabled"], "Name at least one branch.")
+    _check_corpora(parameters, {name: branches[name] for name in names})
     embedded = frozenset(name for name in names if _reads_embeddings(branches[name]))
     return Selection(names, embedded, _joined(parameters.get("joined") or {}, names, branches))
 
@@ -76,13 +77,33 @@ def _joined(
         problems += [f"'{name}' is the name of a branch, too"] if name in branches else []
         for member in map(str, members):
             if member in branches and member not in names:
-                problems.append(f"'{member}' is not enabled: joined.{name} needs it.")
+                problems.append(
+                    f"'{member}' is not enabled: joined.{name} needs it, unless joined.{name}.enabled=false."
+                )
             elif member not in names:
                 problems.append(f"'{member}', a member of '{name}', is no branch.{nearest(member, names)}")
         made.append((name, tuple(map(str, members))))
     if problems:
         raise InputError("parameter 'joined'", problems, advice)
     return tuple(made)
+
+
+def _check_corpora(parameters: Mapping[str, Any], branches: Mapping[str, Mapping[str, Any]]) -> None:
+    """InputError where a branch names a corpus that the union does not: what is left out and what is misspelt would
+    look alike once the corpora are read."""
+    corpus = parameters.get("corpus")
+    options = corpus.get("options") if isinstance(corpus, Mapping) else None
+    known = options.get("corpora") if isinstance(options, Mapping) else None
+    if not isinstance(known, Mapping):
+        return
+    problems = [
+        f"{branch} names '{name}'.{nearest(str(name), map(str, known))}"
+        for branch, settings in branches.items()
+        for name in settings.get("corpora") or ()
+        if name not in known
+    ]
+    if problems:
+        raise InputError("corpora of the branches", problems, "They are those of the parameter corpus.options.corpora.")
 
 
 def enabled(branches: Mapping[str, Any]) -> tuple[str, ...]:

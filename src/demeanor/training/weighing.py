@@ -69,10 +69,10 @@ def weigh(
             there = rows[name]
             if counted[name] < settings.least:
                 continue
-            said = np.concatenate(list(heard[:, there][:, :, chosen])) - (own[chosen] if divided else 0.0)
-            expected = np.concatenate([target[there]] * len(models))
+            said = heard[:, there][:, :, chosen] - (own[chosen] if divided else 0.0)
             base = own[chosen].mean(axis=0) if divided else np.zeros(card.task.outputs)
-            learnt, mean = learn_weights(card.task, said, base, expected, "valid")
+            alike = 1.0 if divided else 1.0 / len(chosen)
+            learnt, mean = learn_weights(card.task, said, base, target[there], alike, "valid")
             loss += mean * counted[name]
             weights[name] = {names[n]: float(f"{value:.6g}") for n, value in zip(chosen, learnt, strict=True)}
         found[divided] = loss, weights

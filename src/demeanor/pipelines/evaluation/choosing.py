@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,8 @@ def comparable_scores(
 
     Where all branches of a task were judged by the same utterances that is what their cards say. Where not (an expert
     in words on dialogues, one in voices on recordings, and what is joined of both), all are asked again about every
-    labelled utterance of the task: of what it cannot read a branch then says what it says of nothing.
+    labelled utterance of the corpora that any of them learnt from: of what it cannot read a branch then says what it
+    says of nothing.
 
     bundles  branch -> seed -> bundle
     """
@@ -35,12 +36,13 @@ def comparable_scores(
         if not alike:
             listed = "; ".join(f"{branch}: {count} of {corpus}" for branch, (corpus, count) in judged.items())
             logger.info("%s: branches were judged by different utterances (%s); asked again by all", name, listed)
+        known = {one.strip() for corpus, _ in judged.values() for one in str(corpus).split(",")}
         for branch in branches:
             metric = _card(bundles[branch]).task.selection_metric[0]
             made[branch] = (
                 {seed: bundle.card.metrics.get(metric, np.nan) for seed, bundle in bundles[branch].items()}
                 if alike
-                else _asked_again(development, bundles[branch], metric)
+                else _asked_again(development, known, bundles[branch], metric)
             )
     return made
 
@@ -53,11 +55,14 @@ def _judged_by(card: BundleCard) -> tuple[Any, Any]:
     return card.protocol.get("corpus"), card.protocol.get("valid")
 
 
-def _asked_again(development: Examples, by_seed: Mapping[str, Bundle], metric: str) -> dict[str, float]:
+def _asked_again(
+    development: Examples, corpora: Collection[str], by_seed: Mapping[str, Bundle], metric: str
+) -> dict[str, float]:
     from demeanor.evaluation.metrics import score
     from demeanor.inference.model import Embedded, TrainedModel
 
-    task, valid = _card(by_seed).task, development.split("valid")
+    task, table = _card(by_seed).task, development.split("valid").utterances
+    valid = Examples.of(table[table["corpus"].isin(corpora)], development.streams)
     target, embedded = task.targets(valid.utterances), Embedded(valid)
     made = {}
     for seed, bundle in by_seed.items():
