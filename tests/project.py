@@ -35,6 +35,9 @@ EMBEDDED = {
     "system": "text_only", "task": "sentiment", "streams": {"text": "representation.principal_components"},
     "training": TRAINING,
 }  # fmt: skip
+#: A branch of the voice alone, and what is joined of it and of the words alone.
+VOICE = {"system": "audio_only", "task": "sentiment", "streams": {"audio": "audio.functionals"}, "training": TRAINING}
+EXPERTS = {"task": "sentiment", "members": ["text_only", "voice"], "calibration": {"least": 10}}
 
 
 def make_project(
@@ -42,7 +45,7 @@ def make_project(
 ) -> Path:
     """Copy code and configuration to `folder`, with the first dialogues of each split as its corpus.
 
-    embedded  with a branch that needs representation_learning to have run
+    embedded  with a branch that needs representation_learning to have run, and experts joined of two branches
     tracked   with an empty MLflow database, as after a first run; without it the project has to make its own
     """
     folder.mkdir(parents=True)
@@ -94,7 +97,8 @@ def write_settings(folder: Path, embedded: bool = False) -> None:
         branches = settings["branches"]
         settings["branches"] = {name: {**branches[name], "training": TRAINING} for name in BRANCHES}
         if embedded:
-            settings["branches"]["embedded"] = EMBEDDED
+            settings["branches"] |= {"embedded": EMBEDDED, "voice": VOICE}
+            settings["joined"] = {"experts": EXPERTS}
         for representation in settings["representations"].values():
             representation["epochs"] = 2
         settings["representations"]["conv_autoencoder"]["on_collapse"] = "warn"

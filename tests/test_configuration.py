@@ -77,6 +77,23 @@ def test_branches_are_those_that_are_enabled():
     assert selection_of({"branches": branches}) == Selection(("one", "three"), frozenset({"one"}))
 
 
+def test_what_is_joined_names_branches_that_are_trained():
+    branches = {"words": {}, "voice": {}, "face": {"enabled": False}}
+    joined = {"experts": {"members": ["words", "voice"]}, "later": {"members": ["face"], "enabled": False}}
+    assert selection_of({"branches": branches, "joined": joined}).joined == (("experts", ("words", "voice")),)
+    wrong = {"experts": {"members": ["words", "face", "vioce"]}, "voice": {"members": ["words"]}, "none": {}}
+    with pytest.raises(InputError) as told:
+        selection_of({"branches": branches, "joined": wrong})
+    assert list(told.value.problems) == [
+        "'face' is not enabled: joined.experts needs it, unless joined.experts.enabled=false.",
+        "'vioce', a member of 'experts', is no branch. Did you mean 'voice'?",
+        "'voice' is the name of a branch, too",
+        "'none' lists no members",
+    ]
+    with pytest.raises(InputError, match="no mapping"):
+        selection_of({"branches": branches, "joined": ["words", "voice"]})
+
+
 @pytest.mark.parametrize("branches", [None, ["late_fusion"], {}, {"one": {"enabled": False}}, {"one": "late_fusion"}])
 def test_parameters_without_a_branch_are_refused(branches):
     with pytest.raises(InputError, match="branches"):

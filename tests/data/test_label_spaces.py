@@ -103,6 +103,20 @@ def test_a_corpus_gets_a_column_and_the_count_of_what_it_cost():
     assert "2 have one, 2 lose theirs, 1 of these because they are none of meld (neutral: no label)" in finding.message
     task = Task(name="ekman", kind="classification", column="ekman", classes=SPACES["ekman"].classes)
     assert task.targets(mapped.utterances).tolist() == [3, -1, 0, -1, -1]
-    for name, column, told in (("emotion", "emotion", "choose another"), ("x", "emotoin", "Did you mean 'emotion'")):
+    for name, column, told in (("text", "emotion", "choose another"), ("x", "emotoin", "Did you mean 'emotion'")):
         with pytest.raises(InputError, match=told):
             map_labels(corpus, {name: LabelMapping(column=column, space="meld", to="ekman")})
+
+
+def test_a_column_mapped_onto_its_own_name_leaves_the_old_one_beside_it():
+    rows = [{"utterance_id": f"u{n}", "corpus": "c", "split": "train", "dialogue": "d", "turn": n, "emotion": one}
+            for n, one in enumerate(["calm", "happiness"])]  # fmt: skip
+    corpus = Corpus("c", make_table(rows), Path(), Card("c"))
+    asked = LabelMapping(column="emotion", space="ravdess", to="meld")
+    side = LabelMapping(column="emotion", space="ravdess", to="ekman")
+    table = map_labels(corpus, {"emotion": asked, "ekman": side}).utterances
+    assert table["emotion"].tolist() == ["neutral", "joy"]
+    assert table["emotion_ravdess"].tolist() == ["calm", "happiness"]
+    assert table["ekman"].iloc[1] == "joy", "the second map read what the first had made"
+    with pytest.raises(InputError, match="has a column 'emotion_ravdess'"):
+        map_labels(Corpus("c", table, Path(), Card("c")), {"emotion": asked})

@@ -14,7 +14,9 @@ from pathlib import Path
 import click
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 
+from demeanor.commands.predict import predict
 from demeanor.data.bundle import Bundle
 from demeanor.data.stream import Stream
 from demeanor.features.cache import Shard
@@ -56,6 +58,32 @@ def test_a_branch_reads_embeddings_up_to_the_sealed_test(finished_project: Path)
     assert -3.5 < answer["sentiment"] < 3.5
 
 
+def test_experts_are_joined_scored_and_asked_about_words_a_voice_both_or_neither(finished_project: Path):
+    """One is asked as any model is, at the command line, whatever a recording has."""
+    found = receipts(finished_project, ["experts", "text_only", "voice"])
+    assert {name for name, _ in found} == {"experts", "text_only", "voice"}
+    assert "joined by log_pool: text_only (text of demo-synthetic" in found["experts", 1]["notes"]
+    table = pd.read_csv(finished_project / "data/08_reporting/demo/trust.csv")
+    assert "experts" in set(table["branch"])
+    folder = finished_project / "data/06_models/demo/branches/experts/seed_1"
+    clip = str(sorted((finished_project / "data/01_raw/demo/Raw").rglob("*.mp4"))[0])
+    answers = []
+    for given in (["--text", "I really like it."], [clip, "--text", "I really like it.", "--explain"]):
+        told = CliRunner().invoke(predict, [*given, "--model", str(folder), "--json"])
+        assert told.exit_code == 0, told.output
+        answers += json.loads(told.output)[str(folder)]
+    model = TrainedModel.load(folder)
+    words, both, voice = [*answers, *model.without("text").score([{"video": clip}]).to_dict(orient="records")]
+    assert [answer["modalities"] for answer in (words, both, voice)] == ["text", "audio+text", "audio"]
+    assert (
+        min(words["sentiment"], voice["sentiment"]) <= both["sentiment"] <= max(words["sentiment"], voice["sentiment"])
+    )
+    assert both["baseline"] + both["contribution_text"] + both["contribution_audio"] == pytest.approx(both["sentiment"])
+    (nothing,) = model.score([{}]).to_dict(orient="records")
+    assert nothing["problem"] == "nothing in it that this model reads (audio, text)"
+    assert not nothing["answered"]
+
+
 def test_representations_end_in_one_table(finished_project: Path):
     text = (finished_project / "data/08_reporting/demo/representations.md").read_text(encoding="utf-8")
     for name in ("majority", "conv autoencoder", "principal components", "masked transformer", "pooled features"):
@@ -94,7 +122,7 @@ def test_the_champion_was_not_chosen_by_test_scores(finished_project: Path):
             json.loads(path.read_text())["metrics"]["MAE"]
             for path in (finished_project / f"data/06_models/demo/branches/{branch}").glob("*/card.json")
         ]
-        for branch in [*BRANCHES, "embedded"]
+        for branch in [*BRANCHES, "embedded", "voice", "experts"]
         if branch != "emotion_fusion"
     }
     means = {branch: sum(values) / len(values) for branch, values in cards.items()}

@@ -20,6 +20,7 @@ READERS = {
     "ravdess": "demeanor.corpora.ravdess:RavdessReader",
     "mmsa_pickle": "demeanor.corpora.mmsa_pickle:MmsaPickleReader",
     "mosi_utterances": "demeanor.corpora.mosi_utterances:MosiUtterancesReader",
+    "union": "demeanor.corpora.union:UnionReader",
 }
 
 

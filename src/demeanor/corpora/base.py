@@ -118,6 +118,8 @@ class Reader:
     settings_type: ClassVar[type[ReaderSettings]] = ReaderSettings
     #: Recognises whatever is not recognised by another reader.
     takes_what_is_left: ClassVar[bool] = False
+    #: Are they several corpora, each with settings of its own? Then `split` and `valid_swap_noise` are said of each.
+    of_several: ClassVar[bool] = False
 
     @classmethod
     def recognise(cls, path: Path) -> dict[str, Any] | None:
@@ -159,6 +161,10 @@ class CorpusSettings(Settings):
             reader = find_reader(self.reader)
         except InputError as error:
             raise ValueError(str(error)) from None
+        if reader.of_several and (self.split is not None or self.valid_swap_noise):
+            raise ValueError(
+                "each corpus keeps its own split: say `split` and `valid_swap_noise` of one in its own entry"
+            )
         reader.settings_type.model_validate(self.options)
         if self.split is not None:
             SplitSettings.model_validate(self.split)

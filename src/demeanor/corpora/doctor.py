@@ -86,7 +86,7 @@ def examine(
     findings += found
     set_aside |= unusable
     own = any(finding.kind == "own_split" for finding in findings)
-    findings += _splits(table, {} if own else corpus.card.published)
+    findings += [*counted(table, {} if own else corpus.card.published), *_leaks(table)]
     findings += transcripts(table, probes, settings.slowest, settings.fastest)
     findings += duplicates(corpus, settings.hash_media)
     facts, found = streams(corpus.streams, table)
@@ -124,8 +124,8 @@ def require_share(report: Report, limit: float) -> None:
         )
 
 
-def _splits(table: pd.DataFrame, published: Mapping[str, int]) -> list[Finding]:
-    """Counts against the published ones; speakers and dialogues that several splits share; splits without rows."""
+def counted(table: pd.DataFrame, published: Mapping[str, int]) -> list[Finding]:
+    """Utterances by split against the published numbers, and splits without rows."""
     findings = []
     counts = table["split"].value_counts()
     different = [
@@ -144,6 +144,12 @@ def _splits(table: pd.DataFrame, published: Mapping[str, int]) -> list[Finding]:
             Finding("empty_split", "warning", f"no utterance in {' and '.join(empty)}", len(empty), empty,
                     "Make the split from a file of ids (demeanor.corpora.splits).")
         )  # fmt: skip
+    return findings
+
+
+def _leaks(table: pd.DataFrame) -> list[Finding]:
+    """Speakers and dialogues that several splits share."""
+    findings = []
     for column, kind in (("speaker", "speaker_leakage"), ("dialogue", "dialogue_leakage")):
         shared = _shared(table, column)
         if shared:

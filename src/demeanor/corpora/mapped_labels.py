@@ -25,21 +25,27 @@ class LabelMapping(Settings):
 def map_labels(corpus: Corpus, wanted: Mapping[str, LabelMapping]) -> Corpus:
     """`corpus` with a new column for each entry of `wanted`, and one finding each that counts what was lost.
 
-    InputError for a column that is not there, one that would be overwritten, and a map that does not exist.
+    A column may be mapped onto its own name, as corpora of one union share columns: what it held before is then called
+    `<column>_<space>`. InputError for a column that is not there, one that would be overwritten, and a map that does
+    not exist.
     """
     table = corpus.utterances.copy()
     problems = []
+    kept = {name: f"{name}_{asked.space}" for name, asked in wanted.items() if name == asked.column}
     for name, asked in wanted.items():
         if asked.column not in corpus.utterances or asked.column in COLUMNS:
             labels = [str(one) for one in corpus.utterances if one not in COLUMNS]
             problems.append(f"{name}: there is no label column '{asked.column}'.{nearest(asked.column, labels)}")
-        if name in corpus.utterances:
-            problems.append(f"{name}: the corpus has a column of this name; choose another")
+        new = kept.get(name, name)
+        if new in corpus.utterances or (new != name and new in wanted):
+            problems.append(f"{name}: the corpus has a column '{new}'; choose another name")
     if problems:
         raise InputError(f"labels of corpus '{corpus.name}'", problems)
     findings = []
+    for name, new in kept.items():
+        table[new] = table[name]
     for name, asked in wanted.items():
-        chosen, before = find_map(asked.space, asked.to), table[asked.column]
+        chosen, before = find_map(asked.space, asked.to), corpus.utterances[asked.column]
         table[name] = chosen(before)
         foreign = before.notna() & ~chosen.source.holds(before)
         without = int((before.notna() & table[name].isna()).sum())

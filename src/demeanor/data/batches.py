@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -30,7 +31,9 @@ class Batches:
         normaliser: Normaliser | None = None,
         batching: str = "utterance",
         length_bucket: Sequence[str] = (),
+        labels: Mapping[str, np.ndarray] | None = None,
     ):
+        """labels: further ones of the rows by name, each [N] or [N, classes]."""
         self.examples = examples
         self.inputs = dict(inputs)
         self.normaliser = normaliser or Normaliser({})
@@ -40,10 +43,11 @@ class Batches:
         self._ids = np.array(table["utterance_id"], dtype=object)
         self._dialogue = table["dialogue"].astype("category").cat.codes.to_numpy(copy=True)
         self._turn = table["turn"].to_numpy(copy=True)
+        self._corpus = table["corpus"].astype(str).to_numpy()
         self._party = parties(self._dialogue, self._turn, table["speaker"].astype(object).to_numpy())
         self._labels: dict[str, np.ndarray] = {}
         if task is not None:
-            self._labels = {"target": task.targets(table), **task.unimodal_targets(table)}
+            self._labels = {"target": task.targets(table), **task.unimodal_targets(table), **(labels or {})}
         lengths = [
             ragged.lengths for role, ragged in self._ragged.items() if not length_bucket or role in length_bucket
         ]
@@ -76,26 +80,51 @@ class Batches:
         return Padded(torch.from_numpy(values.astype(wanted, copy=False)), torch.from_numpy(mask))
 
     def plan(
-        self, batch_size: int, max_tokens_per_batch: int | None = None, shuffle: np.random.Generator | None = None
+        self,
+        batch_size: int,
+        max_tokens_per_batch: int | None = None,
+        shuffle: np.random.Generator | None = None,
+        draws: Mapping[str, float] | None = None,
     ) -> list[np.ndarray]:
         """Rows of each batch. Without `shuffle` they are in order of length, which wastes the least padding.
 
-        A dialogue system gets whole dialogues, `batch_size` of them, bucketed by their number of turns.
+        A dialogue system gets whole dialogues, `batch_size` of them, bucketed by their number of turns. With `draws`,
+        corpus -> times, shuffled rows of a corpus are met so many times, in one batch a dialogue but once.
 
         Each [rows] of row numbers.
         """
         groups = self._groups()
         sizes = np.array([self._size(group) for group in groups])
-        order = np.arange(len(groups)) if shuffle is None else shuffle.permutation(len(groups))
-        window = len(groups) if shuffle is None else BUCKET * batch_size
         planned: list[list[int]] = []
-        for start in range(0, len(order), max(window, 1)):
-            bucket = order[start : start + window]
-            bucket = bucket[np.argsort(sizes[bucket], kind="stable")]
-            planned += fill(bucket, sizes, batch_size, max_tokens_per_batch)
+        for members in self._rounds(groups, draws, shuffle):
+            order = members if shuffle is None else members[shuffle.permutation(len(members))]
+            window = len(members) if shuffle is None else BUCKET * batch_size
+            for start in range(0, len(order), max(window, 1)):
+                bucket = order[start : start + window]
+                bucket = bucket[np.argsort(sizes[bucket], kind="stable")]
+                planned += fill(bucket, sizes, batch_size, max_tokens_per_batch)
         if shuffle is not None:
             planned = [planned[n] for n in shuffle.permutation(len(planned))]
         return [np.concatenate([groups[n] for n in batch]) for batch in planned]
+
+    def _rounds(
+        self, groups: Sequence[np.ndarray], draws: Mapping[str, float] | None, shuffle: np.random.Generator | None
+    ) -> list[np.ndarray]:
+        """Numbers of the groups that are planned together. A fraction of a round is a part of the corpus by chance, of
+        the same size in every epoch."""
+        if draws is None or shuffle is None:
+            return [np.arange(len(groups))]
+        corpora = self._corpus[[group[0] for group in groups]]
+        rounds = []
+        for number in range(math.ceil(max(draws[name] for name in set(corpora)))):
+            members = []
+            for name in sorted(set(corpora)):
+                own, times = np.flatnonzero(corpora == name), min(draws[name] - number, 1.0)
+                count = round(max(times, 0.0) * len(own))
+                members.append(own if count == len(own) else np.sort(shuffle.choice(own, count, replace=False)))
+            rounds.append(np.concatenate(members))
+        # Utterances of all rounds share batches; a dialogue that came twice in one would be laid out as a single one.
+        return [np.concatenate(rounds)] if self.batching == "utterance" else [one for one in rounds if len(one)]
 
     def _groups(self) -> list[np.ndarray]:
         if self.batching == "utterance":

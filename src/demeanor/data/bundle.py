@@ -113,6 +113,16 @@ class BundleCard(Settings):
         return tuple(sorted({value.modality for value in self.inputs.values()}))
 
     @property
+    def knows_parts(self) -> bool:
+        """Has it learnt what to say where it is given some of its modalities alone? It reads but one, was trained with
+        some left out, or joins experts that each do so."""
+        members = self.protocol.get("members") or {"": {**self.protocol, "modalities": self.modalities}}
+        return all(
+            len(one.get("modalities", ())) < 2 or (one.get("training") or {}).get("modality_dropout")
+            for one in members.values()
+        )
+
+    @property
     def recomputable(self) -> bool:
         """Whether all inputs can be made from a recording."""
         return all(value.provenance.recomputable for value in self.inputs.values())

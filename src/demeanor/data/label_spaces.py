@@ -7,7 +7,7 @@ have no map: they are annotated or they are not there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -140,6 +140,15 @@ def _maps() -> Iterator[LabelMap]:
 
 
 MAPS = {(one.source.name, one.target.name): one for one in _maps()}
+
+
+def space_of(classes: Collection[str]) -> LabelSpace:
+    """The registered space of just these classes, in whatever order; InputError if there is none."""
+    found = next((space for space in SPACES.values() if space.classes and set(space.classes) == set(classes)), None)
+    if found is None:
+        problem = f"there is no space of the classes {', '.join(classes)}"
+        raise InputError("space of labels", [problem], "docs/corpora.md#one-language-of-labels lists all spaces.")
+    return found
 
 
 def find_map(source: str, target: str) -> LabelMap:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from demeanor.data.bundle import BundleCard
@@ -28,6 +29,7 @@ def spec_sheet(card: BundleCard, parameters: int) -> str:
         f"trained on  {protocol.get('corpus', '?')}, {protocol.get('train', '?')} utterances, "
         f"seed {protocol.get('seed', '?')}, data {card.data_hash}, code {card.code_revision or 'unknown'}"
     )
+    lines += [f"            {line}" for line in sources(protocol)]
     if card.origin:
         lines.append(f"fetched as  {card.origin}")
     if card.metrics:
@@ -45,3 +47,17 @@ def spec_sheet(card: BundleCard, parameters: int) -> str:
     if card.notes:
         lines.append(f"notes       {card.notes}")
     return "\n".join(lines)
+
+
+def sources(protocol: Mapping[str, Any]) -> list[str]:
+    """Of which corpora of a union a model learnt and how often it met their rows, and which were not there; what it
+    learnt beside its own task: sentences. Nothing of one task on a corpus that stood alone."""
+    rows, absent = protocol.get("corpora", {}), protocol.get("left_out", [])
+    told = (
+        f"{name} ({one['train']} rows, {one['valid']} for validation, each met {one['draws']:g} times an epoch)"
+        for name, one in rows.items()
+    )
+    lines = [f"Learnt from {', '.join(told)}; validated on no other corpus."] if rows else []
+    also = (f"{name} ({one['train']} rows, weight {one['weight']:g})" for name, one in protocol.get("also", {}).items())
+    lines += [f"While it was trained it learnt {', '.join(also)} as well."] if protocol.get("also") else []
+    return lines + ([f"Left out, because nothing was there: {', '.join(absent)}."] if absent else [])

@@ -25,7 +25,7 @@ class Receipt(Settings):
     branch: str
     system: str
     task: str = Field(description="name of the task")
-    corpus: str
+    corpus: str = Field(description="whose test it is")
     split: str
     seed: int
     metrics: dict[str, float]
@@ -40,6 +40,10 @@ class Receipt(Settings):
     time: datetime = Field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
     version: str = Field(default=demeanor.__version__, description="of Demeanor")
     synthetic: bool = Field(default=False, description="the corpus was made, not recorded")
+    notes: str = Field(default="", description="what the bundle's card says of it: of experts, how they were joined")
+    learnt_from: str = Field(
+        default="", description="corpora that the system learnt from, where the test of each of several is scored apart"
+    )
 
     @field_validator("metrics", mode="before")
     @classmethod
@@ -58,8 +62,9 @@ class Receipt(Settings):
 
     @property
     def name(self) -> str:
-        """Unique among the receipts of one folder: task, branch, seed, split and modalities."""
-        parts = [self.task, self.branch, f"seed{self.seed}", self.split, *self.modalities]
+        """Unique among the receipts of one folder: task, branch, seed, split, one of several corpora, modalities."""
+        tested = [self.corpus] if self.learnt_from else []
+        parts = [self.task, self.branch, f"seed{self.seed}", self.split, *tested, *self.modalities]
         return "-".join("".join(c if c.isalnum() or c in "_." else "_" for c in part) for part in parts)
 
     def save(self, folder: Path | str) -> Path:

@@ -26,7 +26,7 @@ Array = NDArray[Any]
 LEAST = 30
 MOST_GROUPS = 12
 """Different numbers of a column that are groups of their own; of more, thirds are."""
-STATED = ("speaker", "dialogue", "language")
+STATED = ("corpus", "speaker", "dialogue", "language")
 """Columns of every utterances table that make groups; those that only some corpora have do as well."""
 LABELS = frozenset({*SENTIMENT_COLUMNS.values(), "annotation"})
 """Columns that repeat what is to be told, or how: their groups would not say who is served worse."""

@@ -19,7 +19,7 @@ def refuse_unseen_subsets(card: BundleCard) -> None:
     modalities out, and has then never learnt what to say of the rest alone."""
     if card.kind == "embeds":
         raise InputError(f"model '{card.branch}'", ["it embeds: there is no answer to explain"])
-    if len(card.modalities) > 1 and not card.protocol.get("training", {}).get("modality_dropout"):
+    if not card.knows_parts:
         raise InputError(
             f"model '{card.branch}'",
             ["it was trained without modality_dropout, so what it says of some modalities alone was never learnt"],

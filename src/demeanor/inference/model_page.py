@@ -9,6 +9,7 @@ import pandas as pd
 
 from demeanor.corpora.cards import card_for, is_synthetic
 from demeanor.data.bundle import Bundle
+from demeanor.data.spec_sheet import sources
 
 LONGEST = 4900
 """Characters: registries hold 5,000."""
@@ -59,6 +60,7 @@ def model_page(
         f"Trained on {protocol.get('corpus', '?')}: {protocol.get('train', '?')} utterances, seed "
         f"{protocol.get('seed', '?')}, data `{card.data_hash}`, code `{card.code_revision or 'unknown'}`.",
         "",
+        *(one for line in sources(protocol) for one in (line, "")),
         "| input | stream | dimension | made by | from a recording | licence |",
         "|---|---|---|---|---|---|",
     ]
@@ -119,8 +121,7 @@ def _limits(bundle: Bundle) -> list[str]:
     if any(value.modality == "text" for value in card.raw_inputs.values()):
         languages = ", ".join(card.languages) or "?"
         limits.append(f"Words are given, or recognised ({card.recogniser}); languages: {languages}.")
-    several = len({value.modality for value in card.inputs.values()}) > 1
-    if card.kind == "predicts" and several and not card.protocol.get("training", {}).get("modality_dropout"):
+    if card.kind == "predicts" and not card.knows_parts:
         limits.append("It was trained without leaving modalities out: contributions of one alone mean little.")
     if is_synthetic(card.protocol.get("corpus", "")):
         limits.append("It learnt from a synthetic corpus: a demonstration, not for people.")

@@ -48,6 +48,7 @@ SYSTEMS: dict[str, str] = {
     "mmml_audio_descriptors": "demeanor.models.mmml.audio_only:DescriptorAudio",
     "mmml_audio_waveform": "demeanor.models.mmml.audio_only:RawAudio",
     "tab_fusion": "demeanor.models.tab_fusion.system:TabFusion",
+    "log_pool": "demeanor.models.log_pool:LogPool",
 }
 
 

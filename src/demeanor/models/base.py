@@ -58,13 +58,15 @@ class System(nn.Module):
     task; it reads `batch[role]` and returns an Output. Padding and the other rows of a batch never change a row's
     prediction (dialogue systems: the other dialogues). Buffers listed in `training_buffers` serve training alone:
     checkpoints hold them, bundles do not. `length_bucket` names the roles whose length decides which utterances share a
-    batch, where not all count alike: a fine-tuned text encoder costs so much that its padding alone matters.
+    batch, where not all count alike: a fine-tuned text encoder costs so much that its padding alone matters. One that
+    is solved in `closed_form`, from all rows at once, cannot meet some of them more often.
     """
 
     card: Card
     Settings: ClassVar[type[Settings]]
     training_buffers: tuple[str, ...] = ()
     length_bucket: tuple[str, ...] = ()
+    closed_form: ClassVar[bool] = False
 
     def __init__(self, settings: Any, inputs: Mapping[str, InputSpecification], task: Task):
         super().__init__()

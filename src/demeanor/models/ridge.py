@@ -49,6 +49,7 @@ class Ridge(System):
         tasks=("regression",),
     )  # fmt: skip
     Settings = RidgeSettings
+    closed_form = True
 
     def __init__(self, settings: RidgeSettings, inputs: Mapping[str, InputSpecification], task: Task):
         super().__init__(settings, inputs, task)

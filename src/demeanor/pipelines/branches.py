@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from demeanor.data.errors import InputError
+from demeanor.data.errors import InputError, nearest
 
 #: Modality of the streams that representation_learning makes.
 REPRESENTATION = "representation"
@@ -21,10 +21,12 @@ REPRESENTATION = "representation"
 
 @dataclass(frozen=True)
 class Selection:
-    """names of the enabled branches, and those of them that read a stream `representation.<name>`."""
+    """names of the enabled branches, those of them that read a stream `representation.<name>`, and what is joined of
+    them: name -> its members, in pairs."""
 
     names: tuple[str, ...] = ()
     embedded: frozenset[str] = frozenset()
+    joined: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 _selection: Selection | None = None
@@ -33,7 +35,7 @@ _selection: Selection | None = None
 def select(parameters: Mapping[str, Any]) -> bool:
     """Use the parameters' `branches` from now on; True if that changes the pipelines.
 
-    Raises InputError if none is there, none is enabled, or one is not a mapping.
+    Raises InputError if none is there, none is enabled, one is not a mapping, or one names a corpus that is not there.
     """
     global _selection  # noqa: PLW0603 - Kedro's pipeline registry takes no arguments
     selection = selection_of(parameters)
@@ -54,7 +56,54 @@ def selection_of(parameters: Mapping[str, Any]) -> Selection:
     names = enabled(branches)
     if not names:
         raise InputError("parameter 'branches'", ["none of them is enabled"], "Name at least one branch.")
-    return Selection(names, frozenset(name for name in names if _reads_embeddings(branches[name])))
+    _check_corpora(parameters, {name: branches[name] for name in names})
+    embedded = frozenset(name for name in names if _reads_embeddings(branches[name]))
+    return Selection(names, embedded, _joined(parameters.get("joined") or {}, names, branches))
+
+
+def _joined(
+    joined: Mapping[str, Any], names: tuple[str, ...], branches: Mapping[str, Any]
+) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The enabled entries of `joined` with their members; InputError for one whose members are not all trained."""
+    advice = "It maps names to what is joined, for example experts: {task: emotion, members: [words, voice]}."
+    if not isinstance(joined, Mapping) or not all(isinstance(value, Mapping) for value in joined.values()):
+        raise InputError("parameter 'joined'", ["it is no mapping of mappings"], advice)
+    made, problems = [], []
+    for name in enabled(joined):
+        members = joined[name].get("members")
+        if not isinstance(members, list | tuple):
+            problems.append(f"'{name}' lists no members")
+            continue
+        problems += [f"'{name}' is the name of a branch, too"] if name in branches else []
+        for member in map(str, members):
+            if member in branches and member not in names:
+                problems.append(
+                    f"'{member}' is not enabled: joined.{name} needs it, unless joined.{name}.enabled=false."
+                )
+            elif member not in names:
+                problems.append(f"'{member}', a member of '{name}', is no branch.{nearest(member, names)}")
+        made.append((name, tuple(map(str, members))))
+    if problems:
+        raise InputError("parameter 'joined'", problems, advice)
+    return tuple(made)
+
+
+def _check_corpora(parameters: Mapping[str, Any], branches: Mapping[str, Mapping[str, Any]]) -> None:
+    """InputError where a branch names a corpus that the union does not: what is left out and what is misspelt would
+    look alike once the corpora are read."""
+    corpus = parameters.get("corpus")
+    options = corpus.get("options") if isinstance(corpus, Mapping) else None
+    known = options.get("corpora") if isinstance(options, Mapping) else None
+    if not isinstance(known, Mapping):
+        return
+    problems = [
+        f"{branch} names '{name}'.{nearest(str(name), map(str, known))}"
+        for branch, settings in branches.items()
+        for name in settings.get("corpora") or ()
+        if name not in known
+    ]
+    if problems:
+        raise InputError("corpora of the branches", problems, "They are those of the parameter corpus.options.corpora.")
 
 
 def enabled(branches: Mapping[str, Any]) -> tuple[str, ...]:
@@ -86,6 +135,11 @@ def _reads_embeddings(settings: Mapping[str, Any]) -> bool:
 def selected() -> tuple[str, ...]:
     """Names of the branches in use."""
     return _current().names
+
+
+def joined() -> dict[str, tuple[str, ...]]:
+    """Name -> members of what is joined of branches."""
+    return dict(_current().joined)
 
 
 def reads_representations(branch: str) -> bool:

@@ -31,9 +31,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def registered_name(card: BundleCard) -> str:
-    """Name in the registry: one model per corpus and task, and, apart from these, one per corpus and representation."""
-    corpus = card.protocol["corpus"]
+def registered_name(card: BundleCard, corpus: str | None = None) -> str:
+    """Name in the registry: one model per corpus and task, and, apart from these, one per corpus and representation.
+
+    corpus  None: what it learnt from; several joined by a plus
+    """
+    corpus = corpus or str(card.protocol["corpus"]).replace(", ", "+")
     if card.kind == "embeds":
         return f"representation-{corpus}-{card.branch}"
     return f"demeanor-{corpus}-{card.task.name}"

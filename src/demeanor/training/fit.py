@@ -19,11 +19,13 @@ from demeanor.data.task import Task
 from demeanor.inference.predict import forward_all, is_training_buffer
 from demeanor.kernels.linear import use_onednn_linear
 from demeanor.models import find_system
+from demeanor.models.blocks.auxiliary_heads import give_heads, label_of
 from demeanor.training.calibrating import subset_outputs
 from demeanor.training.checkpoint import Checkpoint, identity_of
 from demeanor.training.distributed.group import Processes
 from demeanor.training.loop import Loop, Report, Score, seed_everything
 from demeanor.training.settings import BranchSettings
+from demeanor.training.sources import draws_of, of_corpora, told
 from demeanor.training.threads import threads
 
 
@@ -50,6 +52,7 @@ def fit(
     processes: Processes | None = None,
     progress: bool = True,
     code_revision: str = "",
+    also: Mapping[str, Task] | None = None,
 ) -> Trained:
     """Train one branch with one seed on the train split, choose the epoch on the valid split.
 
@@ -57,25 +60,38 @@ def fit(
     score       : metrics of predictions, see demeanor.evaluation.metrics.score
     report      : called with each epoch's row of the history
     checkpoints : folder for resuming; None keeps none
+    also        : name -> each of the further tasks that the settings name
+    InputError for examples, streams or further tasks that cannot be.
     """
     # What follows in this process, the evaluation for example, does not depend on what was trained before.
     with threads(settings.training.threads):
         return _fit(
             branch, settings, task, development, seed, score, report, checkpoints, processes or Processes(),
-            progress, code_revision,
+            progress, code_revision, dict(also or {}),
         )  # fmt: skip
 
 
 def _fit(
     branch: str, settings: BranchSettings, task: Task, development: Examples, seed: int, score: Score, report: Report,
-    checkpoints: Path | str | None, processes: Processes, progress: bool, code_revision: str,
+    checkpoints: Path | str | None, processes: Processes, progress: bool, code_revision: str, also: dict[str, Task],
 ) -> Trained:  # fmt: skip
     training = settings.training
-    train, valid = sealed(development, task)
+    require_further(settings, also, processes)
+    chosen = of_corpora(development, settings, [task, *also.values()])
+    train, valid = sealed(chosen, task)
+    train = train if not also else labelled(chosen.split("train"), task, *also.values())
     inputs = specify(settings, development)
-    loop, normaliser = _loop(settings, inputs, task, {"train": train, "valid": valid}, seed, score, processes)
+    loop, normaliser = _loop(settings, inputs, task, {"train": train, "valid": valid}, seed, score, processes, also)
     frozen = {} if checkpoints is None or not loop.frozen else {"frozen": loop.frozen_digest()}
-    known = {"task": task.as_dict(), "seed": seed, "data": development.data_hash, "version": __version__, **frozen}
+    further = {"also": {name: one.as_dict() for name, one in also.items()}} if also else {}
+    known = {
+        "task": task.as_dict(),
+        **further,
+        "seed": seed,
+        "data": development.data_hash,
+        "version": __version__,
+        **frozen,
+    }
     checkpoint = Checkpoint(checkpoints if processes.is_main else None, identity_of(settings, **known))
     title = f"{branch} seed {seed}"
     loop.run(checkpoint, report, title, progress and processes.is_main)
@@ -83,10 +99,10 @@ def _fit(
     subsets = subset_outputs(loop.system, loop.batches["valid"], task.outputs, loop.device, predicted)
     last = loop
     if training.refit:
-        table = labelled(development, task).utterances
+        table = chosen.utterances[chosen.utterances["utterance_id"].isin({*train.ids, *valid.ids})]
         # From here on validation is training data, also for what guards that statistics are fitted on train alone.
-        both = Examples.of(table.assign(split="train"), development.streams)
-        last, normaliser = _loop(settings, inputs, task, {"train": both}, seed, score, processes)
+        both = Examples.of(table.assign(split="train"), chosen.streams)
+        last, normaliser = _loop(settings, inputs, task, {"train": both}, seed, score, processes, also)
         checkpoint = Checkpoint(None, {})
         last.run(
             checkpoint, lambda row, epoch: None, f"{title}, refit", progress and processes.is_main, loop.best_epoch
@@ -104,10 +120,11 @@ def _fit(
         task=task,
         inputs=inputs,
         protocol={
-            "corpus": corpus_of(development),
+            "corpus": corpus_of(train),
             "seed": seed,
             "train": len(train),
             "valid": len(valid),
+            **told(settings, development, {"train": train, "valid": valid}, also),
             "languages": sorted(set(train.utterances["language"])),
             "epoch": loop.best_epoch,
             "epochs": len(loop.history),
@@ -128,7 +145,7 @@ def _fit(
 
 def _loop(
     settings: BranchSettings, inputs: Mapping[str, InputSpecification], task: Task, parts: Mapping[str, Examples],
-    seed: int, score: Score, processes: Processes,
+    seed: int, score: Score, processes: Processes, also: Mapping[str, Task],
 ) -> tuple[Loop, Normaliser]:  # fmt: skip
     """A training that has not begun, on the train part, and the statistics of that part."""
     system_class = find_system(settings.system)
@@ -145,10 +162,16 @@ def _loop(
     system = system_class(model, inputs, task)
     use_onednn_linear(system.to(device))
     batches = {
-        name: Batches(part, inputs, task, normaliser, system.card.batching, system.length_bucket)
+        name: Batches(
+            part, inputs, task, normaliser, system.card.batching, system.length_bucket,
+            {label_of(name): one.targets(part.utterances) for name, one in also.items()},
+        )
         for name, part in parts.items()
-    }
-    return Loop(system, task, batches, settings.training, seed, score, device, processes), normaliser
+    }  # fmt: skip
+    if also:
+        give_heads(system, also, settings.also, batches["train"][[0]].to(device))
+    draws = draws_of(settings, parts["train"].utterances)
+    return Loop(system, task, batches, settings.training, seed, score, device, processes, draws), normaliser
 
 
 def recogniser_of(settings: BranchSettings, examples: Examples) -> str:
@@ -178,9 +201,20 @@ def sealed(development: Examples, task: Task) -> tuple[Examples, Examples]:
     return parts[0], parts[1]
 
 
-def labelled(examples: Examples, task: Task) -> Examples:
-    """The utterances that have a label for the task."""
-    return Examples.of(examples.utterances[task.labelled(examples.utterances)], examples.streams)
+def require_further(settings: BranchSettings, also: Mapping[str, Task], processes: Processes) -> None:
+    """InputError where the further tasks are not those of the settings, or several processes would learn them."""
+    problems = [f"further task '{name}' is not given" for name in settings.also if name not in also]
+    problems += [f"further task '{name}' is none of the branch" for name in also if name not in settings.also]
+    if also and processes.distributed:
+        problems.append("further tasks are learnt by one process: set training.devices to 1")
+    if problems:
+        raise InputError(f"branch of {settings.system}", problems)
+
+
+def labelled(examples: Examples, *tasks: Task) -> Examples:
+    """The utterances that have a label for one of the tasks."""
+    known = np.any([task.labelled(examples.utterances) for task in tasks], axis=0)
+    return Examples.of(examples.utterances[known], examples.streams)
 
 
 def specify(settings: BranchSettings, examples: Examples) -> dict[str, InputSpecification]:

@@ -20,6 +20,7 @@ from demeanor.data.task import Better, Task
 from demeanor.evaluation.metrics import direction_of
 from demeanor.kernels.allocator import MallocRetention, retain_freed_memory
 from demeanor.models.base import System
+from demeanor.models.blocks.auxiliary_heads import left_out_of, losses
 from demeanor.training.checkpoint import Checkpoint
 from demeanor.training.distributed.group import Processes
 from demeanor.training.schedules import plateaus, schedule
@@ -36,7 +37,8 @@ class TrainingFailed(DemeanorError):
 class Loop:
     """State of one training; `run` goes from where the checkpoint stands to the end.
 
-    Without `valid` among the batches nothing chooses an epoch: the last one is kept.
+    Without `valid` among the batches nothing chooses an epoch: the last one is kept. `draws`: corpus -> how often an
+    epoch meets each of its rows; None: every row once.
     """
 
     def __init__(
@@ -49,12 +51,14 @@ class Loop:
         score: Score,
         device: torch.device,
         processes: Processes,
+        draws: Mapping[str, float] | None = None,
     ):
         self.system, self.task, self.batches, self.training = system, task, batches, training
-        self.seed, self.score, self.device, self.processes = seed, score, device, processes
+        self.seed, self.score, self.device, self.processes, self.draws = seed, score, device, processes, draws
         self.selection = selection_of(task, training)
         groups = system.parameter_groups(training.learning_rate, training.weight_decay)
         groups = [group for group in groups if group["params"]]
+        groups += left_out_of(groups, system, training.learning_rate)
         kind = torch.optim.AdamW if training.optimiser == "adamw" else torch.optim.Adam
         # Fused: one pass over the memory instead of a dozen, and no temporary copies of the largest weights.
         self.optimiser = kind(groups, lr=training.learning_rate, weight_decay=training.weight_decay, fused=True)
@@ -169,7 +173,7 @@ class Loop:
         with quiet:
             with torch.autocast(self.device.type, dtype=kind, enabled=amp):
                 output = forward(batch)
-                terms = self.system.loss(output, batch)
+                terms = losses(self.system, output, batch)
             # Several processes average gradients: weigh each share so that the sum is the mean over the whole batch.
             weight = part * self.processes.world_size
             loss = terms["total"]
@@ -212,7 +216,8 @@ class Loop:
 
     def _plan(self, epoch: int) -> list[np.ndarray]:
         shuffle = np.random.default_rng([self.seed, epoch])
-        return self.batches["train"].plan(self.training.batch_size, self.training.max_tokens_per_batch, shuffle)
+        most = self.training.max_tokens_per_batch
+        return self.batches["train"].plan(self.training.batch_size, most, shuffle, self.draws)
 
     def _first_pass(self) -> Iterator[Batch]:
         train = self.batches["train"]

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from demeanor.data.calibration import CalibrationSettings
 from demeanor.data.errors import InputError
 from demeanor.data.settings import Settings
+
+MOST_DRAWS = 1000
+"""Times that an epoch may meet one row."""
 
 
 class TrainingSettings(Settings):
@@ -73,10 +76,30 @@ class BranchSettings(Settings):
         description="recognises words that a row to score lacks: a model of features/recognition.py; auto: the one of "
         "the training transcripts, else the packaged one where it is installed; none",
     )
+    corpora: tuple[str, ...] = Field(
+        default=(),
+        description="of a union, those whose rows it learns from and is validated on; none named: all that have its "
+        "labels and streams",
+    )
+    sampling: Literal["proportional", "equal"] | dict[str, float] = Field(
+        default="proportional",
+        description="how often an epoch meets a row. proportional: once; equal: each corpus gives as many, an epoch is "
+        "as long; corpus -> number of times, which may be a fraction",
+    )
+    also: dict[str, float] = Field(
+        default_factory=dict,
+        description="further tasks, with their weight in the loss, that it learns beside its own while it is trained; "
+        "a list gives each a weight of 1",
+    )
     training: TrainingSettings = TrainingSettings()
     calibration: CalibrationSettings = CalibrationSettings()
     notes: str = ""
     enabled: bool = Field(default=True, exclude=True, description="false: it stands ready and is not trained")
+
+    @field_validator("also", mode="before")
+    @classmethod
+    def _of_weight_one(cls, given: Any) -> Any:
+        return dict.fromkeys(given, 1.0) if isinstance(given, list | tuple) else given
 
     @model_validator(mode="before")
     @classmethod
@@ -107,4 +130,58 @@ class BranchSettings(Settings):
         unknown = [role for role in self.streams if role not in roles]
         if unknown:
             raise ValueError(f"{self.system} has no role {', '.join(unknown)}; it has {', '.join(roles)}")
+        if self.sampling != "proportional" and system.closed_form:
+            raise ValueError(f"{self.system} is solved from every row once: `sampling` has no meaning for it")
+        return self
+
+    @model_validator(mode="after")
+    def _able_to_learn_more(self) -> BranchSettings:
+        if not self.also:
+            return self
+        from demeanor.models import find_system
+        from demeanor.models.blocks.auxiliary_heads import why_not
+
+        reason = why_not(find_system(self.system))
+        if reason is not None:
+            raise ValueError(f"{self.system} cannot learn {', '.join(self.also)} as well: {reason}")
+        if self.task in self.also or min(self.also.values()) <= 0:
+            raise ValueError(f"also: other tasks than {self.task}, with weights above 0")
+        return self
+
+    @model_validator(mode="after")
+    def _weights_of_its_corpora(self) -> BranchSettings:
+        if isinstance(self.sampling, str):
+            return self
+        wrong = [f"{name}: {times:g}" for name, times in self.sampling.items() if not 0 < times <= MOST_DRAWS]
+        if wrong:
+            raise ValueError(f"sampling: {', '.join(wrong)}; a row is met more than 0 and at most {MOST_DRAWS} times")
+        if self.corpora and set(self.sampling) != set(self.corpora):
+            raise ValueError(
+                f"sampling gives weights to {', '.join(self.sampling)}, corpora are {', '.join(self.corpora)}"
+            )
+        return self
+
+
+class JoinedSettings(Settings):
+    """Trained branches joined to one model of one task, by a rule with a name: demeanor.models.log_pool."""
+
+    task: str = Field(default="sentiment", description="name in the parameters' `tasks`")
+    members: tuple[str, ...] = Field(min_length=2, description="branches, each an expert with streams of its own")
+    rule: Literal["log_pool"] = "log_pool"
+    prior: Literal["kept", "divided"] | None = Field(
+        default=None,
+        description="of each member: kept, or taken out and their mean put in once; None: what has the lower log loss "
+        "on validation where weights are learnt, else divided",
+    )
+    least: int = Field(
+        default=50, ge=1, description="utterances of validation that members must have in common for learnt weights"
+    )
+    calibration: CalibrationSettings = CalibrationSettings()
+    notes: str = ""
+    enabled: bool = Field(default=True, exclude=True, description="false: it stands ready and is not joined")
+
+    @model_validator(mode="after")
+    def _each_member_once(self) -> JoinedSettings:
+        if len(set(self.members)) != len(self.members):
+            raise ValueError(f"members: {', '.join(self.members)}: each expert has one voice")
         return self

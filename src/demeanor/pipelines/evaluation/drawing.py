@@ -41,17 +41,17 @@ def draws(*figures: str, of: Sequence[str]) -> Callable[[Callable[..., Any]], Ca
 
 @draws("comparison", of=["comparison", TASKS, SETTINGS])
 def draw_comparison(comparison: pd.DataFrame, tasks: Tasks, settings: EvaluationSettings) -> Figure:
-    """Every system's test score with its interval, for the first task."""
+    """Every system's test score with its interval, for the first task (of a union, on its first corpus)."""
     from demeanor.evaluation.figures import comparison_forest
 
-    name = comparison["task"].iloc[0]
+    name, corpus = comparison["task"].iloc[0], comparison["corpus"].iloc[0]
     task = tasks[name]
     metric = task.selection_metric[0]
     ceilings = ceiling_of(settings, name, all_rows=False) or {}
     reference = {label: values[metric] for label, values in ceilings.items() if metric in values}
     return comparison_forest(
         task,
-        comparison[comparison["task"] == name],
+        comparison[(comparison["task"] == name) & (comparison["corpus"] == corpus)],
         metric=metric,
         reference=reference or None,
         title=titled(comparison),

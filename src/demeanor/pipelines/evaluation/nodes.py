@@ -17,6 +17,15 @@ from demeanor.data.examples import Examples
 from demeanor.data.progress import with_progress
 from demeanor.data.task import Task, Tasks
 from demeanor.pipelines.branches import enabled
+from demeanor.pipelines.evaluation.choosing import comparable_scores
+from demeanor.pipelines.evaluation.parts import (
+    Part,
+    concerned,
+    learnt_from,
+    of_receipts,
+    parts_of,
+    scored_apart,
+)
 from demeanor.pipelines.evaluation.settings import EvaluationSettings, ceiling_of, predictions_of
 
 logger = logging.getLogger(__name__)
@@ -26,10 +35,12 @@ AllBundles = Mapping[str, Bundles]
 """branch -> seed -> bundle"""
 
 
-def keep_selected(bundles: AllBundles, branches: dict[str, Any]) -> dict[str, dict[str, Bundle]]:
-    """The enabled branches of the parameters that have been trained; those that have not are named once. InputError if
-    that is none."""
-    names = enabled(branches)
+def keep_selected(
+    bundles: AllBundles, branches: dict[str, Any], joined: dict[str, Any]
+) -> dict[str, dict[str, Bundle]]:
+    """The enabled branches, and what is joined of them, of the parameters that have been trained; those that have not
+    are named once. InputError if that is none."""
+    names = (*enabled(branches), *enabled(joined))
     absent = [name for name in names if not bundles.get(name)]
     if absent:
         logger.warning("not trained yet, so not compared: %s", ", ".join(absent))
@@ -42,6 +53,7 @@ def keep_selected(bundles: AllBundles, branches: dict[str, Any]) -> dict[str, di
 def choose_champions(development: Examples, bundles: AllBundles) -> dict[str, dict[str, Any]]:
     """Per task, the branch with the best mean on validation, and its best seed. The test split has no say.
 
+    Where branches were validated on different utterances, demeanor.pipelines.evaluation.choosing asks them again.
     Bundles that were trained on other data than `development` are an InputError: their scores do not compare.
     """
     stale = [
@@ -53,10 +65,11 @@ def choose_champions(development: Examples, bundles: AllBundles) -> dict[str, di
     if stale:
         raise InputError("bundles", stale, "Run `kedro run --pipelines fusion_training` again.")
     champions: dict[str, dict[str, Any]] = {}
+    scores = comparable_scores(development, bundles)
     for branch, by_seed in bundles.items():
         task = card_of(by_seed).task
         metric, better = task.selection_metric
-        values = {name: bundle.card.metrics.get(metric, np.nan) for name, bundle in by_seed.items()}
+        values = scores[branch]
         if np.isnan(list(values.values())).any():
             continue
         mean = float(np.mean(list(values.values())))
@@ -70,7 +83,8 @@ def choose_champions(development: Examples, bundles: AllBundles) -> dict[str, di
 
 
 def score_sealed_test(sealed_test: Examples, bundles: AllBundles) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
-    """Every bundle on the sealed test: predictions, and one receipt for each."""
+    """Every bundle on the sealed test: predictions, and one receipt for each; of several corpora one for each of them
+    that has labels of the task and streams that the system reads."""
     from demeanor.corpora.cards import is_synthetic
     from demeanor.evaluation.environment import code_revision, peak_memory_mib
     from demeanor.evaluation.metrics import score
@@ -80,7 +94,7 @@ def score_sealed_test(sealed_test: Examples, bundles: AllBundles) -> tuple[pd.Da
     from demeanor.training import tracking
 
     revision = code_revision(Path.cwd())
-    embedded = Embedded(sealed_test)
+    embedded, parts = Embedded(sealed_test), parts_of(sealed_test)
     tables, receipts = [], []
     every = [(branch, bundle) for branch, by_seed in bundles.items() for bundle in by_seed.values()]
     for branch, bundle in with_progress(every, "scoring the sealed test", "bundles"):
@@ -92,40 +106,57 @@ def score_sealed_test(sealed_test: Examples, bundles: AllBundles) -> tuple[pd.Da
         target = card.task.targets(sealed_test.utterances)
         seed = int(card.protocol["seed"])
         table = predictions_table(card.task, branch, seed, sealed_test.utterances, predicted)
-        tables.append(table.assign(task=card.task.name))
-        receipt = Receipt(
-            branch=branch,
-            system=card.system,
-            task=card.task.name,
-            corpus=card.protocol["corpus"],
-            split="test",
-            seed=seed,
-            metrics=score(card.task, predicted, target),
-            n=int(card.task.labelled(sealed_test.utterances).sum()),
-            data_hash=sealed_test.data_hash,
-            code_revision=revision,
-            weights_sha256=bundle.weights_sha256,
-            seconds=seconds,
-            peak_memory_mib=peak_memory_mib(),
-            synthetic=is_synthetic(card.protocol["corpus"]),
-        )
-        receipts.append(receipt.as_dict())
+        tables.append(table.assign(task=card.task.name, corpus=sealed_test.utterances["corpus"].to_numpy()))
+        learnt = str(card.protocol["corpus"])
+        labelled = card.task.labelled(sealed_test.utterances)
+        whole = Part(learnt, np.ones(len(labelled), dtype=bool), sealed_test.data_hash)
+        for part in [one for one in parts if concerned(one, card, sealed_test)] if parts else [whole]:
+            receipt = Receipt(
+                branch=branch,
+                system=card.system,
+                task=card.task.name,
+                corpus=part.corpus,
+                split="test",
+                seed=seed,
+                metrics=score(card.task, predicted[part.rows], target[part.rows]),
+                n=int(labelled[part.rows].sum()),
+                data_hash=part.data_hash,
+                code_revision=revision,
+                weights_sha256=bundle.weights_sha256,
+                seconds=seconds,
+                peak_memory_mib=peak_memory_mib(),
+                synthetic=is_synthetic(part.corpus),
+                learnt_from=learnt if parts else "",
+                notes=card.notes,
+            )
+            receipts.append(receipt.as_dict())
+
+    def named(r: dict[str, Any], metric: str) -> str:
+        return f"{r['corpus']}.{metric}" if r["learnt_from"] else metric
+
     logged = {
-        f"test.{r['branch']}.{metric}.seed_{r['seed']}": value
+        f"test.{r['branch']}.{named(r, metric)}.seed_{r['seed']}": value
         for r in receipts
         for metric, value in r["metrics"].items()
         if value is not None
     }
     tracker = tracking.current()
     tracker.log_metrics(logged)
-    sealed = tracking.TrackedData(receipts[0]["corpus"], "test", sealed_test.data_hash)
+    sealed = tracking.TrackedData(corpus_names(sealed_test), "test", sealed_test.data_hash)
     tracker.log_inputs([sealed])
-    for (_, bundle), r in zip(every, receipts, strict=True):
-        values = {f"test_{metric}": value for metric, value in r["metrics"].items() if value is not None}
+    for _, bundle in every:
+        mine = [r for r in receipts if r["weights_sha256"] == bundle.weights_sha256]
+        values = {f"test_{named(r, metric)}": value for r in mine for metric, value in r["metrics"].items()
+                  if value is not None}  # fmt: skip
         tracker.log_scores(tracking.TrackedModel.of(bundle), values, sealed)
     rows = [{**{key: value for key, value in r.items() if key != "metrics"}, **r["metrics"]} for r in receipts]
     tracker.log_table(rows, "tables/receipts.json")
     return pd.concat(tables, ignore_index=True), receipts
+
+
+def corpus_names(examples: Examples) -> str:
+    """The corpora that examples come from, by name."""
+    return ", ".join(sorted(set(examples.utterances["corpus"])))
 
 
 def compare_systems(
@@ -155,20 +186,24 @@ def compare_systems(
     verdicts: dict[str, str] = {}
     for name, champion in with_progress(list(champions.items()), "comparing the systems by bootstrap", "tasks"):
         task = tasks[name]
-        mine = predictions_of(task, predictions)
-        table = compare(
-            task, scored, mine, train_target=task.targets(train), resamples=settings.resamples, by="utterance"
-        )
-        parts.append(table.assign(task=name))
-        text += [f"# {name}", "", to_markdown(task, table, reference=ceiling_of(settings, name))]
-        text += [*remarks(bundles, name), "", "Every seed:", "", seeds_to_markdown(task, scored)]
-        if mine["branch"].nunique() > 1:
-            against = differences(task, mine, champion["branch"])
-            paired += [
-                {str(key): value for key, value in row.items()} for row in against.assign(task=name).to_dict("records")
-            ]
-            text += ["", f"Against the champion, {champion['branch']}:", "", differences_to_markdown(against)]
-        verdicts[name] = fusion_verdict(task, champion["branch"], bundles, mine)
+        for corpus, own in scored_apart(scored, name).items():
+            apart = bool(own[0].learnt_from)
+            mine = predictions_of(task, of_receipts(predictions, own))
+            target = task.targets(train[train["corpus"] == corpus] if apart else train)
+            known = not apart or bool(task.labelled(train[train["corpus"] == corpus]).any())
+            table = compare(
+                task, own, mine, train_target=target if known else None, resamples=settings.resamples, by="utterance"
+            )
+            parts.append(table.assign(task=name))
+            shown = to_markdown(task, table, reference=ceiling_of(settings, name))
+            text += [f"# {name}, tested on {corpus}" if apart else f"# {name}", "", shown]
+            text += [*learnt_from(own), *remarks(bundles, name), "", "Every seed:", "", seeds_to_markdown(task, own)]
+            if mine["branch"].nunique() > 1 and champion["branch"] in set(mine["branch"]):
+                against = differences(task, mine, champion["branch"]).assign(task=name)
+                rows = (against.assign(corpus=corpus) if apart else against).to_dict("records")
+                paired += [{str(key): value for key, value in row.items()} for row in rows]
+                text += ["", f"Against the champion, {champion['branch']}:", "", differences_to_markdown(against)]
+        verdicts[name] = fusion_verdict(task, champion["branch"], bundles, predictions_of(task, predictions))
         text += ["", verdicts[name], ""]
     if paired:
         tracking.current().log_table(paired, "tables/paired_tests.json")
@@ -242,7 +277,7 @@ def register_champions(
         card = bundle.card
         if not card.recomputable:
             logger.warning("%s reads imported features: registered, but it cannot score a recording", name)
-        receipt = next(r for r in receipts if r["weights_sha256"] == bundle.weights_sha256)
+        scored = [r for r in receipts if r["weights_sha256"] == bundle.weights_sha256]
         tags = {
             "corpus": card.protocol["corpus"],
             "task": name,
@@ -250,10 +285,11 @@ def register_champions(
             "system": card.system,
             "code_revision": card.code_revision,
         }
-        metrics = {key: value for key, value in receipt["metrics"].items() if value is not None}
+        metrics = {f"{r['corpus']}.{key}" if r["learnt_from"] else key: value for r in scored
+                   for key, value in r["metrics"].items() if value is not None}  # fmt: skip
         example = example_row(utterances, root)
         judged = Judged(champion["metric"], champion["value"], card.data_hash)
-        model = registered_name(card)
+        model = registered_name(card, settings.registered_as)
         try:
             with told_if_unreachable(f"The champion for {name}", "kedro run --pipelines evaluation"):
                 mine = slices[(slices["task"] == name) & (slices["branch"] == champion["branch"])]
@@ -291,14 +327,13 @@ def summarise(
     lines = []
     for name, champion in champions.items():
         task = tasks[name]
-        table = comparison[comparison["task"] == name].drop(columns="task").reset_index(drop=True)
+        mine = comparison[comparison["task"] == name].drop(columns="task")
         metrics = primary_metrics(task)[:3]
-        lines += [
-            to_markdown(
-                task, table, metrics=metrics, notes=False, reference=ceiling_of(settings, name, all_rows=False)
-            ),
-            "",
-        ]
+        ceiling = ceiling_of(settings, name, all_rows=False)
+        for corpus, table in mine.groupby("corpus", sort=False):
+            lines += [f"Tested on {corpus}:", ""] if mine["corpus"].nunique() > 1 else []
+            shown = table.reset_index(drop=True)
+            lines += [to_markdown(task, shown, metrics=metrics, notes=False, reference=ceiling), ""]
         lines.append(
             f"Champion for {name}, chosen on validation ({champion['metric']} {champion['mean']:.3f}): "
             f"{champion['branch']} {champion['seed'].replace('_', ' ')}{registered_as(registration.get(name))}."

@@ -13,7 +13,9 @@ def create_pipeline() -> Pipeline:
     """The nodes, and those of every figure that `drawing` draws."""
     return Pipeline(
         [
-            Node(nodes.keep_selected, ["bundles", "params:branches"], "candidates", name="keep_selected"),
+            Node(
+                nodes.keep_selected, ["bundles", "params:branches", "params:joined"], "candidates", name="keep_selected"
+            ),
             Node(nodes.choose_champions, ["development", "candidates"], "champions", name="choose_champions"),
             Node(
                 nodes.score_sealed_test,
@@ -99,5 +101,5 @@ def create_pipeline() -> Pipeline:
         namespace="evaluation",
         inputs={"bundles", "development", "sealed_test", "utterances", "media_root", "robustness"},
         outputs={"comparison", "registration", "summary", "report"},
-        parameters={"branches", "tasks", "evaluation"},
+        parameters={"branches", "joined", "tasks", "evaluation"},
     )

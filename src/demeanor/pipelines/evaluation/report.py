@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from demeanor.data.spec_sheet import sources
 from demeanor.pipelines.evaluation.nodes import AllBundles, Bundles, card_of
 
 Picture = Any
@@ -34,13 +35,15 @@ def write_report(
     from demeanor.evaluation.report import Section, html_report
     from demeanor.pipelines.evaluation.worse import kept_section
 
-    corpus = str(comparison["corpus"].iloc[0])
+    corpus = ", ".join(dict.fromkeys(comparison["corpus"].astype(str)))
     shown = [column for column in comparison if not str(column).endswith(("_low", "_high", "_sd"))]
+    several = comparison["corpus"].nunique() > 1
     systems = {
-        f"{name}: means over seeds on the sealed test; n clips.": comparison.loc[
-            comparison["task"] == name, ["branch", *[c for c in shown if c not in (*SAID_ABOVE, "branch", "task")]]
+        f"{name}{f', {tested}' if several else ''}: means over seeds on the sealed test; n clips.": table[
+            ["branch", *[c for c in shown if c not in (*SAID_ABOVE, "branch", "task")]]
         ].dropna(axis=1, how="all")
         for name in champions
+        for tested, table in comparison[comparison["task"] == name].groupby("corpus", sort=False)
     }
     best = {bundles[one["branch"]][one["seed"]].weights_sha256 for one in champions.values()}
     every = {bundle.weights_sha256 for by_seed in bundles.values() for bundle in by_seed.values()}
@@ -135,8 +138,9 @@ def words(champions: dict[str, dict[str, Any]], bundles: AllBundles, corpus: str
         fitted = "It is uncalibrated." if card.calibration is None else f"Calibrated: {card.calibration.describe()}."
         lines.append(
             f"{name}: {champion['branch']} {champion['seed'].replace('_', ' ')}, chosen on validation by "
-            f"{champion['metric']} ({champion['value']:.3f}). {fitted}"
+            f"{champion['metric']} ({champion['value']:.3f}). {fitted}{f' Of it: {card.notes}.' if card.notes else ''}"
         )
+        lines += sources(card.protocol)
     return lines
 
 

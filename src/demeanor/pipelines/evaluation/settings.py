@@ -19,11 +19,13 @@ class EvaluationSettings(Settings):
     register   store the champions in the MLflow model registry
     ceiling    JSON file with the best achievable scores of a corpus whose truth is known: task -> row -> metrics
     resamples  of every bootstrap interval
+    registered_as  what the registry calls the corpus; null: as it is called where the champion learnt (of a union all)
     """
 
     register_champions: bool = True
     ceiling: str | None = None
     resamples: int = 2000
+    registered_as: str | None = None
 
 
 PLANTED = "planted ceiling"

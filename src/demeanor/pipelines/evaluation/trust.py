@@ -10,6 +10,7 @@ import pandas as pd
 
 from demeanor.data.errors import InputError
 from demeanor.data.examples import Examples
+from demeanor.data.label_spaces import SPACES
 from demeanor.data.task import Task, Tasks
 from demeanor.pipelines.evaluation.asking import Calibrated
 from demeanor.pipelines.evaluation.drawing import Figure, draws, empty_figure
@@ -37,6 +38,8 @@ def examine_trust(
     by_id = sealed_test.utterances.set_index("utterance_id", drop=False)
     heard_and_seen = pd.DataFrame(measured(sealed_test.streams), index=sealed_test.ids)
     labels = {column for one in tasks.root.values() for column in labels_of(one)}
+    # What a label was before it was mapped repeats it just as well (demeanor.corpora.mapped_labels).
+    labels |= {f"{column}_{space}" for column in labels for space in SPACES}
     for name, champion in champions.items():
         task = tasks[name]
         mix = class_shares(task, development)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +15,12 @@ from demeanor.data.errors import InputError, nearest
 from demeanor.data.examples import Examples
 from demeanor.data.places import anchored
 from demeanor.data.task import Task, Tasks
-from demeanor.training.settings import BranchSettings
+from demeanor.training.settings import BranchSettings, JoinedSettings
 
 if TYPE_CHECKING:
     from demeanor.training.distributed.workshop import Job, Place
     from demeanor.training.fit import Trained
-    from demeanor.training.tracking import TrackedData
+    from demeanor.training.tracking import Run, TrackedData
 
 logger = logging.getLogger(__name__)
 
@@ -31,22 +31,32 @@ EMBEDDINGS = "representation."
 def seed_jobs(
     branch: str, development: Examples, settings: BranchSettings, tasks: Tasks, checkpoints: str
 ) -> list[Job]:
-    """One job per seed of a branch: trained in a worker or here, reported to the tracker by this process."""
+    """One job per seed of a branch: trained in a worker or here, reported to the tracker by this process. None where
+    the union leaves out all the corpora that it learns from."""
     from demeanor.training.distributed.launch import on_cpu_alone
     from demeanor.training.distributed.workshop import Job
 
+    if nothing_there(development, settings):
+        return []
+    also = {name: tasks[name] for name in settings.also}
+
     def job(seed: int) -> Job:
         def run(place: Place, tell: Callable[[str], None]) -> Trained:
-            return train_seed(place, tell, branch, development, settings, tasks[settings.task], seed, checkpoints)
+            return train_seed(place, tell, branch, development, settings, tasks[settings.task], seed, checkpoints, also)
 
         return Job((branch, f"seed {seed}"), run, apart=on_cpu_alone(settings.training))
 
     return [job(seed) for seed in settings.training.seeds]
 
 
+def nothing_there(development: Examples, settings: BranchSettings) -> bool:
+    """Are none of the corpora that a branch names among the examples?"""
+    return bool(settings.corpora) and not set(settings.corpora) & set(development.utterances["corpus"])
+
+
 def train_seed(
     place: Place, tell: Callable[[str], None], branch: str, development: Examples, settings: BranchSettings,
-    task: Task, seed: int, checkpoints: str,
+    task: Task, seed: int, checkpoints: str, also: Mapping[str, Task],
 ) -> Trained:  # fmt: skip
     """Train at `place` with one seed, as a child run of the tracker; `tell` hears how far it is."""
     from demeanor.evaluation.environment import code_revision
@@ -67,15 +77,23 @@ def train_seed(
         folder = anchored(checkpoints).resolve() / branch / f"seed_{seed}"
         trained = place.call(
             train_reporting, branch, settings, task, development, seed, validation_score, folder,
-            code_revision(Path.cwd()), report=report,
+            code_revision(Path.cwd()), also, report=report,
         )  # fmt: skip
-        run.log_metrics({f"best_{name}": value for name, value in trained.bundle.card.metrics.items()})
-        with tempfile.TemporaryDirectory() as place_on_disk:
-            trained.bundle.save(Path(place_on_disk) / "bundle")
-            run.log_artifacts(Path(place_on_disk) / "bundle", "bundle")
-        model = tracking.TrackedModel.of(trained.bundle)
-        run.log_model(model, {f"valid_{name}": value for name, value in trained.bundle.card.metrics.items()}, data[1])
+        track(run, trained.bundle, data[1])
     return trained
+
+
+def track(run: Run, bundle: Bundle, valid: TrackedData) -> None:
+    """Tell a run of the bundle that it ended with, and of its figures on `valid`."""
+    from demeanor.training.tracking import TrackedModel
+
+    run.log_metrics({f"best_{name}": value for name, value in bundle.card.metrics.items()})
+    with tempfile.TemporaryDirectory() as place_on_disk:
+        bundle.save(Path(place_on_disk) / "bundle")
+        run.log_artifacts(Path(place_on_disk) / "bundle", "bundle")
+    run.log_model(
+        TrackedModel.of(bundle), {f"valid_{name}": value for name, value in bundle.card.metrics.items()}, valid
+    )
 
 
 def tracked_data(examples: Examples, split: str) -> TrackedData:
@@ -93,13 +111,21 @@ def train_branch(
     """Train one branch with every seed of its settings.
 
     Returns bundles by name (`seed_1`, ...) and the history: one row per seed and epoch. All bundles carry the same
-    calibration, fitted on validation by all seeds together.
+    calibration, fitted on validation by all seeds together. None of either, and a warning, where the union leaves out
+    all the corpora that the branch learns from.
     """
     from demeanor.training.calibrating import calibrate
     from demeanor.training.distributed import workshop
     from demeanor.training.fit import sealed
+    from demeanor.training.sources import left_out, of_corpora
 
+    absent = ", ".join(left_out(development, settings))
     jobs = seed_jobs(branch, development, settings, tasks, checkpoints)
+    if not jobs:
+        logger.warning("%s is not trained: nothing is there of what it learns from, %s", branch, absent)
+        return {}, pd.DataFrame(columns=["branch", "seed", "epoch"])
+    if absent:
+        logger.warning("%s learns without %s, which the union leaves out", branch, absent)
     bundles: dict[str, Bundle] = {}
     rows: list[dict[str, float | str]] = []
     subsets = []
@@ -112,7 +138,8 @@ def train_branch(
         value = trained.bundle.card.metrics.get(name, float("nan"))
         logger.info("%s seed %s: validation %s %.3f after %d epochs", branch, seed, name, value, len(trained.history))
     inputs = next(iter(bundles.values())).card.inputs
-    valid = sealed(development, task)[1]
+    every = [task, *(tasks[one] for one in settings.also)]
+    valid = sealed(of_corpora(development, settings, every), task)[1]
     calibration = calibrate(task, inputs, valid, settings.training.seeds, subsets, settings.calibration)
     logger.info("%s: %s", branch, calibration.describe())
     return {name: bundle.calibrated(calibration) for name, bundle in bundles.items()}, pd.DataFrame(rows)
@@ -151,16 +178,49 @@ def train_on_embeddings(
     return complete, history
 
 
+def join_branches(
+    name: str, development: Examples, settings: JoinedSettings, tasks: Tasks, members: dict[str, dict[str, Bundle]]
+) -> dict[str, Bundle]:
+    """Trained branches as one model, a bundle for each seed that all have, each told to the tracker as a training is.
+
+    InputError where they cannot answer for one task together.
+    """
+    from demeanor.evaluation.environment import code_revision
+    from demeanor.evaluation.validation import validation_score
+    from demeanor.training import tracking
+    from demeanor.training.joining import join
+
+    task = tasks[settings.task]
+    bundles = join(name, settings, task, development, members, validation_score, code_revision(Path.cwd()))
+    metric = task.selection_metric[0]
+    data = [tracked_data(development, split) for split in ("train", "valid")]
+    for bundle in bundles.values():
+        seed, value = bundle.card.protocol["seed"], bundle.card.metrics.get(metric, float("nan"))
+        parameters = {"branch": name, "seed": seed, "task": task.as_dict(), "settings": settings.as_dict()}
+        tags = {"branch": name, "system": bundle.card.system, "seed": str(seed), "data_hash": development.data_hash}
+        with tracking.current().child(f"{name} seed {seed}", parameters, tags) as run:
+            run.log_inputs(data)
+            track(run, bundle, data[1])
+        logger.info("%s seed %s: validation %s %.3f", name, seed, metric, value)
+    logger.info("%s: %s", name, next(iter(bundles.values())).card.notes)
+    return bundles
+
+
 def gather_bundles(**bundles: dict[str, Bundle]) -> dict[str, dict[str, Bundle]]:
     """branch -> seed -> bundle: one view on all branches for the evaluation."""
     return bundles
 
 
 def draw_training(tasks: Tasks, **histories: pd.DataFrame) -> Any:
-    """Loss and validation metric per epoch of every branch, for the first task that any of them was trained for."""
+    """Loss and validation metric per epoch of every branch, for the first task that any of them was trained for.
+    InputError if none was."""
     from demeanor.evaluation.curves import training_curves
 
     metrics = [task.selection_metric[0] for task in tasks.root.values()]
     found = {metric: [table for table in histories.values() if f"valid_{metric}" in table] for metric in metrics}
-    metric, rows = next((metric, rows) for metric, rows in found.items() if rows)
+    trained = [(metric, rows) for metric, rows in found.items() if rows]
+    if not trained:
+        advice = "Put a corpus there that one of them learns from."
+        raise InputError("branches", ["none of them was trained"], advice)
+    metric, rows = trained[0]
     return training_curves(pd.concat(rows, ignore_index=True), metric=f"valid_{metric}")

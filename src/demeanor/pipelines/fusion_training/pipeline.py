@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import pandas as pd
@@ -11,21 +11,22 @@ from kedro.pipeline import Node, Pipeline
 from demeanor.data.bundle import Bundle
 from demeanor.data.examples import Examples
 from demeanor.data.task import Tasks
-from demeanor.pipelines.branches import reads_representations, selected
+from demeanor.pipelines.branches import joined, reads_representations, selected
 from demeanor.pipelines.fusion_training import nodes
 from demeanor.pipelines.job_plans import planned
-from demeanor.training.settings import BranchSettings
+from demeanor.training.settings import BranchSettings, JoinedSettings
 
 
 def create_pipeline() -> Pipeline:
-    """All branches, then what looks at them together.
+    """All branches, what is joined of them, then what looks at them together.
 
-    A branch is the namespace `fusion_training.<branch>`: `--namespaces fusion_training.self_mm` trains that one alone.
+    A branch is the namespace `fusion_training.<branch>`: `--namespaces fusion_training.self_mm` trains that one alone,
+    and `--namespaces fusion_training.emotion_experts` joins anew what has been trained.
     """
-    branches = selected()
+    branches, together = selected(), joined()
     gather = Node(
         nodes.gather_bundles,
-        {branch: f"{branch}_bundles" for branch in branches},
+        {name: f"{name}_bundles" for name in (*branches, *together)},
         "bundles",
         name="gather_bundles",
     )
@@ -39,11 +40,20 @@ def create_pipeline() -> Pipeline:
     if any(reads_representations(branch) for branch in branches):
         read.append("representations")
     return Pipeline(
-        [gather, draw, *(branch_pipeline(branch) for branch in branches)],
+        [
+            gather,
+            draw,
+            *(branch_pipeline(branch) for branch in branches),
+            *(joined_pipeline(name, members) for name, members in together.items()),
+        ],
         namespace="fusion_training",
         inputs=set(read),
         outputs={"bundles"},
-        parameters={"tasks", *(f"branches.{branch}" for branch in branches)},
+        parameters={
+            "tasks",
+            *(f"branches.{branch}" for branch in branches),
+            *(f"joined.{name}" for name in together),
+        },
     )
 
 
@@ -65,6 +75,36 @@ def branch_pipeline(branch: str) -> Pipeline:
         parameters={"params:settings": f"params:branches.{branch}", "params:tasks": "params:tasks"},
         outputs={"bundles": f"{branch}_bundles", "history": f"{branch}_history"},
     )
+
+
+def joined_pipeline(name: str, members: Sequence[str]) -> Pipeline:
+    """What is joined of branches, from their bundles and the parameter `joined.<name>` to its own."""
+    trained = [f"{member}_bundles" for member in members]
+    join = Node(
+        joiner(name, members),
+        ["development", "params:settings", "params:tasks", *trained],
+        "bundles",
+        name="join",
+        tags=["tracked", "training"],
+    )
+    return Pipeline(
+        [join],
+        namespace=name,
+        inputs={"development", *trained},
+        parameters={"params:settings": f"params:joined.{name}", "params:tasks": "params:tasks"},
+        outputs={"bundles": f"{name}_bundles"},
+    )
+
+
+def joiner(name: str, members: Sequence[str]) -> Callable[..., dict[str, Bundle]]:
+    """`join_branches` for one name and its members, spelt out as `trainer` is."""
+
+    def join(
+        development: Examples, settings: JoinedSettings, tasks: Tasks, *bundles: dict[str, Bundle]
+    ) -> dict[str, Bundle]:
+        return nodes.join_branches(name, development, settings, tasks, dict(zip(members, bundles, strict=True)))
+
+    return join
 
 
 def trainer(branch: str) -> Callable[..., tuple[dict[str, Bundle], pd.DataFrame]]:

@@ -24,7 +24,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -79,10 +79,12 @@ def train_reporting(
     score: Score,
     checkpoints: Path | str | None,
     code_revision: str,
+    also: Mapping[str, Task] | None = None,
+    *,
     report: Report,
 ) -> Trained:
     """`train` without a bar: whoever is reported to says how far it is."""
-    return train(branch, settings, task, development, seed, score, report, checkpoints, False, code_revision)
+    return train(branch, settings, task, development, seed, score, report, checkpoints, False, code_revision, also)
 
 
 def train(
@@ -96,15 +98,18 @@ def train(
     checkpoints: Path | str | None = None,
     progress: bool = True,
     code_revision: str = "",
+    also: Mapping[str, Task] | None = None,
 ) -> Trained:
     """`fit`, in this process for one device, in several for more. TrainingFailed with the first failure of any, Stopped
-    where a signal ends them."""
+    where a signal ends them. InputError where several processes would learn further tasks."""
     count = process_count(settings.training)
     if count == 1:
         return fit(
             branch, settings, task, development, seed, score, report, checkpoints,
-            progress=progress, code_revision=code_revision,
+            progress=progress, code_revision=code_revision, also=also,
         )  # fmt: skip
+    if also:
+        raise InputError("training settings", ["further tasks (`also`) are learnt by one process"], "Set devices to 1.")
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher import LaunchConfig, elastic_launch

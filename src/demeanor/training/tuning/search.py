@@ -211,6 +211,7 @@ class Search:
             trained = train(
                 f"{self.branch} trial {trial.number}", settings, self.tasks[settings.task], self.development, seed,
                 self.score, report, self.checkpoints / f"trial_{trial.number}" / f"seed_{seed}",
+                also={name: self.tasks[name] for name in settings.also},
             )  # fmt: skip
             scores.append(trained.bundle.card.metrics[self.metric])
         return sum(scores) / len(scores)
