@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXTRAS := viz,dask,tune,lora,speech,face,serve,notebooks,dev
+EXTRAS := viz,dask,s3,tune,lora,speech,face,serve,notebooks,dev
 
 export MLFLOW_DISABLE_TELEMETRY := true
 export KEDRO_DISABLE_TELEMETRY := 1

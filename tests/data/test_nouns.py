@@ -11,6 +11,7 @@ from demeanor.data.batches import Batches, drop_roles
 from demeanor.data.bundle import Bundle
 from demeanor.data.errors import InputError, ProvenanceError
 from demeanor.data.examples import Examples
+from demeanor.data.files import sha256_of
 from demeanor.data.normaliser import Normaliser
 from demeanor.data.provenance import Provenance
 from demeanor.data.task import Task, Tasks
@@ -53,6 +54,18 @@ def test_examples_survive_storage_and_notice_a_stream_that_changed(tmp_path):
     toy_examples(seed=1).streams["text.words"].save(tmp_path / "streams" / "text.words.safetensors")
     with pytest.raises(InputError, match="changed since the cut"):
         Examples.load(tmp_path / "development")
+
+
+def test_the_hash_of_the_data_is_that_of_the_whole_text(monkeypatch: pytest.MonkeyPatch):
+    """It is made in pieces, whatever their size, and stays the one that bundles and receipts carry."""
+    examples = toy_examples(train=6, valid=1, test=1)
+    table = examples.utterances.assign(text=['"quoted" \\ schön\n'] * 7 + [None])
+    examples = Examples.of(table, examples.streams)
+    text = examples.utterances.to_json(orient="records", double_precision=15)
+    streams = {name: sha256_of([part.tolist() for part in one.ragged]) for name, one in examples.streams.items()}
+    for rows in (3, 8, 10_000):
+        monkeypatch.setattr("demeanor.data.examples.ROWS_AT_ONCE", rows)
+        assert Examples.of(table, examples.streams).data_hash == sha256_of([text, streams])[:16]
 
 
 def test_tasks_make_their_targets():

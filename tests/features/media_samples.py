@@ -13,8 +13,16 @@ import av
 import numpy as np
 
 from demeanor.features.base import Clip
+from demeanor.features.media import described, name_of, opened
+from demeanor.features.sound import Survey, survey
 
 RATE = 16_000
+
+
+def surveyed(path: Path) -> Survey:
+    """What is heard of the sound of a file when a corpus is examined."""
+    with opened(path) as container:
+        return survey(container, described(container, name_of(path)), path)
 
 
 def voice(seconds: float, rate: int = RATE, pitch: float = 140.0, loudness: float = 0.3) -> np.ndarray:

@@ -12,8 +12,8 @@ import pytest
 
 from demeanor.features.media import MediaError, decode_frames, probe
 from demeanor.features.painting import turned
-from demeanor.features.sound import decode_audio, listen, stream_samples, survey
-from tests.features.media_samples import faces, tone, voice, write_pieces, write_recording, write_tracks
+from demeanor.features.sound import decode_audio, listen, stream_samples
+from tests.features.media_samples import faces, surveyed, tone, voice, write_pieces, write_recording, write_tracks
 
 RATE = 16_000
 
@@ -109,7 +109,7 @@ def test_lost_sound_is_silence_and_what_follows_stays_in_its_place(tmp_path: Pat
     between = decode_audio(path, 1.1, 1.9)
     assert len(between) == round(0.8 * RATE)
     assert not between.any()
-    assert survey(path).remarks == ("sound_gaps",)
+    assert surveyed(path).remarks == ("sound_gaps",)
 
 
 def retimed(path: Path, times: list[int]) -> bytes:
@@ -203,8 +203,8 @@ def test_channels_that_cancel_each_other_give_the_louder_one(tmp_path: Path):
     heard = listen(path)
     assert heard.samples is not None
     np.testing.assert_allclose(heard.samples, -sound, atol=1e-3)
-    assert heard.remarks == survey(path).remarks == ("cancelling_channels",)
-    assert (survey(path).peak or 0.0) > 0.05
+    assert heard.remarks == surveyed(path).remarks == ("cancelling_channels",)
+    assert (surveyed(path).peak or 0.0) > 0.05
 
 
 def rms(samples: np.ndarray | None) -> float:
@@ -230,7 +230,7 @@ def test_channels_that_cancel_in_part_or_for_a_while_give_the_louder_one(
     channels = np.stack([sound, second], axis=1)
     path = write_recording(tmp_path / f"v{suffix}", channels, rate=rate, audio_codec=codec)
     heard = listen(path)
-    assert heard.remarks == survey(path).remarks == ("cancelling_channels",)
+    assert heard.remarks == surveyed(path).remarks == ("cancelling_channels",)
     assert rms(heard.samples) == pytest.approx(rms(sound), rel=0.03)
     inside = slice(round((inverted[0] + 0.2) * RATE), round((inverted[1] - 0.2) * RATE))
     assert rms(heard.samples[inside]) == pytest.approx(rms(sound), rel=0.1)
@@ -259,7 +259,7 @@ def test_a_microphone_on_one_side_of_a_stereo_plug_is_as_loud_as_alone(tmp_path:
     channels[side] = sound
     path = stereo(tmp_path, channels[0], channels[1], suffix, codec)
     assert rms(listen(path).samples) == pytest.approx(rms(sound), rel=0.03)
-    assert listen(path).remarks == survey(path).remarks == ("silent_channels",)
+    assert listen(path).remarks == surveyed(path).remarks == ("silent_channels",)
 
 
 def test_silence_in_two_channels_is_silence(tmp_path: Path):

@@ -22,8 +22,8 @@ from demeanor.data.names import MEDIA_SUFFIXES
 from demeanor.features import limits, media
 from demeanor.features.limits import FORMATS, SUFFIXES, Limits
 from demeanor.features.media import MediaError, decode_frames, probe
-from demeanor.features.sound import decode_audio, survey
-from tests.features.media_samples import faces, tone, voice, write_pieces, write_recording, write_tracks
+from demeanor.features.sound import decode_audio
+from tests.features.media_samples import faces, surveyed, tone, voice, write_pieces, write_recording, write_tracks
 from tests.parity.golden import PROJECT
 
 
@@ -195,7 +195,7 @@ def test_gaps_that_add_up_are_refused_before_their_silence_is_made(tmp_path: Pat
     monkeypatch.setattr("demeanor.features.sound.LIMITS", Limits(gaps=3600.0))
     path = write_pieces(tmp_path / "v.mkv", [(1000.0 * n, tone(250, 0.1)) for n in range(8)], codec="pcm_s16le")
     assert len(decode_audio(path, 1000.0, 1010.0)) == 160_000
-    for hear in (survey, decode_audio):
+    for hear in (surveyed, decode_audio):
         with pytest.raises(MediaError, match="more than 1 h without sound"):
             hear(path)
 
@@ -248,7 +248,7 @@ def test_every_format_is_known_to_the_library_and_every_suffix_is_lower_case():
 GROWTH = """
 import re, sys
 from pathlib import Path
-from demeanor.features.sound import decode_audio, survey
+from demeanor.features.sound import decode_audio
 def highest():
     return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text()).group(1))
 decode_audio(sys.argv[1], 0.0, 1.0)

@@ -26,7 +26,7 @@ from demeanor.data.errors import InputError
 from demeanor.data.names import AUDIO_SUFFIXES, VIDEO_SUFFIXES
 from demeanor.data.places import anchored
 from demeanor.data.progress import with_progress
-from demeanor.data.remote import ADDRESS, RemoteError, RemoteFile, opened, reason_of
+from demeanor.data.remote import ADDRESS, RemoteError, RemoteFile, labelled, opened, refusals_told
 from demeanor.data.texts import decode
 from demeanor.data.utterances import make_table
 
@@ -79,10 +79,8 @@ class ShardReader(FolderReader):
                 _look_through(address, settings.language, utterances, files, problems)
             except RemoteError as error:
                 problems.append(str(error))
-            except OSError as error:
-                problems.append(f"{address}: cannot be read ({reason_of(error)})")
             except DAMAGE as error:
-                problems.append(f"{address}: not a readable tar file ({str(error) or type(error).__name__})")
+                problems.append(f"{labelled(address)}: not a readable tar file ({str(error) or type(error).__name__})")
         if not utterances and not problems:
             problems.append("there is no recording and no text in them")
         if problems:
@@ -138,7 +136,7 @@ def _look_through(
         if suffix not in (*VIDEO_SUFFIXES, *AUDIO_SUFFIXES, ".txt", ".json"):
             continue
         row = utterances.setdefault(key, {"id": key})
-        where = f"{member}, in {place.address}"
+        where = f"{member}, in {labelled(place.address)}"
         if suffix in (*VIDEO_SUFFIXES, *AUDIO_SUFFIXES):
             column = "video" if suffix in VIDEO_SUFFIXES else "audio"
             if column in row:
@@ -168,8 +166,12 @@ def _described(content: bytes, where: str, problems: list[str]) -> dict[str, str
 def _members(address: str) -> Iterator[tuple[RemoteFile, str, bytes]]:
     """(where it lies, its name as it stands there, its content where that is words or JSON) of every plain file."""
     system, path = opened(address)
-    with system.open(path, "rb", block_size=BLOCK) as file, tarfile.open(fileobj=file, mode="r:") as archive:
-        for member in archive:
+    with (
+        refusals_told(labelled(address), passing=(tarfile.TarError, EOFError)),
+        system.open(path, "rb", block_size=BLOCK) as file, tarfile.open(fileobj=file, mode="r:") as archive,
+    ):  # fmt: skip
+        for member in iter(archive.next, None):
+            archive.members.clear()  # else it would hold all that it has passed
             if not member.isreg() or PurePosixPath(member.name).name.startswith("."):
                 continue
             name = "".join("_" if mark in "#;" else mark for mark in member.name)

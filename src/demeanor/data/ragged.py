@@ -31,7 +31,8 @@ DTYPE_NAMES = {np.dtype(value): key for key, value in DTYPES.items()}
 class Ragged:
     """N sequences of D-dimensional steps.
 
-    values : array [sum of T_n, D], often memory-mapped and then read-only
+    values : array [sum of T_n, D], often memory-mapped and then read-only; float16 is a way to store them: whoever
+             asks for a sequence gets float32
     offsets: array [N + 1], sequence n is values[offsets[n]:offsets[n + 1]]
     ids    : N utterance ids, in order
 
@@ -86,8 +87,8 @@ class Ragged:
 
     @property
     def dtype(self) -> np.dtype:
-        """Type of the values."""
-        return self.values.dtype
+        """Type of what is read."""
+        return np.dtype(np.float32) if self.values.dtype == np.float16 else self.values.dtype
 
     @property
     def whole(self) -> bool:
@@ -100,9 +101,9 @@ class Ragged:
         return self.offsets[self._rows + 1] - self.offsets[self._rows]
 
     def __getitem__(self, key: int | str) -> np.ndarray:
-        """[T_n, D], a view."""
+        """[T_n, D], a view unless it is stored as float16."""
         row = self._rows[self.position(key) if isinstance(key, str) else key]
-        return self.values[self.offsets[row] : self.offsets[row + 1]]
+        return self.values[self.offsets[row] : self.offsets[row + 1]].astype(self.dtype, copy=False)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return (self[n] for n in range(len(self)))
@@ -165,7 +166,7 @@ class Ragged:
 
     def save(self, path: Path | str, metadata: Mapping[str, str] | None = None) -> None:
         """Write one safetensors file, whole or not at all; `metadata` goes into its header."""
-        with RaggedWriter.open(path, self.dimension, self.dtype, metadata) as writer:
+        with RaggedWriter.open(path, self.dimension, self.values.dtype, metadata) as writer:
             for name, sequence in zip(self.ids, self, strict=True):
                 writer.append(name, sequence)
 

@@ -9,22 +9,27 @@ it takes from where it always does: its own environment variables, or fsspec's c
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from demeanor.data.errors import DemeanorError
 from demeanor.data.files import sha256_of
 
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*(::[a-z][a-z0-9+.-]*)*://")
 MEMBER = re.compile(r"(.+)#([^#;]+);(\d+);(\d+)")
-#: Where something is signed in within an address: messages do not repeat it.
-SECRET = re.compile(r"(?<=://)[^/@]+@")
+#: Who signs in within an address, and the signature of one that was handed out for a while: messages repeat neither.
+SECRET = re.compile(r"(?<=://)[^/@]+@|(?<=\?).*")
 #: Bytes of a recording that is read from elsewhere; what is longer is better brought here first.
 LARGEST = 2 << 30
 #: Bytes of what is kept between two looks at one recording (its sound, then its pictures).
 KEPT = 64 << 20
+#: Packages behind a protocol -> the extra that brings them.
+EXTRAS = {"s3": "s3", "s3a": "s3"}
 #: What a file system says of the content, if it says it: then a file that moves is not extracted again.
 DIGESTS = ("ETag", "etag", "md5Hash", "checksum", "sha256")
 
@@ -56,12 +61,12 @@ class RemoteFile:
     @property
     def suffix(self) -> str:
         """Of its name, in small letters."""
-        return Path(self.name or self.address).suffix.lower()
+        return Path(self.name or urlsplit(self.address).path).suffix.lower()
 
     @property
     def label(self) -> str:
         """How messages call it."""
-        return SECRET.sub("", self.address) + (f"#{self.name}" if self.name else "")
+        return labelled(self.address) + (f"#{self.name}" if self.name else "")
 
     def identity(self) -> str:
         """Hash of what tells this content from any other without reading it: the file system's own digest, else
@@ -77,7 +82,7 @@ class RemoteFile:
     def _fetched(self) -> bytes:
         files, path = opened(self.address)
         length = self.size
-        try:
+        with refusals_told(self.label):
             if length is None:
                 length = int(files.info(path).get("size") or 0)
             if length > LARGEST:
@@ -85,8 +90,6 @@ class RemoteFile:
             if self.size is None:
                 return files.cat_file(path)
             content = files.cat_file(path, start=self.start, end=self.start + self.size)
-        except OSError as error:
-            raise RemoteError(f"{self.label}: cannot be read ({reason_of(error)})") from None
         if len(content) != self.size:
             raise RemoteError(f"{self.label}: {self.size} bytes were there when it was indexed, {len(content)} are now")
         return content
@@ -102,33 +105,55 @@ def content_of(recording: Path | bytes | RemoteFile) -> Path | bytes:
     return recording.read() if isinstance(recording, RemoteFile) else recording
 
 
+def labelled(address: str) -> str:
+    """How messages call an address: without what signs in."""
+    return SECRET.sub("", address)
+
+
 def opened(address: str) -> tuple[Any, str]:
     """fsspec's file system for an address, and the path within. RemoteError, with what to install, if there is none."""
     from fsspec.core import url_to_fs
 
-    label = SECRET.sub("", address)
+    label = labelled(address)
+    protocol = address.partition("://")[0].rpartition("::")[2]
     try:
-        return url_to_fs(address)
-    except (ImportError, ValueError) as error:
+        with refusals_told(label, passing=(ImportError, ValueError)):
+            return url_to_fs(address)
+    except ImportError as error:
+        extra = EXTRAS.get(protocol)
+        advice = f"pip install 'demeanor[{extra}]'" if extra else str(error)
+        raise RemoteError(f"{label}: what reads {protocol}:// is not installed here: {advice}") from None
+    except ValueError as error:
         raise RemoteError(f"{label}: {error}") from None
-    except OSError as error:
-        raise RemoteError(f"{label}: cannot be reached ({reason_of(error)})") from None
 
 
-def reason_of(error: OSError) -> str:
+@contextmanager
+def refusals_told(label: str, passing: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Turn whatever a file system raises inside the block into a RemoteError of one sentence; its library has errors of
+    its own for missing keys and stores that do not answer. What is among `passing` is let through."""
+    try:
+        yield
+    except (DemeanorError, *passing):
+        raise
+    except Exception as error:
+        raise RemoteError(f"{label}: cannot be read ({reason_of(error)})") from None
+
+
+def reason_of(error: Exception) -> str:
     """Why, in a few words."""
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
-    return error.strerror or str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    said = getattr(error, "strerror", None) or (str(error).splitlines() or [""])[0][:200] or type(error).__name__
+    if isinstance(error, PermissionError) and error.strerror is None:  # the system's own has a number and its words
+        return f"the store refuses it: {said}; are the keys those of someone who may read there?"
+    return said
 
 
 @lru_cache(maxsize=65536)
 def _told(address: str) -> str:
     files, path = opened(address)
-    try:
+    with refusals_told(labelled(address)):
         told = files.info(path)
-    except OSError as error:
-        raise RemoteError(f"{SECRET.sub('', address)}: cannot be read ({reason_of(error)})") from None
     for name in DIGESTS:
         if told.get(name):
             return f"{name} {told[name]}"

@@ -52,12 +52,21 @@ def extractor_class(name: str) -> type[Extractor]:
 
 def find_extractor(name: str, settings: Settings | dict[str, Any] | None = None) -> Extractor:
     """The extractor of that name; settings are checked now, weights are loaded when first needed. InputError for an
-    unknown name, or with everything that is wrong with the settings."""
+    unknown name, or with everything that is wrong with the settings.
+
+    Beside an extractor's own settings stands `stored`, where its values are stored in half precision.
+    """
     from pydantic import ValidationError
 
+    from demeanor.features.base import STORED
+
     kind = extractor_class(name)
+    stored = settings.get(STORED) if isinstance(settings, dict) else None
+    if isinstance(settings, dict):
+        settings = {key: value for key, value in settings.items() if key != STORED}
     try:
-        return kind(settings)
+        extractor = kind(settings)
+        return extractor if stored is None else extractor.stored_as(stored)
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, entry['loc']))}: {entry['msg']}" for entry in error.errors()]
         raise InputError(f"settings of extractor '{name}'", problems) from None
@@ -76,7 +85,7 @@ def extractor_from(provenance: Provenance, stream: str = "") -> Extractor:
             f"{' (' + provenance.notes + ')' if provenance.notes else ''}.\n"
             "Score rows that carry this stream, or train on streams that feature_engineering makes."
         )
-    known = extractor_class(provenance.extractor).settings_type.model_fields
+    known = {*extractor_class(provenance.extractor).settings_type.model_fields, "stored"}
     settings = {key: value for key, value in provenance.parameters.items() if key in known}
     extractor = find_extractor(provenance.extractor, settings)
     provenance.require(extractor.provenance(), label)

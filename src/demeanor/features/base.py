@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float32
 
-from demeanor.data.errors import DemeanorError
+from demeanor.data.errors import DemeanorError, InputError
 from demeanor.data.files import sha256_of, sha256_of_file
 from demeanor.data.provenance import Provenance
 from demeanor.data.ragged import Ragged
@@ -29,6 +29,8 @@ CONVERTED = 1 << 20
 #: How recordings are decoded; counts up when the same file gives other samples or pictures than before, so that what
 #: was extracted from them is made again.
 DECODING = 2
+#: Name, beside an extractor's own settings, of how its values are stored; and the only value that it takes.
+STORED, HALF = "stored", "float16"
 READS = frozenset({"text", "audio", "video", "words", "dialogue"})
 
 
@@ -259,6 +261,7 @@ class Extractor(ABC):
 
     def __init__(self, settings: Settings | dict[str, Any] | None = None):
         self.settings: Any = settings if isinstance(settings, Settings) else self.settings_type(**(settings or {}))
+        self.stored_dtype: type[np.generic] = self.dtype
 
     @property
     @abstractmethod
@@ -289,12 +292,32 @@ class Extractor(ABC):
         """How steps are placed in time, empty where nothing is aligned."""
         return ""
 
+    def stored_as(self, precision: str) -> Extractor:
+        """This extractor, its values stored in half precision ("float16"). InputError for another, or for values that
+        are whole numbers."""
+        problems = [] if precision == HALF else [f"values are stored as float32 or {HALF}, not as '{precision}'"]
+        if not np.issubdtype(self.dtype, np.floating):
+            problems.append(f"its values are whole numbers: they are not stored as {precision}")
+        if problems:
+            raise InputError(f"settings of extractor '{self.name}'", problems)
+        self.stored_dtype = np.float16
+        return self
+
+    def options(self) -> dict[str, Any]:
+        """What `find_extractor` makes this extractor of: its settings, and how its values are stored."""
+        stored = {STORED: HALF} if self.stored_dtype == np.float16 else {}
+        return {**self.settings.as_dict(), **stored}
+
+    def as_stored(self, values: np.ndarray) -> np.ndarray:
+        """[T, D] as they would be read from a stored stream of this extractor."""
+        return values if self.stored_dtype == self.dtype else values.astype(self.stored_dtype).astype(self.dtype)
+
     def provenance(self) -> Provenance:
         """Who made a stream: extractor, version, settings, rate, weights and licence."""
         return Provenance(
             extractor=self.name,
             version=self.version,
-            parameters={**self.settings.as_dict(), **self.facts()},
+            parameters={**self.options(), **self.facts()},
             rate=self.rate,
             unit=self.unit,
             weights_sha256=self.weights_sha256,

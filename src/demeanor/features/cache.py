@@ -37,6 +37,7 @@ TOGETHER = "merged-"
 MERGED = 256 << 20
 #: Small shards that are not worth the writing.
 FEW = 8
+LARGEST_HALF = float(np.finfo(np.float16).max)
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Shard:
         header, base = read_header(path)
         start = base + header["values"]["data_offsets"][0]
         lengths = tuple(ragged.lengths.tolist())
-        return cls(path.name, size, start, ragged.dtype.str, ragged.dimension, ragged.ids, lengths)
+        return cls(path.name, size, start, ragged.values.dtype.str, ragged.dimension, ragged.ids, lengths)
 
 
 class ShardCache:
@@ -79,7 +80,9 @@ class ShardCache:
     @classmethod
     def of(cls, root: Path, extractor: Extractor, provenance: Provenance) -> ShardCache:
         """The cache of one extractor below `root`: a folder per fingerprint, with the provenance beside the shards."""
-        cache = cls(root / f"{extractor.name}-{provenance.fingerprint}", extractor.dimension, np.dtype(extractor.dtype))
+        cache = cls(
+            root / f"{extractor.name}-{provenance.fingerprint}", extractor.dimension, np.dtype(extractor.stored_dtype)
+        )
         card = cache.folder / "provenance.json"
         if not card.exists():
             write_json(card, provenance.model_dump(mode="json"))
@@ -155,6 +158,17 @@ class ShardCache:
     def missing(self, keys: Iterable[str]) -> list[str]:
         """Those of the keys that are not stored yet."""
         return [key for key in keys if key not in self._places]
+
+    def unfit(self, values: Mapping[str, np.ndarray]) -> dict[str, str]:
+        """Of values [steps, dimension] by key, those too large for half precision, with the reason."""
+        if self.dtype != np.float16:
+            return {}
+        sizes = {key: float(np.abs(value[np.isfinite(value)]).max(initial=0.0)) for key, value in values.items()}
+        return {
+            key: f"its values reach {size:.3g}, more than float16 holds ({LARGEST_HALF:g}); store them as float32"
+            for key, size in sizes.items()
+            if size > LARGEST_HALF
+        }
 
     def add(self, values: Mapping[str, np.ndarray]) -> None:
         """Write one shard; keys that are there already are left as they are. Values [steps, dimension] by key."""

@@ -25,7 +25,7 @@ from demeanor.data.safetensors_header import read_metadata
 from demeanor.data.settings import Settings
 from demeanor.data.stream import SUFFIX, Stream
 from demeanor.features import find_extractor
-from demeanor.features.base import Clip, Extractor
+from demeanor.features.base import STORED, Clip, Extractor
 from demeanor.features.cache import ShardCache
 from demeanor.features.clips import WORD_TIMES, with_words
 from demeanor.features.pools import Partner, Task, available_cores, chunks, pool_for
@@ -39,15 +39,18 @@ REPORT_COLUMNS = ("utterance_id", "stream", "reason")
 
 class StreamRequest(Settings):
     """One stream to make: `extractor` names it in the registry, `parameters` are its settings; with `when_read` only
-    where a branch that is enabled reads it, because it wants weights or time that not everybody has."""
+    where a branch that is enabled reads it, because it wants weights or time that not everybody has. `precision` is
+    that of the stored values: float16 takes half of the disk, keeps three digits, and is read as float32."""
 
     extractor: str
     parameters: dict[str, Any] = Field(default_factory=dict)
     when_read: bool = False
+    precision: Literal["float32", "float16"] = "float32"
 
     def build(self) -> Extractor:
         """The extractor that is asked for. InputError for an unknown one, or settings that it does not take."""
-        return find_extractor(self.extractor, self.parameters)
+        stored = {STORED: self.precision} if self.precision != "float32" else {}
+        return find_extractor(self.extractor, {**self.parameters, **stored})
 
 
 def extract_streams(
@@ -67,7 +70,7 @@ def extract_streams(
     not be made for a single one of its clips.
     """
     count = available_cores() if workers == "auto" else int(workers)
-    makers = _build(streams)
+    makers = build_all(streams)
     made: dict[str, Stream] = {}
     set_aside: list[dict[str, str]] = []
     # Word times come first: with them, streams that average over words know where those are.
@@ -103,8 +106,8 @@ def share_a_pass(first: Extractor, other: Extractor, stream: str) -> bool:
     )  # fmt: skip
 
 
-def _build(streams: Mapping[str, StreamRequest]) -> dict[str, Extractor]:
-    """All extractors, or one error that lists what is wrong with each."""
+def build_all(streams: Mapping[str, StreamRequest]) -> dict[str, Extractor]:
+    """The extractor of every stream; InputError that lists what is wrong with each of them."""
     makers, problems = {}, []
     for name, request in streams.items():
         try:
@@ -133,16 +136,19 @@ def _make(
     me = (extractor.name, _as_json(extractor))  # a stream of the same maker finds its values in the same cache
     different = {(other.name, _as_json(other)): other for other in beside}
     others = [_Beside.of(other, clips, unique, cache) for name, other in different.items() if name != me]
-    tasks = list(_plan(extractor, provenance, unique, shards, workers, others))
-    total = sum(len(task.keys) for task in tasks)
+    groups = _groups(extractor, unique, shards, workers)
+    total = sum(map(len, groups))
+    tasks = _tasks(extractor, provenance, unique, groups, others)
     with Progress(name, total, "clips", progress) as shown:
         for outcome in pool_for(extractor, workers, total, cluster).run(tasks):
-            shards.add(outcome.values)
+            unfit = shards.unfit(outcome.values)
+            shards.add({key: value for key, value in outcome.values.items() if key not in unfit})
             for other, values in zip(outcome.task.partners, outcome.partners, strict=True):
                 taken = next(one for one in others if one.name == (other.extractor, other.settings))
                 if values:
-                    taken.shards.add(values)
-            failures.update(outcome.failures)
+                    beyond = taken.shards.unfit(values)  # its own pass tells the reason
+                    taken.shards.add({key: value for key, value in values.items() if key not in beyond})
+            failures.update({**outcome.failures, **unfit})
             shown.advance(len(outcome.values) + len(outcome.failures))
         source = f"made with {together}" if together else "kept from before"
         kept = f", {len(unique) - total} {source}" if len(unique) > total else ""
@@ -154,7 +160,7 @@ def _make(
     plan = sha256_of([name, provenance.model_dump(mode="json"), list(keys.items()), sorted(failures)])
     if not (path.exists() and read_metadata(path).get("plan") == plan):
         metadata = {"stream": name, "provenance": provenance.model_dump_json(), "plan": plan}
-        with RaggedWriter.open(path, extractor.dimension, extractor.dtype, metadata) as writer:
+        with RaggedWriter.open(path, extractor.dimension, extractor.stored_dtype, metadata) as writer:
             for identity, key in keys.items():
                 writer.append(identity, extractor.absent if key in failures else shards[key])
     shards.merge()
@@ -183,23 +189,26 @@ def name_of(clip: Clip) -> str:
     return str(clip.media) if isinstance(clip.media, Path) else clip.utterance_id
 
 
-def _plan(
-    extractor: Extractor, provenance: Provenance, unique: Mapping[str, Clip], shards: ShardCache, workers: int,
-    others: Sequence[_Beside] = (),
-) -> Iterator[Task]:  # fmt: skip
-    """What has to be done.
+def _groups(extractor: Extractor, unique: Mapping[str, Clip], shards: ShardCache, workers: int) -> list[Sequence[str]]:
+    """Keys of what has to be done, task by task.
 
     Encoders batch clips of like length, and the last bits of their values depend on batch composition; their groups
     are therefore drawn from all clips, and a group of which anything is missing is made as a whole. So a run that
     was stopped ends with the very bytes of one that was not.
     """
-    settings = _as_json(extractor)
     if extractor.batched:
         ordered = sorted(unique, key=lambda key: (extractor.cost(unique[key]), key))
-        groups = [group for group in chunks(ordered, ENCODER_SHARD) if shards.missing(group)]
-    else:
-        missing = shards.missing(unique)
-        groups = list(chunks(missing, min(SHARD, max(len(missing) // (TASKS_EACH * workers), 1))))
+        return [group for group in chunks(ordered, ENCODER_SHARD) if shards.missing(group)]
+    missing = shards.missing(unique)
+    return list(chunks(missing, min(SHARD, max(len(missing) // (TASKS_EACH * workers), 1))))
+
+
+def _tasks(
+    extractor: Extractor, provenance: Provenance, unique: Mapping[str, Clip], groups: Sequence[Sequence[str]],
+    others: Sequence[_Beside],
+) -> Iterator[Task]:  # fmt: skip
+    """A task for each group, made when it is asked for: of a million clips a few dozen are under way at a time."""
+    settings = _as_json(extractor)
     for group in groups:
         clips = tuple(unique[key].only(extractor.reads) for key in group)
         yield Task(
@@ -243,4 +252,4 @@ def _partners(others: Sequence[_Beside], group: Sequence[str]) -> tuple[Partner,
 
 
 def _as_json(extractor: Extractor) -> str:
-    return json.dumps(extractor.settings.as_dict(), sort_keys=True)
+    return json.dumps(extractor.options(), sort_keys=True)

@@ -19,6 +19,7 @@ from demeanor.features.faces import Box, centre_box, complete_track, crop, find_
 from demeanor.features.hub import load_model, picture_normalisation, resolve
 from demeanor.features.prefetch import prefetch
 from demeanor.features.vision import BLOCK
+from demeanor.kernels.halves import in_half
 
 #: Pictures per forward pass.
 TOGETHER = 32
@@ -103,8 +104,7 @@ class _PictureEncoder(Extractor):
         return ((values - mean) / deviation).to(next(self.model.parameters()).device)
 
     def _encode(self, pixels: Tensor) -> Any:
-        half = self.settings.half and pixels.device.type == "cuda"
-        with torch.inference_mode(), torch.autocast(pixels.device.type, torch.bfloat16, enabled=half):
+        with torch.inference_mode(), in_half(pixels.device, self.settings.half):
             return self.model(pixel_values=pixels)
 
     def extract(self, clips: Sequence[Clip]) -> list[np.ndarray]:

@@ -236,17 +236,16 @@ def _which(mixer: Mixer) -> tuple[tuple[int, ...] | None, str]:
     return mixer.recorded, "" if mixer.recorded is None else "silent_channels"
 
 
-def survey(source: Source) -> Survey:
-    """The whole sound track in memory that does not grow with it; MediaError as by `decode_audio`."""
-    with opened(source) as container:
-        information = described(container, name_of(source))
-        if not information.has_audio:
-            return Survey(None)
-        track = _Track(container, name_of(source), 0.0, None)
-        peak, seconds = None, 0.0
-        for rate, block in track.blocks():
-            seconds += len(block) / rate
-            peak = max(peak or 0.0, float(block.max()), -float(block.min()))
+def survey(container: Any, information: MediaInfo, source: Source) -> Survey:
+    """The whole sound track of an open container in memory that does not grow with it; MediaError as by `decode_audio`.
+    Who asks has opened and described it: that takes as long as hearing a second of it."""
+    if not information.has_audio:
+        return Survey(None)
+    track = _Track(container, name_of(source), 0.0, None)
+    peak, seconds = None, 0.0
+    for rate, block in track.blocks():
+        seconds += len(block) / rate
+        peak = max(peak or 0.0, float(block.max()), -float(block.min()))
     only, chosen = _which(track.mixer)
     track.remarks |= {chosen} - {""}
     if only is not None:

@@ -17,6 +17,7 @@ from demeanor.data.settings import Settings
 from demeanor.features.base import SAMPLE_RATE, Clip, Extractor
 from demeanor.features.hub import EncoderError, load_model, load_processor, resolve
 from demeanor.features.text import by_length
+from demeanor.kernels.halves import in_half
 
 #: Families whose transformer treats padded frames as if they were not there, once the convolutions have run.
 MASKED = {"wav2vec2", "hubert", "wavlm"}
@@ -171,8 +172,7 @@ class SpeechStates(Extractor):
         return torch.einsum("l,lbtd->btd", torch.tensor(weights, dtype=chosen.dtype, device=chosen.device), chosen)
 
     def _autocast(self) -> Any:
-        kind = next(self.model.parameters()).device.type
-        return torch.autocast(kind, torch.bfloat16, enabled=self.settings.half and kind == "cuda")
+        return in_half(next(self.model.parameters()).device, self.settings.half)
 
     def _convolutional_states(self, pieces: list[np.ndarray]) -> list[np.ndarray]:
         together = self._last_alone and self.config.model_type in MASKED

@@ -16,13 +16,15 @@ from demeanor.data.settings import Settings
 from demeanor.features.base import Clip, Extractor
 from demeanor.features.hub import MINILM, load_model, load_tokenizer, resolve
 from demeanor.features.tokens import vocabulary_hash
+from demeanor.kernels.halves import in_half
 
 
 class EncoderSettings(Settings):
     """`model`: "minilm" (bundled), a local folder, or an id on the Hugging Face hub.
 
-    `layer` counts hidden states: -1 is the last, 0 the embeddings. `half` computes in bfloat16 where there is a
-    GPU; values then differ in the third digit, which is why it is a setting and stands in the provenance.
+    `layer` counts hidden states: -1 is the last, 0 the embeddings. `half` computes in bfloat16 on a GPU, and on a
+    processor with instructions for it (demeanor.kernels.halves); values then differ in the third digit, which is why
+    it is a setting and stands in the provenance.
     """
 
     model: str = MINILM
@@ -111,8 +113,7 @@ class _TextEncoder(Extractor):
 
     def _forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         device = next(self.model.parameters()).device
-        half = self.settings.half and device.type == "cuda"
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
+        with torch.inference_mode(), in_half(device, self.settings.half):
             output = self.model(
                 input_ids=ids.to(device), attention_mask=mask.to(device), output_hidden_states=self.settings.layer != -1
             )

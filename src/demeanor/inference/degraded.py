@@ -69,7 +69,7 @@ class Degraded:
         for name, provenance in makers.items():
             extractor = extractor_from(provenance, name)
             if extractor.reads & kind.reads:
-                requests[name] = StreamRequest(extractor=extractor.name, parameters=extractor.settings.as_dict())
+                requests[name] = StreamRequest(extractor=extractor.name, parameters=extractor.options())
         if not requests:
             return {}
         output = self.work / "streams" / f"{kind.name}_{level:g}"

@@ -212,7 +212,7 @@ class Extraction:
                 if identity in problems:
                     break
                 try:
-                    made[name][identity] = extractor.extract_clip(held)
+                    made[name][identity] = extractor.as_stored(extractor.extract_clip(held))
                 except MediaError as error:
                     made[name][identity] = extractor.absent
                     modality = "vision" if "video" in extractor.reads else "audio"

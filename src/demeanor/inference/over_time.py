@@ -70,7 +70,8 @@ def streams_of(model: TrainedModel, clips: dict[str, Clip]) -> dict[str, Stream]
     """The streams that the model reads, of some clips at once."""
     made = {}
     for name, extractor in model.extraction.extractors.items():
-        values = dict(zip(clips, extractor.extract(list(clips.values())), strict=True))
+        made = map(extractor.as_stored, extractor.extract(list(clips.values())))
+        values = dict(zip(clips, made, strict=True))
         ragged = Ragged.from_sequences(values, extractor.dimension, extractor.dtype)
         made[name] = Stream(name, ragged, extractor.provenance())
     return made

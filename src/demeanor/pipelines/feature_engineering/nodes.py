@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import pandas as pd
+from pydantic import Field
 
 from demeanor.data.examples import Examples
 from demeanor.data.places import anchored
@@ -21,8 +22,9 @@ logger = logging.getLogger(__name__)
 class FeatureSettings(Settings):
     """Streams to make, by modality, and where the work is done.
 
-    workers  processes, or auto for all cores
-    cluster  address of a Dask scheduler, "local" for one on this machine, None for plain processes
+    workers   processes, or auto for all cores
+    cluster   address of a Dask scheduler, "local" for one on this machine, None for plain processes
+    most_gib  a stream of frames that would be larger is refused: of a corpus of that size, take pooled ones
     """
 
     text: dict[str, StreamRequest] = {}
@@ -30,6 +32,7 @@ class FeatureSettings(Settings):
     vision: dict[str, StreamRequest] = {}
     workers: int | Literal["auto"] = "auto"
     cluster: str | None = None
+    most_gib: float = Field(default=100.0, gt=0.0)
 
 
 def extract(
@@ -47,11 +50,16 @@ def extract(
     Of the streams `given`, the waveform spares decoding and the times of words serve those that average over words.
     A stream `when_read` is left out where none of the `branches` that are enabled reads it.
     """
-    from demeanor.features.clips import clips_of
-    from demeanor.features.engine import extract_streams
+    from demeanor.features.base import SAMPLE_RATE
+    from demeanor.features.clips import WAVEFORM, clips_of
+    from demeanor.features.engine import build_all, extract_streams
+    from demeanor.features.sizes import require_room
 
     read = streams_read(branches)
     wanted = {n: one for n, one in getattr(settings, modality).items() if n in read or not one.when_read}
+    if wanted and WAVEFORM in given:
+        seconds = float(given[WAVEFORM].ragged.lengths.sum()) / SAMPLE_RATE
+        require_room(build_all(wanted), seconds, settings.most_gib)
     streams, set_aside = extract_streams(
         clips_of(utterances, root, given),
         wanted,

@@ -88,7 +88,7 @@ def probe_one(place: Path | RemoteFile) -> MediaProbe:
     Sound and picture are tried each by itself: one that is broken leaves the other.
     """
     from demeanor.features.base import SILENCE
-    from demeanor.features.media import probe
+    from demeanor.features.media import described, name_of, opened
     from demeanor.features.sound import survey
 
     broken: dict[str, str] = {}
@@ -96,18 +96,18 @@ def probe_one(place: Path | RemoteFile) -> MediaProbe:
     silent = face = None
     try:
         path = content_of(place)
-        info = probe(path)
+        with opened(path) as container:
+            info = described(container, name_of(path))
+            try:
+                heard = survey(container, info, path)
+            except Exception as error:
+                broken["audio"] = _one_line(error)
+            else:
+                remarks, silent = heard.remarks, None if heard.peak is None else heard.peak < SILENCE
     except MissingExtraError:
         raise
     except Exception as error:  # whatever one recording does to a decoder, the others are looked at
         return MediaProbe(error=_one_line(error))
-    if info.has_audio:
-        try:
-            heard = survey(path)
-        except Exception as error:
-            broken["audio"] = _one_line(error)
-        else:
-            remarks, silent = heard.remarks, None if heard.peak is None else heard.peak < SILENCE
     if info.has_video:
         try:
             face = _shows_face(path, FRAMES_LOOKED_AT / info.duration if info.duration else FRAMES_A_SECOND)
