@@ -206,7 +206,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as scratch:
             print(json.dumps(measure(name, int(workers), clips, Path(scratch))))
         return
-    from demeanor.features.pools import available_cores
+    from demeanor.data.processors import available_cores
 
     cores = available_cores()
     kept = RESULTS / "features.json"
