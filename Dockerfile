@@ -23,7 +23,8 @@ COPY src ./src
 ARG EXTRAS=serve,speech
 # The root of a running container is read-only: what the server imports is compiled here, and nothing else.
 RUN pip install --no-compile --constraint constraints.txt ".[$EXTRAS]" \
-    && python -c "import demeanor.server.preloaded, demeanor.server.command, demeanor.serving.registry, mlflow.pyfunc"
+    && python -c "import demeanor.server.preloaded, demeanor.server.command, demeanor.server.timelines, mlflow.pyfunc" \
+    && python -c "import demeanor.inference.model, demeanor.serving.locating"
 
 FROM python:3.11-slim-bookworm
 RUN useradd --system --uid 10001 --home-dir /nonexistent --shell /usr/sbin/nologin demeanor

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from demeanor import analyser, remembered, tracking
+from demeanor import analyser, remembered, tracking_store
 from demeanor.data.errors import InputError
 from demeanor.remembered import ENDING, Registry, state_of
-from demeanor.serving import registry
+from demeanor.serving import locating
 
 
 class Champion:
@@ -107,16 +107,20 @@ def test_a_run_leaves_what_the_first_command_after_it_asks(database, tmp_path, m
     uri, folder = "models:/demeanor-some-sentiment@champion", tmp_path / "bundle"
     folder.mkdir()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
-    monkeypatch.setattr(tracking, "_point_mlflow", lambda address: None)
+    monkeypatch.setattr(tracking_store, "_point_mlflow", lambda address: None)
     monkeypatch.setattr(analyser, "_champion_addresses", lambda: [uri])
-    monkeypatch.setattr(registry, "_downloaded", lambda address: str(folder))
+    monkeypatch.setattr(locating, "_downloaded", lambda address: str(folder))
     analyser.remember_champions(tmp_path)
-    for module, name in ((tracking, "_point_mlflow"), (analyser, "_champion_addresses"), (registry, "_downloaded")):
+    for module, name in (
+        (tracking_store, "_point_mlflow"),
+        (analyser, "_champion_addresses"),
+        (locating, "_downloaded"),
+    ):
         monkeypatch.setattr(module, name, lambda *_: pytest.fail("MLflow was asked"))
-    tracking.connect_when_asked(tmp_path)
+    tracking_store.connect_when_asked(tmp_path)
     try:
         assert analyser.champion_addresses() == [uri]
-        assert registry.folder_of(uri) == folder
+        assert locating.folder_of(uri) == folder
     finally:
         remembered.use(None)
 
@@ -126,7 +130,7 @@ def test_a_run_without_a_champion_and_a_registry_that_is_no_file_leave_nothing(d
         raise InputError("model registry", ["no champion is registered"])
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
-    monkeypatch.setattr(tracking, "_point_mlflow", lambda address: None)
+    monkeypatch.setattr(tracking_store, "_point_mlflow", lambda address: None)
     monkeypatch.setattr(analyser, "_champion_addresses", none)
     analyser.remember_champions(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")

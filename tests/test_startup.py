@@ -33,7 +33,18 @@ assert set(register_pipelines()) == {"__default__", "ingestion", "feature_engine
 """
 
 
-@pytest.mark.parametrize("code", [MAKE_PIPELINES, "import sys, demeanor.__main__"], ids=["kedro", "demeanor"])
+#: What `demeanor serve` imports before it sends its worker processes their first orders.
+SERVE = """
+import sys
+import demeanor.server.command, demeanor.server.start, demeanor.serving.locating
+from demeanor.data.bundle import Bundle
+from demeanor.server.models import find
+"""
+
+
+@pytest.mark.parametrize(
+    "code", [MAKE_PIPELINES, "import sys, demeanor.__main__", SERVE], ids=["kedro", "demeanor", "serve"]
+)
 def test_nothing_heavy_is_imported(code: str):
     told = f"{code}\nprint(sorted(set({HEAVY!r}) & set(sys.modules)))"
     done = subprocess.run(

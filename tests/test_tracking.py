@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from demeanor import owners, tracking
+from demeanor import owners, tracking, tracking_store
 from demeanor.data.errors import Stopped
 from demeanor.logged_models import trained_model
+from demeanor.mlflow_sender import send_kept
 from demeanor.owners import PROCESS
 from demeanor.training import tracking as training_tracking
 from demeanor.training.tracking import TrackedData, TrackedModel
@@ -26,7 +27,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     former = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        tracking.connect(folder, writing=True)
+        tracking_store.connect(folder, writing=True)
         yield folder
     mlflow.set_tracking_uri(former[0])
     mlflow.set_registry_uri(former[1])
@@ -117,7 +118,7 @@ def test_what_a_dead_server_did_not_get_is_handed_over_later(session: tracking.S
     folder = project / tracking.UNSENT / session.run_id
     assert not children(session.run_id)
     # The child, its parameters, metrics and end, the parent's end; the parent's parameters may have gone out before.
-    assert tracking.send_kept(folder) in (5, 6)
+    assert send_kept(folder) in (5, 6)
     made = children(session.run_id)["one seed 1"]
     assert (made.info.status, made.data.metrics) == ("FINISHED", {"loss": 0.5})
     assert not folder.exists()

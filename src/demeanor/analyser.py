@@ -98,7 +98,7 @@ class Demeanor:
         """Addresses in the registry, folders of bundles, or bundles; InputError where one cannot be loaded, where two
         answer for the same task, or where one is a representation."""
         from demeanor.data.errors import InputError
-        from demeanor.serving.registry import load_bundle
+        from demeanor.serving.locating import load_bundle
 
         if not models:
             raise InputError("models", ["none was given"], "Give the folder of a bundle or models:/NAME@champion.")
@@ -169,8 +169,8 @@ def remember_champions(project: Path) -> None:
     from mlflow.exceptions import MlflowException
 
     from demeanor.data.errors import DemeanorError
-    from demeanor.serving.registry import folder_of
-    from demeanor.tracking import SQLITE, connect_when_asked, tracking_uri
+    from demeanor.serving.locating import folder_of
+    from demeanor.tracking_store import SQLITE, connect_when_asked, tracking_uri
 
     if not tracking_uri(project).startswith(SQLITE):
         return

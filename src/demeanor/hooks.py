@@ -79,15 +79,15 @@ class TrackingHooks:
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
         if self._context is None or not pipeline.only_nodes_with_tags(TRACKED).nodes:
             return
-        from demeanor import tracking
+        from demeanor import tracking, tracking_store
         from demeanor.data.files import disk_errors_told
         from demeanor.evaluation.environment import code_revision, this_machine
 
         project = Path(self._context.project_path)
         settings = self._context.config_loader["mlflow"]
-        uri = tracking.connect(project, settings.get("tracking_uri"), writing=True)
+        uri = tracking_store.connect(project, settings.get("tracking_uri"), writing=True)
         machine = {f"machine.{key}": str(value) for key, value in this_machine().as_dict().items()}
-        with disk_errors_told(uri.removeprefix(tracking.SQLITE)):
+        with disk_errors_told(uri.removeprefix(tracking_store.SQLITE)):
             session = tracking.begin(
                 project,
                 settings["experiment"],

@@ -12,12 +12,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from demeanor import logged_models, remembered
 from demeanor.data.files import disk_error
 from demeanor.data.settings import flatten
-from demeanor.outbox import PATIENCE, Event, Outbox, Refused, hand_over, kept_header
-from demeanor.reachability import MODEST, SQLITE, problem_of, readable, require_answer
+from demeanor.mlflow_sender import MlflowSender
+from demeanor.outbox import PATIENCE, Outbox
+from demeanor.reachability import MODEST, readable
 from demeanor.stopping import asked_to_stop
+from demeanor.tracking_store import choose_experiment
 
 if TYPE_CHECKING:
     from demeanor.training.tracking import TrackedData, TrackedModel
@@ -31,131 +32,6 @@ FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 #: Seconds that a run which was told to stop gives the server.
 PATIENCE_WHEN_STOPPED = 10.0
-
-
-def tracking_uri(project: Path, configured: str | None = None) -> str:
-    """MLFLOW_TRACKING_URI, else what conf says, else a SQLite file in the project's root."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or configured or f"{SQLITE}mlflow.db"
-    if uri.startswith(SQLITE) and not uri.startswith(f"{SQLITE}/"):
-        # A relative file is meant from the project's root, wherever the command is typed.
-        return f"{SQLITE}{(project / uri.removeprefix(SQLITE)).resolve()}"
-    return uri
-
-
-def connect(project: Path, configured: str | None = None, writing: bool = False) -> str:
-    """Point MLflow at the tracking server or file of this project; its address. InputError if nothing answers there."""
-    uri = tracking_uri(project, configured)
-    require_answer(uri, writing)
-    remembered.use(None)
-    _point_mlflow(uri)
-    return uri
-
-
-def connect_when_asked(project: Path) -> str:
-    """The same for a command that only reads: MLflow is imported where the registry has to be asked, which a file has
-    not while nobody writes to it (demeanor.remembered). InputError if nothing answers there."""
-    uri = tracking_uri(project)
-    if not uri.startswith(SQLITE):
-        return connect(project)
-    require_answer(uri)
-    remembered.use(remembered.Registry(Path(uri.removeprefix(SQLITE)), lambda: _point_mlflow(uri)))
-    return uri
-
-
-def _point_mlflow(uri: str) -> None:
-    for name, value in {**MODEST, "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}.items():
-        os.environ.setdefault(name, value)
-    import mlflow
-
-    # Alembic tells of every migration of a new database and MLflow of every step: that drowns what a user reads.
-    for name in ("alembic", "mlflow"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    # Of a server that has gone we tell ourselves, once.
-    for name in ("mlflow.system_metrics", "mlflow.store.db.utils", "urllib3.connectionpool"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(uri)
-
-
-def choose_experiment(name: str, project: Path) -> str:
-    """Id of the experiment; a new one keeps its artifacts in the project's mlruns where the store is a local file."""
-    import mlflow
-
-    experiment = mlflow.get_experiment_by_name(name)
-    if experiment is not None:
-        return experiment.experiment_id
-    local = mlflow.get_tracking_uri().startswith("sqlite:")
-    location = (project / "mlruns").resolve().as_uri() if local else None
-    return mlflow.create_experiment(name, artifact_location=location)
-
-
-class MlflowSender:
-    """Hands events to MLflow. Children are called by names of our own until the server has given them an id."""
-
-    def __init__(self, experiment_id: str, ids: Mapping[str, str]):
-        import mlflow
-        from mlflow import MlflowClient
-
-        self.experiment_id, self.ids = experiment_id, dict(ids)
-        self.uri = mlflow.get_tracking_uri()
-        self.client = MlflowClient()
-
-    def answers(self) -> bool:
-        """Whether the store can be reached and written."""
-        return not problem_of(self.uri, writing=True)
-
-    def header(self) -> dict[str, Any]:
-        """Where the run is recorded, and under which ids."""
-        return {"uri": readable(self.uri), "experiment_id": self.experiment_id, "ids": self.ids}
-
-    def send(self, event: Event) -> None:
-        """Record one event. Refused where the server declined it; MLflow's own error where it may be tried again."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            self._send(event)
-        except MlflowException as error:
-            # 400 to 499: understood and declined; 408 and 429 are an invitation to try later.
-            if error.get_http_status_code() < 500 and error.get_http_status_code() not in (408, 429):
-                raise Refused(str(error)) from error
-            raise
-
-    def _send(self, event: Event) -> None:
-        from mlflow.entities import Metric, Param
-
-        kind = event["kind"]
-        if kind == "child":
-            made = self.client.create_run(
-                self.experiment_id, start_time=event["time"], tags=event["tags"], run_name=event["name"]
-            )
-            self.ids[event["run"]] = made.info.run_id
-            return
-        if event["run"] not in self.ids:
-            raise Refused("the run that it belongs to could not be opened")
-        run = self.ids[event["run"]]
-        if kind == "parameters":
-            entries = [Param(key, value) for key, value in event["values"].items()]
-            for start in range(0, len(entries), 100):
-                self.client.log_batch(run, params=entries[start : start + 100])
-        elif kind == "metrics":
-            values = event["values"].items()
-            self.client.log_batch(
-                run, metrics=[Metric(key, value, event["time"], event["step"]) for key, value in values]
-            )
-        elif kind == "tags":
-            for key, value in event["values"].items():
-                self.client.set_tag(run, key, value)
-        elif kind == "text":
-            self.client.log_text(run, event["text"], event["place"])
-        elif kind in logged_models.KINDS:
-            logged_models.send(self.client, self.experiment_id, run, self.ids, event)
-        elif kind == "files":
-            log = self.client.log_artifacts if Path(event["path"]).is_dir() else self.client.log_artifact
-            log(run, event["path"], event["place"])
-        elif kind == "end":
-            self.client.set_terminated(run, event["status"], event["time"])
-        else:
-            raise Refused(f"there is no kind of report '{kind}'")
 
 
 class MlflowRun:
@@ -308,12 +184,6 @@ def end(status: str) -> None:
     session, _session = _session, None
     if session is not None:
         session.end(status)
-
-
-def send_kept(folder: Path) -> int:
-    """Hand a folder of reports that a run had to keep to the connected store; how many there were."""
-    header = kept_header(folder)
-    return hand_over(folder, MlflowSender(header["experiment_id"], header["ids"]))
 
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float]:

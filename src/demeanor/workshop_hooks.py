@@ -57,7 +57,7 @@ class WorkshopHooks:
 
 def count_of(catalog: DataCatalog) -> int:
     """The parameter `workers`, at most as many as most machines have memory for."""
-    from demeanor.features.pools import available_cores
+    from demeanor.data.processors import available_cores
     from demeanor.pipelines.ingestion.nodes import worker_count
     from demeanor.training.distributed.workshop import MOST
 

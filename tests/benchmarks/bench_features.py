@@ -208,7 +208,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as scratch:
             print(json.dumps(measure(name, int(workers), clips, Path(scratch))))
         return
-    from demeanor.features.pools import available_cores
+    from demeanor.data.processors import available_cores
 
     cores = available_cores()
     machine = f"{scale_page.machine()}, Python {platform.python_version()}"

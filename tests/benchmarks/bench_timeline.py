@@ -24,9 +24,9 @@ from typing import Any
 from demeanor.corpora.demo.long import make_long
 from demeanor.data.bundle import Bundle
 from demeanor.data.files import read_json, write_json
+from demeanor.data.processors import available_cores
 from demeanor.evaluation.environment import code_revision
 from demeanor.evaluation.tables import aligned
-from demeanor.features.pools import available_cores
 from tests.benchmarks import timeline_clock as clock
 from tests.benchmarks.timeline_truth import compared
 from tests.project import PROJECT, change_settings, command, make_project

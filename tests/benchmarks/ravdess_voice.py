@@ -24,7 +24,7 @@ from demeanor.data.files import read_json, write_json
 from demeanor.data.stream import Stream
 from demeanor.evaluation.environment import code_revision
 from demeanor.evaluation.metrics import score
-from demeanor.evaluation.probe import fit_logistic
+from demeanor.evaluation.probe_models import fit_logistic
 from demeanor.evaluation.receipts import Receipt
 from demeanor.training.settings import BranchSettings
 from tests.benchmarks.ravdess_features import (

@@ -16,7 +16,7 @@ from demeanor.data.files import sha256_of_file
 from demeanor.representations.base import Layout, layout_of
 from demeanor.representations.conv_autoencoder import ConvAutoencoder, ConvAutoencoderSettings
 from demeanor.representations.embedding import load_representation
-from demeanor.serving.registry import load_bundle
+from demeanor.serving.locating import load_bundle
 from demeanor.training.pretraining.collapse import CollapsedEncoderError
 from tests.parity.golden import golden_file
 from tests.project import PROJECT

@@ -7,11 +7,11 @@ import pytest
 
 from demeanor.data.task import Task
 from demeanor.evaluation.metrics import score
-from demeanor.evaluation.probe import (
+from demeanor.evaluation.probe import compare
+from demeanor.evaluation.probe_scores import (
     bootstrap_classes,
     bootstrap_regression,
     class_scores,
-    compare,
     confusion,
     regression_scores,
 )

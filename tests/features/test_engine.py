@@ -25,7 +25,8 @@ from demeanor.features.base import READS, Clip
 from demeanor.features.cache import ShardCache
 from demeanor.features.clips import clips_of
 from demeanor.features.engine import StreamRequest, extract_streams
-from demeanor.features.pools import HerePool, ProcessPool, Task, after_death
+from demeanor.features.pools import HerePool, ProcessPool
+from demeanor.features.tasks import Task, after_death
 from tests.features.media_samples import faces, voice, write_recording
 
 REQUESTS = {

@@ -17,7 +17,7 @@ from demeanor.features.clips import clips_of
 from demeanor.features.engine import StreamRequest, extract_streams
 from demeanor.features.film import Film
 from demeanor.features.media import MediaError, decode_frames
-from demeanor.features.pools import Partner, Task, after_death
+from demeanor.features.tasks import Partner, Task, after_death
 from tests.features.media_samples import faces, voice, write_recording
 
 REQUESTS = {

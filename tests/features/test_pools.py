@@ -21,7 +21,7 @@ from demeanor.features import find_extractor
 from demeanor.features.base import Clip
 from demeanor.features.cluster import GPU
 from demeanor.features.engine import StreamRequest, extract_streams
-from demeanor.features.pools import Task, after_death, work_elsewhere
+from demeanor.features.tasks import Task, after_death, work_elsewhere
 from tests.features.media_samples import PoisonedClip, voice
 from tests.project import PROJECT, environment
 
@@ -120,7 +120,8 @@ def test_a_worker_with_other_weights_is_refused():
 def test_workers_of_a_run_that_was_killed_while_it_held_their_lock_end_as_well(tmp_path: Path):
     script = """
 import os, signal
-from demeanor.features.pools import ProcessPool, Task
+from demeanor.features.pools import ProcessPool
+from demeanor.features.tasks import Task
 from tests.features.test_pools import clips
 pool = ProcessPool(2)
 outcomes = pool.run([Task("waveform", "{}", (clip,), (clip.utterance_id,)) for clip in clips(20)])
@@ -137,6 +138,46 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert done.returncode == -signal.SIGKILL, done.stderr
     _, alive = psutil.wait_procs(workers, timeout=20)
     assert not alive
+
+
+@pytest.mark.parametrize("moment", ["starting", "working"])
+def test_ctrl_c_is_heard_by_the_run_alone(moment: str):
+    """A terminal sends it to the workers too, which are in the middle of their imports, or of openSMILE."""
+    script = """
+import signal, time
+from demeanor.features.pools import ProcessPool
+from demeanor.features.tasks import Task
+from tests.features.test_pools import clips
+tasks = [Task("opensmile_functionals", "{}", (clip,), (clip.utterance_id,)) for clip in clips(400, seconds=4.0)]
+pool = ProcessPool(2)
+first = pool._executor
+def started():
+    executor = first()
+    pool._executor = first
+    print("starting", flush=True)
+    return executor
+pool._executor = started
+def slowly(*_):
+    time.sleep(1)  # the workers have time to complain before they are ended
+    raise KeyboardInterrupt
+signal.signal(signal.SIGINT, slowly)
+try:
+    for outcome in pool.run(tasks):
+        print("working", flush=True)
+except KeyboardInterrupt:
+    print("stopped", flush=True)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=PROJECT, env=environment(PROJECT) | {"PYTHONPATH": f"src:{PROJECT}"},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    while process.stdout.readline().strip() != moment:
+        assert process.poll() is None
+    time.sleep(0.3)
+    os.killpg(process.pid, signal.SIGINT)
+    told, complaint = process.communicate(timeout=60)
+    assert (told.split()[-1], complaint, process.returncode) == ("stopped", "", 0)
 
 
 def test_no_scheduler_at_that_address(tmp_path: Path):

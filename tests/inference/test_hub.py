@@ -17,7 +17,7 @@ from demeanor.data.examples import Examples
 from demeanor.evaluation.receipts import Receipt
 from demeanor.inference.hub import README, HubError, fetch_bundle, hub_readme
 from demeanor.inference.model import TrainedModel
-from demeanor.serving.registry import load_bundle
+from demeanor.serving.locating import load_bundle
 from demeanor.training.fit import fit
 from demeanor.training.settings import BranchSettings, TrainingSettings
 from tests.toy import SENTIMENT, toy_examples, toy_score

@@ -11,17 +11,15 @@ import base64
 import json
 import os
 import platform
-import signal
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 
+from tests.load.servers import started, stopped
 from tests.load.traffic import Memory, Request, closed_loop, open_loop, summary
 from tests.project import DEMO, PROJECT
 
@@ -97,25 +95,6 @@ def for_mlflow(folder: Path, place: Path) -> Path:
     return made
 
 
-def started(command: list[str], ready: str, log: Path, environment: dict[str, str]) -> tuple[subprocess.Popen, float]:
-    """A server in a process group of its own, and the seconds until it was ready."""
-    begun = time.perf_counter()
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "wb") as out:
-        process = subprocess.Popen(
-            command, stdout=out, stderr=out, start_new_session=True, env={**os.environ, **environment}
-        )
-    while True:
-        if process.poll() is not None:
-            raise SystemExit(f"{command[0]} has ended; see {log}")
-        try:
-            if httpx.get(ready, timeout=2.0).status_code == 200:
-                return process, time.perf_counter() - begun
-        except httpx.HTTPError:
-            pass
-        time.sleep(0.1)
-
-
 async def measured(process: int, work: Any) -> tuple[Any, list[int]]:
     """What some work returns, and the memory of a process meanwhile."""
     memory = Memory(process)
@@ -159,18 +138,6 @@ async def loaded(name: str, address: str, process: int, requests: list[Request],
 def _span(memory: list[int]) -> dict[str, int]:
     """Memory after a tenth of the run, and at most: flat where they are alike."""
     return {"memory_early": memory[len(memory) // 10], "memory_most": max(memory)}
-
-
-def stopped(process: subprocess.Popen) -> float:
-    """Seconds until a server that is told to stop has ended."""
-    begun = time.perf_counter()
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(60)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    return time.perf_counter() - begun
 
 
 def table(result: dict[str, Any]) -> str:

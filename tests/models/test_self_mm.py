@@ -82,9 +82,9 @@ def test_a_training_cut_in_two_is_the_whole_one() -> None:
 
 
 def test_pooling_follows_from_what_the_text_is() -> None:
-    assert build("self_mm").pooling == "mean"
+    assert build("self_mm").text.pooling == "mean"
     tokens = build("self_mm", tokens=True)
-    assert tokens.pooling == "first"
+    assert tokens.text.pooling == "first"
     assert tokens.length_bucket == ("text",)
     assert tokens.settings.encoder_configuration["vocab_size"] == 60
 

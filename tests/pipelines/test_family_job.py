@@ -15,7 +15,7 @@ from demeanor.data.bundle import Bundle
 from demeanor.data.errors import ProvenanceError
 from demeanor.inference.model import TrainedModel
 from demeanor.models import SYSTEMS, find_system
-from demeanor.serving.registry import load_bundle
+from demeanor.serving.locating import load_bundle
 from tests.models.examples import TINY_ENCODER
 from tests.project import change_settings, kedro, make_project
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+import torch
 from starlette.testclient import TestClient
 
 from demeanor.data.bundle import Bundle
@@ -90,6 +93,20 @@ def door(bundle_folder: Path, settings: ServerSettings) -> Iterator[TestClient]:
     with TestClient(app, raise_server_exceptions=False) as client:
         wait_until_ready(client, engine)
         yield client
+
+
+@contextmanager
+def as_served() -> Iterator[None]:
+    """With as many threads as a worker process has, and the thread of the model: the last bits of sums depend on that,
+    and each thread of a process has a number of its own."""
+    threads = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads[0])
+        cv2.setNumThreads(threads[1])
 
 
 def wait_until_ready(client: TestClient, engine: Engine) -> None:

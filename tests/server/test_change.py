@@ -7,17 +7,21 @@ import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import Mock
 
 import httpx
 import pytest
 import uvicorn
 
-from demeanor.data.bundle import Bundle
+from demeanor.data.bundle import Bundle, BundleCard
+from demeanor.data.cells import Reach
 from demeanor.inference.model import TrainedModel
+from demeanor.server import extraction
 from demeanor.server.app import create_app
 from demeanor.server.command import DrainingServer
 from demeanor.server.engine import Engine
 from demeanor.server.models import Address
+from demeanor.server.orders import Order
 from demeanor.server.refusals import Refusal
 from tests.server.conftest import on_loop
 from tests.server.test_door import post
@@ -64,6 +68,22 @@ def test_a_new_champion_takes_its_place_without_a_dropped_request(door, monkeypa
         former.address, former.version = before
         engine.shelf.put([former])
     assert (seen[0], seen[-1]) == ("1", "2")
+
+
+def test_a_worker_lets_go_what_no_served_model_needs(monkeypatch):
+    """Those of a former champion stay until the next change: requests that began with it are still on their way."""
+    made = Mock(spec=extraction.Extraction)
+    monkeypatch.setattr(extraction, "Extraction", lambda card, reach: made)
+    bench, card = extraction.Workbench(Reach()), BundleCard.model_construct()
+
+    def warm(digest: str, *others: str) -> list[str]:
+        bench.extraction(Order(digest, card, None, warm=True, others=frozenset(others)))
+        return sorted(bench._extractions)
+
+    assert [warm("one", "two"), warm("two", "one")] == [["one"], ["one", "two"]]
+    assert warm("three", "one", "two") == ["one", "three", "two"]
+    bench.extraction(Order("two", card, []))  # a request has no say in it
+    assert warm("four", "one", "three") == ["four", "one", "three"]
 
 
 def test_a_signal_ends_the_server_once_the_open_requests_are_answered(settings):

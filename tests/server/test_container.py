@@ -62,7 +62,8 @@ def test_the_image_is_made_in_two_stages_from_the_lock_for_a_user_of_its_own():
 def test_the_bytecode_that_the_image_holds_is_of_what_the_server_imports():
     """Its root is read-only: what is not compiled when it is built is compiled at every start."""
     (compiled,) = (rest for name, rest in instructions() if name == "RUN" and "import " in rest)
-    for module in ("demeanor.server.preloaded", "demeanor.server.command", "demeanor.serving.registry"):
+    modules = ("server.preloaded", "server.command", "server.timelines", "serving.locating", "inference.model")
+    for module in (f"demeanor.{name}" for name in modules):
         assert module in compiled
         assert importlib.util.find_spec(module) is not None
 
@@ -178,7 +179,7 @@ def test_a_champion_goes_through_the_registry_of_the_compose_file(
     import mlflow
 
     from demeanor.data.bundle import Bundle
-    from demeanor.server.models import load
+    from demeanor.server.models import find
     from demeanor.serving import registry
 
     service, port = COMPOSE["services"]["registry"], free_port()
@@ -214,7 +215,7 @@ def test_a_champion_goes_through_the_registry_of_the_compose_file(
                 )  # fmt: skip
             version = registry.new_version(mlflow.MlflowClient(), NAME, logged)
             registry.promote(NAME, version)
-            served = load(f"models:/{NAME}@champion")
+            served = find(f"models:/{NAME}@champion")
             assert (served.name, served.version) == (NAME, version)
             assert served.digest == Bundle.load(bundle_folder).weights_sha256
         finally:

@@ -33,7 +33,7 @@ from demeanor.server.keys import VARIABLE, Keys
 from demeanor.server.metrics import Metrics
 from demeanor.server.refusals import CODES, Refusal
 from demeanor.timeline.table import Span
-from tests.server.conftest import CLIPS, on_loop
+from tests.server.conftest import CLIPS, as_served, on_loop
 
 ROWS = [
     {"text": "what a lovely day"},
@@ -71,7 +71,8 @@ def refusal(response, code: str) -> dict:
 def test_the_answers_are_those_of_the_model_byte_for_byte(door, bundle_folder):
     answered = post(door, ROWS)
     assert answered.status_code == 200
-    offline = records_of(TrainedModel.load(bundle_folder).score(ROWS))
+    with as_served():
+        offline = records_of(TrainedModel.load(bundle_folder).score(ROWS))
     assert json.dumps(answered.json()["predictions"]) == json.dumps(offline)
     assert answered.json()["model"] == {"name": "fusion", "alias": None, "version": None}
     assert [row["modalities"] for row in offline] == ["text", "text", "text", "audio+text+vision", ""]
@@ -123,7 +124,8 @@ def test_what_was_recognised_is_told_by_requests_that_shared_a_pass(door):
 
 
 def test_an_answer_is_explained_where_that_is_asked_for(door, bundle_folder):
-    offline = records_of(TrainedModel.load(bundle_folder).score(ROWS[:1], explained=True))
+    with as_served():
+        offline = records_of(TrainedModel.load(bundle_folder).score(ROWS[:1], explained=True))
     explained = post(door, ROWS[:1], params={"explain": "true"})
     assert json.dumps(explained.json()["predictions"]) == json.dumps(offline)
     assert {"baseline", "contribution_text", "conflict"} <= set(offline[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
@@ -13,13 +14,15 @@ from starlette.websockets import WebSocketDisconnect
 
 from demeanor.analyser import BundleScorer
 from demeanor.data.bundle import Bundle
+from demeanor.inference.transcripts import Transcriber
 from demeanor.server import live_routes, live_sound
 from demeanor.server.keys import Keys
+from demeanor.server.live_pace import Pace
 from demeanor.server.live_sound import Sound
 from demeanor.server.refusals import CODES, Refusal
 from demeanor.timeline.hearing import energy
 from demeanor.timeline.live import follow
-from tests.server.conftest import on_loop
+from tests.server.conftest import as_served, on_loop
 from tests.timeline.examples import RATE, silence, voice, write_wav
 
 START = {"type": "start", "window": 2.0, "step": 1.0}
@@ -74,7 +77,8 @@ def test_windows_and_answers_are_those_of_demeanor_live(door, bundle_folder, tmp
     samples = np.concatenate([voice(2.0), silence(2.0), voice(0.6)])
     recording = write_wav(tmp_path / "all.wav", samples)
     scorer = BundleScorer({"fusion": Bundle.load(bundle_folder)}, transcribe=False)
-    expected = list(follow(recording, scorer, energy(), window=2.0, step=1.0, wait=lambda _: None, patience=1.0))
+    with as_served():
+        expected = list(follow(recording, scorer, energy(), window=2.0, step=1.0, wait=lambda _: None, patience=1.0))
     with recording.open("rb") as file:
         content = file.read()[44:]
     with door.websocket_connect("/v1/live") as socket:
@@ -212,8 +216,6 @@ def test_a_window_that_would_come_late_gives_way_to_a_newer_one(door, monkeypatc
     answer = engine.answer
 
     async def slowly(*arguments, **more):
-        import asyncio
-
         await asyncio.sleep(0.5)
         return await answer(*arguments, **more)
 
@@ -228,6 +230,58 @@ def test_a_window_that_would_come_late_gives_way_to_a_newer_one(door, monkeypatc
     assert [(one["type"], one.get("end")) for one in told] == [
         ("ready", None), ("window", 1.0), ("skipped", 2.0), ("skipped", 3.0), ("window", 4.0), ("end", None)
     ]  # fmt: skip
+
+
+def test_words_that_would_make_an_answer_late_are_left_out_of_it_and_of_the_next_ones(door, monkeypatch):
+    engine = door.app.state.engine
+    answer, asked = engine.answer, []
+
+    async def recognising(*arguments, words=True, **more):
+        asked.append(words)
+        await asyncio.sleep(60 if words else 0)
+        return await answer(*arguments, words=words, **more)
+
+    monkeypatch.setattr(engine, "answer", recognising)
+    monkeypatch.setattr(Transcriber, "able", True)
+    with limits(door, live_delay=1.0), door.websocket_connect("/v1/live") as socket:
+        socket.send_json(START)
+        assert socket.receive_json()["words"] is True
+        told = []
+        for _ in range(4):
+            sent(socket, pcm(voice(1.0)))
+            told.append(socket.receive_json())
+    assert [(one["words"], one["modalities"], one["code"]) for one in told] == [("left out", ["audio"], None)] * 4
+    assert asked == [True, False, False, False, True, False]
+    assert "demeanor_live_wordless_total 4.0" in door.get("/metrics").text
+
+
+def test_a_session_without_text_waits_for_no_words(door, monkeypatch):
+    monkeypatch.setattr(Transcriber, "able", True)
+    with door.websocket_connect("/v1/live") as socket:
+        socket.send_json({**START, "without": ["text, vision"]})
+        assert socket.receive_json()["words"] is False
+        sent(socket, pcm(voice(1.0)))
+        assert socket.receive_json()["words"] == ""
+
+
+def test_answers_do_without_words_as_soon_as_these_are_known_to_take_too_long():
+    pace = Pace(2.0)
+    assert pace.patience(0.0) == pytest.approx(1.8)
+    for _ in range(30):
+        pace.answered(1.2, words=True)
+        pace.answered(0.4, words=False)
+    assert pace.patience(0.0) == pytest.approx(1.6, abs=0.01)
+    assert pace.patience(0.5) == 0  # what has waited that long comes too late with words
+    rests = []
+    for _ in range(6):
+        pace.missed()
+        rests.append(0)
+        while pace.patience(0.0) == 0:
+            rests[-1] += 1
+    assert rests == [2, 4, 8, 16, 32, 32]
+    pace.answered(1.2, words=True)
+    pace.missed()
+    assert [pace.patience(0.0) > 0 for _ in range(3)] == [False, False, True]
 
 
 def test_a_window_that_is_not_answered_says_why_and_the_session_goes_on(door, monkeypatch):

@@ -8,8 +8,9 @@ import pytest
 
 from demeanor.data.bundle import Bundle
 from demeanor.inference.model import TrainedModel
-from demeanor.serving.registry import load_bundle, register
-from demeanor.tracking import connect
+from demeanor.serving.locating import load_bundle
+from demeanor.serving.registry import register
+from demeanor.tracking_store import connect
 
 pytestmark = pytest.mark.slow
 

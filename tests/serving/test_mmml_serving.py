@@ -135,7 +135,8 @@ def test_each_row_is_scored_or_says_why_not(bundle: Bundle, rows: list[dict]):
 
 def test_the_registered_model_gives_the_same_answers(bundle: Bundle, rows: list[dict], tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow")
-    from demeanor.serving.registry import load_bundle, register
+    from demeanor.serving.locating import load_bundle
+    from demeanor.serving.registry import register
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(VARIABLE, str(Path(rows[0]["audio"]).parent))

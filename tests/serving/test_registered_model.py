@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from demeanor.__main__ import main
-from demeanor.tracking import connect
+from demeanor.tracking_store import connect
 
 pytestmark = pytest.mark.slow
 RECORDINGS = "data/01_raw/demo/Raw"

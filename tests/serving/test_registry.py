@@ -13,8 +13,9 @@ import pytest
 from demeanor.data.bundle import Bundle, BundleCard
 from demeanor.pipelines.evaluation import nodes
 from demeanor.serving import registry
+from demeanor.serving.locating import champion_version
 from demeanor.serving.packaging import requirements
-from demeanor.serving.registry import RegistryUnreachable, champion_version, told_if_unreachable
+from demeanor.serving.registry import RegistryUnreachable, told_if_unreachable
 from tests.models.examples import TASKS
 
 

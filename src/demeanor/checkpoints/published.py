@@ -17,7 +17,7 @@ import torch
 from pydantic import ValidationError
 
 import demeanor
-from demeanor.checkpoints.mmml import State, encoder_sizes
+from demeanor.checkpoints.state import State, encoder_sizes
 from demeanor.corpora.mmsa_pickle import STREAMS, WIDTHS, MmsaPickleSettings, provenance_of
 from demeanor.data.bundle import Bundle, BundleCard, InputSpecification
 from demeanor.data.construction import construct

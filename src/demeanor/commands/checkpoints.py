@@ -86,7 +86,7 @@ def register_checkpoint(bundle: Any, file: Path) -> str:
     from demeanor.data.bundle import Bundle
     from demeanor.data.errors import InputError
     from demeanor.serving.registry import register_imported
-    from demeanor.tracking import choose_experiment, connect
+    from demeanor.tracking_store import choose_experiment, connect
 
     if not isinstance(bundle, Bundle):
         raise InputError(str(file), ["is no model by itself, so there is nothing to register"], "Leave --register out.")

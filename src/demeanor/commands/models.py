@@ -14,7 +14,7 @@ def addresses(model: tuple[str, ...]) -> list[str]:
     if not model:
         return champions()
     if any(uri.startswith(("models:", "runs:")) for uri in model):
-        from demeanor.tracking import connect_when_asked
+        from demeanor.tracking_store import connect_when_asked
 
         connect_when_asked(project_folder())
     return list(model)
@@ -22,7 +22,7 @@ def addresses(model: tuple[str, ...]) -> list[str]:
 
 def champions() -> list[str]:
     """Addresses of all registered champions of this project's tracking store."""
-    from demeanor.tracking import connect_when_asked
+    from demeanor.tracking_store import connect_when_asked
 
     connect_when_asked(project_folder())
     from demeanor.analyser import champion_addresses
@@ -43,7 +43,7 @@ def project_folder() -> Path:
 def promote(name: str, version: str | None) -> None:
     """Make a registered model's challenger (or another version) its champion."""
     from demeanor.serving import registry
-    from demeanor.tracking import connect
+    from demeanor.tracking_store import connect
 
     connect(project_folder())
     made, former = registry.promote(name, version)
@@ -59,7 +59,7 @@ def export(model: str, folder: Path) -> None:
     Hugging Face hub reads it; figures come from this project's receipts."""
     (uri,) = addresses((model,))
     from demeanor.serving.exporting import export as write
-    from demeanor.serving.registry import load_bundle
+    from demeanor.serving.locating import load_bundle
 
     click.echo(write(load_bundle(uri), folder, project_folder()))
 
@@ -71,7 +71,7 @@ def compare(one: str, other: str) -> None:
     """Compare two models (models:/NAME@ALIAS or folders) on validation of the data that both were trained on."""
     uris = addresses((one, other))
     from demeanor.serving.comparing import data_of, paired_on_validation
-    from demeanor.serving.registry import load_bundle
+    from demeanor.serving.locating import load_bundle
 
     first, second = map(load_bundle, uris)
     difference = paired_on_validation(first, second, data_of(first, project_folder()))

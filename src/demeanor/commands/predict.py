@@ -67,7 +67,7 @@ def predict(
     from demeanor.data.cells import EVERYWHERE
     from demeanor.inference.describe import as_text, records_of
     from demeanor.inference.model import TrainedModel, score_together
-    from demeanor.serving.registry import load_bundle
+    from demeanor.serving.locating import load_bundle
 
     answers: dict[str, list[dict[str, Any]]] = {}
     failed = False

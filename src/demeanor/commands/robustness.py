@@ -80,7 +80,7 @@ def run(uris: Sequence[str], output: Path, choices: Choices, project: Path) -> s
     from demeanor.features.degrading import degradations
     from demeanor.inference.model import TrainedModel
     from demeanor.pipelines.evaluation.worse import WorseRecordings, figure_of, rows_of
-    from demeanor.serving.registry import load_bundle
+    from demeanor.serving.locating import load_bundle
 
     kinds = degradations(choices.kinds)
     if output.exists() and not output.is_dir():
@@ -143,7 +143,7 @@ def examples_of(models: Mapping[str, TrainedModel], split: str, project: Path) -
 
 def recordings_of(examples: Examples, corpus: str, choices: Choices, project: Path, work: Path) -> Degraded:
     """The labelled or unlabelled clips of the split, as recordings. InputError where it is not known where they lie."""
-    from demeanor.features.pools import available_cores
+    from demeanor.data.processors import available_cores
     from demeanor.inference.degraded import Degraded
 
     root: Path | str | None = choices.recordings

@@ -14,7 +14,8 @@ from demeanor.commands.models import project_folder
 @click.argument("folder", type=HomePath(exists=True, file_okay=False))
 def send_tracking(folder: Path) -> None:
     """Hand MLflow what a run had to keep in FOLDER because the tracking server did not answer."""
-    from demeanor.tracking import connect, send_kept
+    from demeanor.mlflow_sender import send_kept
+    from demeanor.tracking_store import connect
 
     uri = connect(project_folder(), writing=True)
     click.echo(f"{send_kept(folder)} reports handed to {uri}")

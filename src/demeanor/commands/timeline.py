@@ -84,7 +84,7 @@ def run(
     that cannot be written) come before a model is loaded."""
     from demeanor.analyser import Demeanor
     from demeanor.data.errors import InputError
-    from demeanor.features.pools import available_cores
+    from demeanor.data.processors import available_cores
     from demeanor.timeline.formats import format_of, write_timeline
     from demeanor.timeline.pictures import PICTURES, write_picture
     from demeanor.timeline.sides import KnownWords, SideFiles
@@ -134,7 +134,7 @@ def run_collection(source: Path, output: Path, models: Sequence[str], processes:
     from functools import partial
 
     from demeanor.analyser import BundleScorer, Demeanor
-    from demeanor.features.pools import available_cores
+    from demeanor.data.processors import available_cores
     from demeanor.timeline.collection import collection_of, predict_collection
 
     collection_of(source)  # an error before models are loaded

@@ -10,15 +10,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 from pydantic import Field
 
 from demeanor.data.errors import InputError
 from demeanor.data.files import sha256_of, sha256_of_file
 from demeanor.data.places import anchored
 from demeanor.data.settings import Settings
-from demeanor.features.base import Clip, Extractor
 from demeanor.features.speech_codes import END, FIRST, START, UNKNOWN
+from demeanor.features.tokens import TokenIds
 
 FILES = ("encoder.json", "vocab.bpe", "dict.txt")
 
@@ -58,16 +57,11 @@ class PieceSettings(Settings):
     lower_case: bool = False
 
 
-class BytePairIds(Extractor):
+class BytePairIds(TokenIds):
     """`text.tokens`: RoBERTa's ids from fairseq's files, <s> ... </s>, [T, 1] int32."""
 
     name = "roberta_bpe"
-    stream = "text.tokens"
-    reads = frozenset({"text"})
-    unit = "token"
     licence = "MIT (GPT-2's and fairseq's tables)"
-    batched = True
-    dtype = np.int32
     settings_type: ClassVar[type[Settings]] = PieceSettings
 
     @cached_property
@@ -75,23 +69,9 @@ class BytePairIds(Extractor):
         """GPT-2's pieces, read from the folder once."""
         return ByteLevelPieces(self.settings.folder)
 
-    @property
-    def version(self) -> str:
-        return "1"
-
-    @property
-    def dimension(self) -> int:
-        return 1
-
     def facts(self) -> dict[str, Any]:
         hashes = [sha256_of_file(self.pieces.folder / name) for name in FILES]
         return {"vocabulary_sha256": sha256_of(hashes), "vocabulary_size": self.pieces.size}
 
-    def extract_clip(self, clip: Clip) -> np.ndarray:
-        if clip.text is None or clip.spoken is None:
-            return self.absent
-        text = clip.text.lower() if self.settings.lower_case else clip.text
-        return np.asarray(self.pieces.ids(text, self.settings.max_length), dtype=np.int32)[:, None]
-
-    def extract(self, clips: Any) -> list[np.ndarray]:
-        return [self.extract_clip(clip) for clip in clips]
+    def ids(self, text: str) -> list[int]:
+        return self.pieces.ids(text, self.settings.max_length)

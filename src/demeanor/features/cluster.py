@@ -14,7 +14,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from demeanor.data.errors import InputError, MissingExtraError
-from demeanor.features.pools import Outcome, Task, _died, after_death, available_cores, work_elsewhere
+from demeanor.data.processors import available_cores
+from demeanor.features.pools import died
+from demeanor.features.tasks import Outcome, Task, after_death, work_elsewhere
 
 LOCAL = "local"
 #: What a Dask worker names as a resource for each GPU that it has.
@@ -82,7 +84,7 @@ class DaskPool:
                 yield future.result()
                 continue
             problem = future.exception()
-            if problem is None or not _died(problem):
+            if problem is None or not died(problem):
                 raise problem or RuntimeError(f"a task ended as '{future.status}'")
             outcome, retried = after_death(task, problem)
             again += retried

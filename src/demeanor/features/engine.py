@@ -18,6 +18,7 @@ from pydantic import Field
 
 from demeanor.data.errors import InputError
 from demeanor.data.files import sha256_of
+from demeanor.data.processors import available_cores
 from demeanor.data.progress import Progress
 from demeanor.data.provenance import Provenance
 from demeanor.data.ragged import RaggedWriter
@@ -28,7 +29,8 @@ from demeanor.features import find_extractor
 from demeanor.features.base import STORED, Clip, Extractor
 from demeanor.features.cache import ShardCache
 from demeanor.features.clips import WORD_TIMES, with_words
-from demeanor.features.pools import Partner, Task, available_cores, chunks, pool_for
+from demeanor.features.pools import pool_for
+from demeanor.features.tasks import Partner, Task, chunks
 
 #: Clips per shard: of clip-wise extractors at most, and of encoders, which sort more of them by length.
 SHARD, ENCODER_SHARD = 16, 256
@@ -213,7 +215,7 @@ def _tasks(
         clips = tuple(unique[key].only(extractor.reads) for key in group)
         yield Task(
             extractor.name, settings, clips, tuple(group), provenance, partners=_partners(others, group),
-            whole=extractor.batched,
+            whole=extractor.encodes,
         )  # fmt: skip
 
 

@@ -203,7 +203,7 @@ def load_recogniser(model: str, workers: int = 1) -> Recogniser:
     except ImportError:
         raise MissingExtraError("speech recognition", "speech") from None
     from demeanor.data.device import choose_device
-    from demeanor.features.pools import available_cores
+    from demeanor.data.processors import available_cores
 
     folder = place_of(model)
     device = choose_device().type

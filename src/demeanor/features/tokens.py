@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -22,22 +23,14 @@ class TokenSettings(Settings):
     lower_case: bool = False
 
 
-class Tokens(Extractor):
-    """`text.tokens`: ids of a Hugging Face tokenizer with its special tokens, [T, 1] int32."""
+class TokenIds(Extractor):
+    """`text.tokens`: what every tokenizer makes of a transcript, [T, 1] int32. Settings have `lower_case`."""
 
-    name = "hf_tokens"
     stream = "text.tokens"
     reads = frozenset({"text"})
     unit = "token"
-    licence = "that of the tokenizer"
     batched = True  # not worth loading a tokenizer in every worker
     dtype = np.int32
-    settings_type: ClassVar[type[Settings]] = TokenSettings
-
-    @cached_property
-    def tokenizer(self) -> Any:
-        """The encoder's tokenizer, loaded once."""
-        return load_tokenizer(self.settings.model)
 
     @property
     def version(self) -> str:
@@ -47,6 +40,30 @@ class Tokens(Extractor):
     def dimension(self) -> int:
         return 1
 
+    def extract_clip(self, clip: Clip) -> np.ndarray:
+        text = clip.spoken
+        if text is None:
+            return self.absent
+        ids = self.ids(text.lower() if self.settings.lower_case else text)
+        return np.asarray(ids, dtype=np.int32)[:, None]
+
+    def ids(self, text: str) -> Sequence[int]:
+        """Of a text, special ones included, no more than the settings allow."""
+        raise NotImplementedError
+
+
+class Tokens(TokenIds):
+    """`text.tokens`: ids of a Hugging Face tokenizer with its special tokens, [T, 1] int32."""
+
+    name = "hf_tokens"
+    licence = "that of the tokenizer"
+    settings_type: ClassVar[type[Settings]] = TokenSettings
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The encoder's tokenizer, loaded once."""
+        return load_tokenizer(self.settings.model)
+
     @cached_property
     def vocabulary_sha256(self) -> str:
         """Worked out once: a server asks with every row who made its features."""
@@ -55,14 +72,9 @@ class Tokens(Extractor):
     def facts(self) -> dict[str, Any]:
         return {"vocabulary_sha256": self.vocabulary_sha256}
 
-    def extract_clip(self, clip: Clip) -> np.ndarray:
-        text = clip.spoken
-        if text is None:
-            return self.absent
-        text = text.lower() if self.settings.lower_case else text
+    def ids(self, text: str) -> Sequence[int]:
         max_length = min(self.settings.max_length, int(self.tokenizer.model_max_length))
-        ids = self.tokenizer(text, truncation=True, max_length=max_length)["input_ids"]
-        return np.asarray(ids, dtype=np.int32)[:, None]
+        return self.tokenizer(text, truncation=True, max_length=max_length)["input_ids"]
 
 
 def vocabulary_hash(tokenizer: Any) -> str:

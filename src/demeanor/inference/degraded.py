@@ -20,7 +20,7 @@ from demeanor.evaluation.conformal import confidences, presence_names
 from demeanor.evaluation.robustness import modality_ablation
 from demeanor.evaluation.trust import risen_confidence
 from demeanor.features import extractor_from
-from demeanor.features.base import Clip
+from demeanor.features.clip import Clip
 from demeanor.features.clips import clips_of
 from demeanor.features.degrading import Degradation, Surroundings
 from demeanor.features.engine import StreamRequest, extract_streams

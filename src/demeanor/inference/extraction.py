@@ -21,7 +21,8 @@ from demeanor.data.ragged import Ragged
 from demeanor.data.raw_rows import RawRow, Rows, conversations, media_of, read_rows, utterances_of
 from demeanor.data.stream import Stream
 from demeanor.features import extractor_from
-from demeanor.features.base import SAMPLE_RATE, Clip, Extractor
+from demeanor.features.base import Extractor
+from demeanor.features.clip import SAMPLE_RATE, Clip
 from demeanor.features.media import MediaError
 from demeanor.features.sound import Heard, listen
 from demeanor.inference.transcripts import Transcriber, Transcript, with_text, with_transcript
@@ -112,12 +113,12 @@ class Extraction:
             raise ProvenanceError("\n".join(problems))
         return built
 
-    def __call__(self, rows: Rows) -> Extracted:
-        """See demeanor.data.raw_rows.COLUMNS for the rows. What is wrong with a row is its own problem; a sound
-        or picture that cannot be decoded leaves the rest of its row."""
-        return self.extract(self.read(rows))
+    def __call__(self, rows: Rows, words: bool = True) -> Extracted:
+        """See demeanor.data.raw_rows.COLUMNS for the rows; `words`: recognise those that a row lacks. What is wrong
+        with a row is its own problem; a sound or picture that cannot be decoded leaves the rest of its row."""
+        return self.extract(self.read(rows, words))
 
-    def read(self, rows: Rows) -> Read:
+    def read(self, rows: Rows, words: bool = True) -> Read:
         """The clips of rows: the first half of a call. What cannot be read of a row is among its problems."""
         raw = read_rows(rows, self.reach)
         utterances = utterances_of(raw)
@@ -143,7 +144,7 @@ class Extraction:
             for name, row in zip(utterances["utterance_id"], raw, strict=True)
             if row.cells.get("language")
         }
-        heard = self.transcriber(clips, languages) if len(given) < len(clips) else {}
+        heard = self.transcriber(clips, languages) if words and len(given) < len(clips) else {}
         if any(one.text is not None for one in heard.values()):
             utterances = with_text(utterances, heard)
             dialogues = conversations(utterances)

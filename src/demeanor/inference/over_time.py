@@ -12,7 +12,7 @@ from demeanor.data.raw_rows import Rows
 from demeanor.data.stream import Stream
 from demeanor.evaluation.attribution import value_of
 from demeanor.evaluation.conformal import presence_names
-from demeanor.features.base import Clip
+from demeanor.features.clip import Clip
 from demeanor.features.leaving_out import length_of, windows_of, without
 from demeanor.inference.explanation import refuse_unseen_subsets
 from demeanor.inference.model import Embedded, TrainedModel

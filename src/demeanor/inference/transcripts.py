@@ -10,7 +10,7 @@ import pandas as pd
 
 from demeanor.data.bundle import BundleCard
 from demeanor.data.errors import DemeanorError
-from demeanor.features.base import Clip, Word
+from demeanor.features.clip import Clip, Word
 from demeanor.features.media import MediaError
 
 logger = logging.getLogger(__name__)
@@ -50,6 +50,13 @@ class Transcriber:
     def __hash__(self) -> int:
         return hash((self.wanted, self.recogniser, self.languages))
 
+    @property
+    def able(self) -> bool:
+        """Would it hear words? Nothing is loaded for this."""
+        from demeanor.features.recogniser import can_recognise
+
+        return self.wanted and self.recogniser != NONE and (self.recogniser != AUTO or can_recognise())
+
     def __call__(self, clips: Mapping[str, Clip], given: Mapping[str, str]) -> dict[str, Transcript]:
         """Utterance -> what was heard, for the clips with sound and without text. `given`: languages that rows name."""
         if not self.wanted or self.recogniser == NONE:
@@ -75,13 +82,11 @@ class Transcriber:
 
     def load(self) -> None:
         """Have the recogniser in memory before the first row needs it; what is wrong with it, every such row says."""
-        if not self.wanted or self.recogniser == NONE:
+        if not self.able:
             return
-        from demeanor.features.recogniser import can_recognise, load_recogniser
+        from demeanor.features.recogniser import load_recogniser
         from demeanor.features.whisper_base import WHISPER_BASE
 
-        if self.recogniser == AUTO and not can_recognise():
-            return
         try:
             load_recogniser(WHISPER_BASE if self.recogniser == AUTO else self.recogniser)
         except DemeanorError as error:

@@ -7,7 +7,7 @@ centres while training (blocks/label_generation.py). docs/systems/self_mm.md.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -17,20 +17,17 @@ from torch import Tensor, nn
 from demeanor.data.batch import Batch
 from demeanor.data.bundle import InputSpecification
 from demeanor.data.task import Task
-from demeanor.models.base import Card, Output, Role, masked_mean
+from demeanor.models.base import Card, Output, Role
 from demeanor.models.blocks.label_generation import FUSION, MODALITIES, MODES
-from demeanor.models.blocks.layers import LastState, MissingModalityEmbedding, zero_padding
+from demeanor.models.blocks.layers import LastState, MissingModalityEmbedding
+from demeanor.models.blocks.pooled_text import PooledText, PooledTextSettings
 from demeanor.models.blocks.pseudo_labels import PseudoLabelMultitask
-from demeanor.models.blocks.text_encoder import TextEncoder, TextEncoderSettings
 from demeanor.models.published import mmsa
 
 
-class SelfMMSettings(TextEncoderSettings):
+class SelfMMSettings(PooledTextSettings):
     """Defaults: the published setting for MOSI (docs/systems/self_mm.md#settings, as MMSA ships it)."""
 
-    pooling: Literal["first", "mean"] | None = Field(
-        default=None, description="of word states; None: the first of a trained encoder, the mean of frozen features"
-    )
     audio_hidden: int = Field(default=16, gt=0)
     vision_hidden: int = Field(default=32, gt=0)
     layers: int = Field(default=1, gt=0, description="of the recurrent encoders")
@@ -108,10 +105,9 @@ class SelfMM(PseudoLabelMultitask):
 
     def __init__(self, settings: SelfMMSettings, inputs: Mapping[str, InputSpecification], task: Task):
         super().__init__(settings, inputs, task)
-        self.text = TextEncoder(inputs["text"], settings.encoder, settings.finetune, settings.encoder_configuration)
+        self.text = PooledText(inputs["text"], settings)
         self.settings = settings.model_copy(update={"encoder_configuration": self.text.configuration})
         self.length_bucket = ("text",) if self.text.tokens else ()
-        self.pooling = settings.pooling or ("first" if self.text.tokens and settings.finetune else "mean")
         self.text_absence = MissingModalityEmbedding(self.text.dimension)
         self.audio, self.vision = (
             SequenceEncoder(
@@ -136,15 +132,10 @@ class SelfMM(PseudoLabelMultitask):
         )  # fmt: skip
 
     def forward(self, batch: Batch) -> Output:
-        text = self.text_absence(self.pooled_text(batch), batch["text"].present)
+        text = self.text_absence(self.text.pooled(batch["text"]), batch["text"].present)
         states = {"text": text, "audio": self.audio(batch["audio"]), "vision": self.vision(batch["vision"])}
         states[FUSION] = torch.cat([states[mode] for mode in MODALITIES], dim=1)
         return self.output_of(states)
-
-    def pooled_text(self, batch: Batch) -> Float[Tensor, "batch dimension"]:
-        """The first state or the mean of the words, as the text was pooled when it was trained."""
-        states, mask = self.text(zero_padding(batch["text"]), first=self.pooling == "first")
-        return states[:, 0] if self.pooling == "first" else masked_mean(states, mask)
 
     def parameter_groups(self, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
         """Five groups (docs/systems/self_mm.md#optimisation). By default the unimodal heads are not decayed: in the

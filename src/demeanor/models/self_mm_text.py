@@ -7,25 +7,22 @@ docs/systems/self_mm.md#heads.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
 from demeanor.data.batch import Batch
 from demeanor.data.bundle import InputSpecification
 from demeanor.data.task import Task
-from demeanor.models.base import Card, Output, Role, System, masked_mean
-from demeanor.models.blocks.layers import MissingModalityEmbedding, zero_padding
+from demeanor.models.base import Card, Output, Role, System
+from demeanor.models.blocks.layers import MissingModalityEmbedding
+from demeanor.models.blocks.pooled_text import PooledText, PooledTextSettings
 from demeanor.models.blocks.pseudo_labels import Head
-from demeanor.models.blocks.text_encoder import TextEncoder, TextEncoderSettings
 
 
-class SelfMMTextSettings(TextEncoderSettings):
+class SelfMMTextSettings(PooledTextSettings):
     """Names and defaults as those of Self-MM (docs/systems/self_mm.md#settings)."""
 
-    pooling: Literal["first", "mean"] | None = Field(
-        default=None, description="of word states; None: the first of a trained encoder, the mean of frozen features"
-    )
     text_dimension: int = Field(default=32, gt=0)
     text_dropout: float = Field(default=0.1, ge=0, lt=1)
     text_learning_rate: float = Field(default=5e-5, gt=0, description="of a fine-tuned encoder")
@@ -44,10 +41,9 @@ class SelfMMText(System):
 
     def __init__(self, settings: SelfMMTextSettings, inputs: Mapping[str, InputSpecification], task: Task):
         super().__init__(settings, inputs, task)
-        self.text = TextEncoder(inputs["text"], settings.encoder, settings.finetune, settings.encoder_configuration)
+        self.text = PooledText(inputs["text"], settings)
         self.settings = settings.model_copy(update={"encoder_configuration": self.text.configuration})
         self.length_bucket = ("text",) if self.text.tokens else ()
-        self.pooling = settings.pooling or ("first" if self.text.tokens and settings.finetune else "mean")
         self.absence = MissingModalityEmbedding(self.text.dimension)
         self.head = Head(self.text.dimension, settings.text_dimension, settings.text_dropout)
 
@@ -57,8 +53,7 @@ class SelfMMText(System):
         return SelfMMTextSettings(text_dimension=8)
 
     def forward(self, batch: Batch) -> Output:
-        states, mask = self.text(zero_padding(batch["text"]), first=self.pooling == "first")
-        pooled = states[:, 0] if self.pooling == "first" else masked_mean(states, mask)
+        pooled = self.text.pooled(batch["text"])
         feature, prediction = self.head(self.absence(pooled, batch["text"].present))
         return Output(prediction, representation=feature)
 

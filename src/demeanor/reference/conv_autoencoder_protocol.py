@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from demeanor.data.errors import InputError
-from demeanor.evaluation.probe import choose_c, class_scores, confusion, fit_logistic
+from demeanor.evaluation.probe_models import choose_c, fit_logistic
+from demeanor.evaluation.probe_scores import class_scores, confusion
 
 EMOTIONS = ("Neutral", "Happy", "Sad", "Angry")
 GRID = tuple(float(value) for value in np.logspace(-10, 2, 20))

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from demeanor.server.refusals import Refusal
 
 if TYPE_CHECKING:
-    from demeanor.server.extraction import Order
     from demeanor.server.models import Served
+    from demeanor.server.orders import Order
 
 
 @dataclass(eq=False)

@@ -7,20 +7,19 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
 from demeanor.data.cells import Reach
 from demeanor.data.errors import DemeanorError
 from demeanor.server.batching import Batcher, Waiting
 from demeanor.server.desk import Desk, Ticket
 from demeanor.server.metrics import Metrics
-from demeanor.server.models import Served, Shelf, load, readable_source, served
+from demeanor.server.models import Found, Served, Shelf, find, found, readable_source
+from demeanor.server.orders import Order
 from demeanor.server.refusals import Refusal
 from demeanor.server.settings import ServerSettings
 from demeanor.server.workers import Worker
-
-if TYPE_CHECKING:
-    from demeanor.server.extraction import Order
 
 logger = logging.getLogger(__name__)
 
@@ -85,13 +84,13 @@ class Engine:
 
     async def _prepare(self) -> None:
         try:
-            models = await self._in_thread(lambda: [load(uri) for uri in self.uris])
-            self.shelf.put(models)
-            await self._in_thread(_set_threads, self.settings.threads)
+            read = await self._in_thread(lambda: [find(uri) for uri in self.uris])
             for number, worker in enumerate(self.workers):
                 self._tasks.append(asyncio.create_task(self._attend(number, worker)))
+            # The workers make ready while this process imports PyTorch and builds the networks.
+            models, _ = await asyncio.gather(self._in_thread(_built, read, self.settings.threads), self._warm(read))
+            self.shelf.put(models)
             self._tasks.append(asyncio.create_task(self.batcher.run()))
-            await self._warm(models)
             await self._whole_request(models)
         except Exception as error:
             self.failure = error
@@ -102,10 +101,11 @@ class Engine:
         self.ready.set()
         logger.info("ready: %s", ", ".join(readable_source(uri) for uri in self.uris))
 
-    async def _warm(self, models: Sequence[Served]) -> None:
+    async def _warm(self, models: Sequence[Found | Served]) -> None:
         """Every worker has the extractors of all models; what goes wrong in one is raised here."""
-        orders = await self._in_thread(lambda: [self._order(each, _first_rows(), warm=True) for each in models])
-        self._orders, self._problems = orders, dict[int, BaseException]()
+        served = frozenset(each.digest for each in (*models, *self.shelf.all))
+        self._orders = [replace(self._order(each, None), warm=True, others=served) for each in models]
+        self._problems = dict[int, BaseException]()
         for errand, warmed in zip(self._errands, self._warmed, strict=True):
             warmed.clear()
             errand.set()
@@ -116,25 +116,26 @@ class Engine:
 
     async def _whole_request(self, models: Sequence[Served]) -> None:
         for each in models:
-            await self.answer(each, await self._in_thread(_first_rows), deadline=120.0)
+            await self.answer(each, None, deadline=120.0)
 
-    def _order(self, model: Served, rows: Sequence[Mapping[str, Any]], warm: bool = False) -> Order:
-        from demeanor.server.extraction import Order
-
-        return Order(model.digest, model.card, rows, self.settings.recording_seconds, warm)
+    def _order(self, model: Found | Served, rows: Sequence[Mapping[str, Any]] | None, words: bool = True) -> Order:
+        return Order(model.digest, model.card, rows, self.settings.recording_seconds, words)
 
     async def answer(
         self,
         model: Served,
-        rows: Sequence[Mapping[str, Any]],
+        rows: Sequence[Mapping[str, Any]] | None,
         without: Sequence[str] = (),
         deadline: float | None = None,
         explained: bool = False,
+        words: bool = True,
     ) -> Any:
         """The table of answers for raw rows, as `TrainedModel.score` has it. Refusal where there is none.
 
+        rows       None: those of demeanor.serving.warming
         deadline   seconds from now; work that has not begun by then is never begun
         explained  with what each modality contributed, and whether they contradict
+        words      recognise those that a row lacks
         """
         model.view(without)
         if explained:
@@ -144,7 +145,7 @@ class Engine:
         ticket = Ticket(
             model,
             tuple(without),
-            self._order(model, rows),
+            self._order(model, rows, words),
             time.monotonic() + patience,
             loop.create_future(),
             explained,
@@ -224,7 +225,7 @@ class Engine:
                         logger.warning("%s stays at version %s: %s", former.name, former.version, why)
 
     async def _exchange(self, former: Served, version: str | None) -> None:
-        new = await self._in_thread(served, former.address, version)
+        new = await self._in_thread(lambda: Served(found(former.address, version)))
         await self._warm([new if each is former else each for each in self.shelf.all])
         await self._whole_request([new])
         self.shelf.exchange(former, new)
@@ -249,13 +250,8 @@ class Engine:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
 
 
-def _first_rows() -> list[dict[str, Any]]:
-    from demeanor.serving.warming import first_rows
-
-    return first_rows()
-
-
-def _set_threads(count: int) -> None:
+def _built(read: Sequence[Found], threads: int) -> list[Served]:
     import torch
 
-    torch.set_num_threads(count)
+    torch.set_num_threads(threads)
+    return [Served(each) for each in read]

@@ -4,42 +4,13 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from typing import Any
 
-from demeanor.data.bundle import BundleCard
 from demeanor.data.cells import Reach
-from demeanor.inference.extraction import Extracted, Extraction
+from demeanor.inference.extraction import Extraction
+from demeanor.server.orders import Order, Reply
 from demeanor.server.refusals import Refusal
-
-
-@dataclass(frozen=True)
-class Order:
-    """
-    digest   hash of the model's weights: extractors are built once for each
-    card     of the model
-    rows     raw rows; see demeanor.data.raw_rows.COLUMNS
-    seconds  of sound that the rows may hold together
-    warm     an order of the server's own: after it the limit of memory holds
-    """
-
-    digest: str
-    card: BundleCard
-    rows: Sequence[Mapping[str, Any]]
-    seconds: float = 300.0
-    warm: bool = False
-
-
-@dataclass(frozen=True)
-class Reply:
-    """Either what was read, or why nothing was. Seconds: of sound that was heard, of work by stage."""
-
-    extracted: Extracted | None = None
-    refusal: Refusal | None = None
-    heard: float = 0.0
-    stages: Mapping[str, float] = field(default_factory=dict)
+from demeanor.serving.warming import first_rows
 
 
 class Workbench:
@@ -50,7 +21,10 @@ class Workbench:
         self._extractions: dict[str, Extraction] = {}
 
     def extraction(self, order: Order) -> Extraction:
-        """A former champion's extractors go when a third model of one name has come: two are kept for the change."""
+        """A former champion's extractors stay until the next change: requests that began with it are on their way."""
+        if order.warm:
+            served = {order.digest, *order.others}
+            self._extractions = {digest: made for digest, made in self._extractions.items() if digest in served}
         if order.digest not in self._extractions:
             self._extractions[order.digest] = Extraction(order.card, self.reach)
         return self._extractions[order.digest]
@@ -60,13 +34,14 @@ class Workbench:
         from demeanor.server.lengths import seconds_of
 
         begun = time.perf_counter()
+        rows = first_rows() if order.rows is None else list(order.rows)
         try:
-            heard = seconds_of(order.rows, self.reach, order.seconds)
+            heard = seconds_of(rows, self.reach, order.seconds)
             counted = time.perf_counter()
             extraction = self.extraction(order)
             if order.warm:
                 extraction.transcriber.load()
-            extracted = extraction(list(order.rows))
+            extracted = extraction(rows, order.words)
         except Refusal as refusal:
             return Reply(refusal=refusal)
         except MemoryError:

@@ -18,11 +18,15 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from demeanor.data.settings import Settings
 from demeanor.server.engine import Engine
+from demeanor.server.live_pace import Pace
 from demeanor.server.live_sound import Sound, Window
 from demeanor.server.models import Served
 from demeanor.server.refusals import Refusal
 from demeanor.timeline.hearing import Hearing
 from demeanor.timeline.scoring import answer_of
+
+#: Of a window whose words were not recognised because its answer would have come late.
+LEFT_OUT = "left out"
 
 
 class Hello(Settings):
@@ -59,7 +63,8 @@ class Hello(Settings):
 @dataclass
 class Session:
     """
-    reason   why no more sound is read: stopped, gone, limit, draining; empty while it comes
+    recognises   words are recognised for its windows, where there is time
+    reason       why no more sound is read: stopped, gone, limit, draining; empty while it comes
     """
 
     socket: WebSocket
@@ -67,6 +72,7 @@ class Session:
     model: Served
     hello: Hello
     hearing: Hearing
+    recognises: bool = False
     windows: int = 0
     reason: str = ""
     _next: Window | None = None
@@ -75,6 +81,7 @@ class Session:
 
     def __post_init__(self) -> None:
         self.sound = Sound(self.hello.sample_rate, self.hello.window, self.hello.step)
+        self.pace = Pace(self.engine.settings.live_delay)
 
     async def run(self) -> None:
         """Until the caller stops, the server does, or a limit is reached. Refusal for what the caller does wrong."""
@@ -158,7 +165,7 @@ class Session:
 
     async def _score(self, window: Window) -> None:
         told: dict[str, Any] = {"start": window.start, "end": window.end, "voice": True, "answers": {}, "text": None}
-        told |= {"modalities": [], "problem": "", "code": None}
+        told |= {"modalities": [], "problem": "", "code": None, "words": ""}
         try:
             told |= await self._scored(window)
         except Refusal as refusal:
@@ -174,8 +181,36 @@ class Session:
         if not await asyncio.to_thread(lambda: self.hearing.detector(window.samples, window.rate)):
             return {"voice": False}
         row = {"utterance_id": f"{window.end:.3f}", "audio_bytes": window.wav, "language": self.hello.language.lower()}
-        table = await self.engine.answer(self.model, [row], self.hello.without, explained=self.hello.explain)
-        return await asyncio.to_thread(_told, table, self.model)
+        table = await self._with_words(row, window) if self.recognises else None
+        words = "" if not self.recognises else "recognised" if table is not None else LEFT_OUT
+        if table is None:
+            table = await self._asked(row, words=False)
+        if words == LEFT_OUT:
+            self.engine.metrics.live_wordless.inc()
+        return {**await asyncio.to_thread(_told, table, self.model), "words": words}
+
+    async def _with_words(self, row: Mapping[str, Any], window: Window) -> Any:
+        """The table of answers with words, or None where it would come too late with them."""
+        patience = self.pace.patience(time.monotonic() - window.came)
+        if patience <= 0:
+            return None
+        asked = asyncio.ensure_future(self._asked(row, words=True))
+        try:
+            done, _ = await asyncio.wait({asked}, timeout=patience)
+            if done:
+                return asked.result()
+        finally:
+            _drop(asked)
+        self.pace.missed()
+        return None
+
+    async def _asked(self, row: Mapping[str, Any], words: bool) -> Any:
+        begun = time.monotonic()
+        table = await self.engine.answer(
+            self.model, [row], self.hello.without, explained=self.hello.explain, words=words
+        )
+        self.pace.answered(time.monotonic() - begun, words)
+        return table
 
 
 def _told(table: Any, model: Served) -> dict[str, Any]:

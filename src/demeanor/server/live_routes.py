@@ -79,7 +79,8 @@ async def _opened(socket: WebSocket, engine: Engine, keys: Keys, identity: str, 
     model = engine.shelf.get(hello.model)
     if model.card.kind != "predicts":
         raise Refusal("bad_request", "this model embeds: it gives no answers")
-    model.view(left_out(hello.without))
+    hello = hello.model_copy(update={"without": left_out(hello.without)})
+    model.view(hello.without)
     if hello.explain:
         model.require_explainable()
     settings = engine.settings
@@ -89,11 +90,12 @@ async def _opened(socket: WebSocket, engine: Engine, keys: Keys, identity: str, 
     try:
         engine.metrics.live_sessions.set(engine.live)
         facts.update(model=model.name, version=model.version)
-        session = Session(socket, engine, model, hello, await asyncio.to_thread(_hearing))
+        recognises = model.model.extraction.transcriber.able and "text" not in hello.without
+        session = Session(socket, engine, model, hello, await asyncio.to_thread(_hearing), recognises)
         await session.tell(
             "ready", request_id=identity, model=model.called(), voice_activity=session.hearing.name,
-            sample_rate=hello.sample_rate, window=hello.window, step=hello.step, delay=settings.live_delay,
-            seconds=settings.live_seconds, message_bytes=settings.live_message_bytes,
+            words=recognises, sample_rate=hello.sample_rate, window=hello.window, step=hello.step,
+            delay=settings.live_delay, seconds=settings.live_seconds, message_bytes=settings.live_message_bytes,
         )  # fmt: skip
     except BaseException:
         _leave(engine)
@@ -130,7 +132,7 @@ def _hearing() -> Hearing:
     """The detector of timelines, warm: its first window costs what all later ones do not."""
     import numpy as np
 
-    from demeanor.features.base import SAMPLE_RATE
+    from demeanor.features.clip import SAMPLE_RATE
     from demeanor.timeline.planning import hearing_of
 
     hearing = hearing_of("auto")

@@ -39,6 +39,7 @@ class Metrics:
         self.live_sessions = self._gauge("live_sessions", "Live sessions that are open")
         self.live_ends = self._counter("live_ends", "Live sessions by why they ended", "reason")
         self.live_windows = self._counter("live_windows", "Windows of live sessions by outcome", "outcome")
+        self.live_wordless = self._counter("live_wordless", "Live answers that words would have made late")
         self.live_delay = self._histogram("live_delay_seconds", "From a window's last sample to its answer", SECONDS)
         self.model = self._gauge("model_info", "Models that are served", "name", "alias", "version", "sha256")
 

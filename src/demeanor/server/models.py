@@ -46,7 +46,7 @@ class Address:
         """The version that the registry has for it now; None for a folder. InputError where there is none."""
         if self.name is None or self.version is not None:
             return self.version
-        from demeanor.serving.registry import version_of
+        from demeanor.serving.locating import version_of
 
         found = version_of(self.name, self.alias or "")
         if found is None:
@@ -57,20 +57,35 @@ class Address:
 
     def load(self, version: str | None) -> Bundle:
         """The bundle. InputError where it cannot be had."""
-        from demeanor.serving.registry import load_bundle
+        from demeanor.serving.locating import load_bundle
 
         return load_bundle(self.uri if version is None else f"models:/{self.name}/{version}")
+
+
+@dataclass(frozen=True)
+class Found:
+    """One version of one model as it was read: all that worker processes need to know. `digest` of its weights."""
+
+    address: Address
+    version: str | None
+    bundle: Bundle
+    digest: str
+
+    @property
+    def card(self) -> BundleCard:
+        """The card of its bundle."""
+        return self.bundle.card
 
 
 class Served:
     """One version of one model: what workers need of it and what the model thread asks."""
 
-    def __init__(self, address: Address, version: str | None, bundle: Bundle):
+    def __init__(self, found: Found):
         from demeanor.inference.model import TrainedModel
 
-        self.address, self.version, self.bundle = address, version, bundle
-        self.digest = bundle.weights_sha256
-        self.model = TrainedModel.load(bundle)
+        self.address, self.version, self.bundle = found.address, found.version, found.bundle
+        self.digest = found.digest
+        self.model = TrainedModel.load(found.bundle)
 
     @property
     def card(self) -> BundleCard:
@@ -135,15 +150,14 @@ class Served:
         }
 
 
-def load(uri: str) -> Served:
+def find(uri: str) -> Found:
     """A model by its address. InputError where it cannot be had or cannot answer for recordings."""
     address = Address.of(uri)
-    version = address.current()
-    return served(address, version)
+    return found(address, address.current())
 
 
-def served(address: Address, version: str | None) -> Served:
-    """One version, ready for the model thread. InputError where its features cannot be made from a recording."""
+def found(address: Address, version: str | None) -> Found:
+    """One version, its network not yet built. InputError where its features cannot be made from a recording."""
     bundle = address.load(version)
     if not bundle.card.recomputable:
         raise InputError(
@@ -151,7 +165,7 @@ def served(address: Address, version: str | None) -> Served:
             ["its features cannot be made from a recording"],
             "Serve one that was trained on features of Demeanor's own extractors.",
         )
-    return Served(address, version, bundle)
+    return Found(address, version, bundle, bundle.weights_sha256)
 
 
 class Shelf:

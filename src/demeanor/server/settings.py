@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from pydantic import Field
 
+from demeanor.data.processors import available_cores
 from demeanor.data.settings import Settings
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class ServerSettings(Settings):
     """All limits are per process of the server. Bytes, seconds, rows."""
 
-    workers: int = Field(default_factory=cores, ge=1, description="processes that decode and extract")
+    workers: int = Field(default_factory=available_cores, ge=1, description="processes that decode and extract")
     queue: int = Field(default=64, ge=1, description="requests that wait; one more is answered 429")
     deadline: float = Field(default=30.0, gt=0, description="seconds after which nobody waits for an answer any more")
     extraction_seconds: float = Field(default=20.0, gt=0, description="that a worker may take for one request")

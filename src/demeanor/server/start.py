@@ -38,7 +38,7 @@ def start(
 
     settings = ServerSettings(**numbers)
     if not uris or any(uri.startswith(("models:", "runs:")) for uri in uris):
-        from demeanor.tracking import connect_when_asked
+        from demeanor.tracking_store import connect_when_asked
 
         connect_when_asked(project())
     if not uris:

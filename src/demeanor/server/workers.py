@@ -11,14 +11,12 @@ import multiprocessing
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING
 
 from demeanor.data.cells import Reach
+from demeanor.server.orders import Order, Reply
 from demeanor.server.refusals import Refusal
-
-if TYPE_CHECKING:
-    from demeanor.server.extraction import Order, Reply
 
 logger = logging.getLogger(__name__)
 
@@ -47,11 +45,9 @@ class Worker:
 
     def _start(self) -> None:
         if self.process is None or not self.process.is_alive():
-            from demeanor.server.extraction import work
-
             context = multiprocessing.get_context("forkserver")
             self.connection, far = context.Pipe()
-            self.process = context.Process(target=work, args=(far, self.reach, self.memory), daemon=True)
+            self.process = context.Process(target=_work, args=(far, self.reach, self.memory), daemon=True)
             self.process.start()
             far.close()
             self.starts += 1
@@ -106,3 +102,10 @@ class Worker:
     def stop(self) -> None:
         """End the process, whatever it does."""
         self._end()
+
+
+def _work(connection: Connection, reach: Reach, memory: int) -> None:
+    """The import is for the fork server's children: here it would cost PyTorch before the first order is sent."""
+    from demeanor.server.extraction import work
+
+    work(connection, reach, memory)

@@ -10,18 +10,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from demeanor import remembered
 from demeanor.data.bundle import Bundle, BundleCard
 from demeanor.data.errors import DemeanorError, InputError
 from demeanor.data.examples import Examples
 from demeanor.data.files import disk_errors_told, sha256_of_file
-from demeanor.data.places import expanded
 from demeanor.evaluation.paired import Difference
-from demeanor.inference.hub import SCHEME, fetch_bundle
 from demeanor.inference.model_page import model_card
 from demeanor.logged_models import trained_model
 from demeanor.reachability import problem_of, readable
 from demeanor.serving.comparing import paired_on_validation
+from demeanor.serving.locating import champion_version, load_bundle, version_of
 from demeanor.serving.packaging import requirements, signature_of
 from demeanor.serving.standing import CHALLENGER, CHAMPION, PREVIOUS, Judged, Standing, standing
 
@@ -210,29 +208,6 @@ def new_version(client: Any, name: str, logged: Any, run: str | None = None) -> 
     return str(version.version)
 
 
-def champion_version(name: str) -> str | None:
-    """Version that the alias `champion` points to; None if there is none yet."""
-    return version_of(name, CHAMPION)
-
-
-def version_of(name: str, alias: str) -> str | None:
-    """Version that an alias points to; None if there is none."""
-    found = remembered.asked(f"version of {name}@{alias}", lambda: _version_of(name, alias))
-    return None if found is None else str(found)
-
-
-def _version_of(name: str, alias: str) -> str | None:
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return str(MlflowClient().get_model_version_by_alias(name, alias).version)
-    except MlflowException as error:
-        if error.get_http_status_code() >= 500:  # the registry did not answer, which says nothing of its content
-            raise
-        return None
-
-
 class RegistryUnreachable(DemeanorError):
     """The model registry has gone while a run was at work."""
 
@@ -256,34 +231,3 @@ def told_if_unreachable(what: str, later: str) -> Iterator[None]:
             f"{what} is not registered, because of the model registry at {readable(uri)}: {problem}. "
             f"All results of this run are kept; when the registry answers again: {later}"
         ) from error
-
-
-def load_bundle(uri: str) -> Bundle:
-    """The bundle of a registered model (`models:/name@champion`), of a hub repository (`hf://OWNER/NAME@REVISION`), or
-    of a folder on disk. InputError or HubError if there is none such."""
-    if uri.startswith(SCHEME):
-        name, _, revision = uri.removeprefix(SCHEME).partition("@")
-        return fetch_bundle(name, revision or None)
-    if not uri.startswith(("models:", "runs:", "mlflow-artifacts:")):
-        return Bundle.load(expanded(uri))
-    return Bundle.load(folder_of(uri))
-
-
-def folder_of(uri: str) -> Path:
-    """Where the bundle of a registered model lies; InputError if there is none such."""
-    folder = remembered.asked(f"folder of {uri}", lambda: _downloaded(uri), lambda folder: Path(folder).is_dir())
-    return Path(folder)
-
-
-def _downloaded(uri: str) -> str:
-    """Folder of a registered bundle: its own where the store is a folder of this machine."""
-    from mlflow.artifacts import download_artifacts
-    from mlflow.exceptions import MlflowException
-
-    try:
-        folder = Path(download_artifacts(artifact_uri=uri))
-    except MlflowException as error:
-        raise InputError(
-            f"model {uri}", [str(error)], "Train and register one first: kedro run. Or give the folder of a bundle."
-        ) from error
-    return str(folder / "artifacts" / "bundle")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Int16
 
-from demeanor.features.base import SAMPLE_RATE, to_int16
+from demeanor.features.clip import SAMPLE_RATE, to_int16
 from demeanor.features.media import Source
 from demeanor.features.sound import stream_samples
 from demeanor.timeline.given import GivenSpan

@@ -10,7 +10,7 @@ from threading import Condition, Thread
 import numpy as np
 from jaxtyping import Float32
 
-from demeanor.features.base import SAMPLE_RATE
+from demeanor.features.clip import SAMPLE_RATE
 
 #: Seconds of sound that are read ahead of what was asked for; after these whoever writes is kept waiting.
 AHEAD = 120.0

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from demeanor.data.errors import InputError
-from demeanor.features.base import SAMPLE_RATE
+from demeanor.features.clip import SAMPLE_RATE
 from demeanor.features.media import MediaError, probe
 from demeanor.features.piped import Bare, Read, piped_samples
 from demeanor.features.sound import stream_samples

@@ -13,14 +13,14 @@ from jaxtyping import Float32
 
 from demeanor.data.errors import DemeanorError, MissingExtraError
 from demeanor.data.progress import Progress
-from demeanor.features.base import SAMPLE_RATE
+from demeanor.features.clip import SAMPLE_RATE
 from demeanor.features.sound import stream_samples
 from demeanor.timeline.given import GivenSpan
 from demeanor.timeline.segments import TimedWord
 from demeanor.timeline.sides import KnownWords
 
 if TYPE_CHECKING:
-    from demeanor.features.base import Word
+    from demeanor.features.clip import Word
     from demeanor.features.recognition import RecognitionSettings
 
 AUTO, NONE = "auto", "none"

@@ -62,7 +62,8 @@ def probe_media(corpus: Corpus) -> dict[str, MediaProbe]:
 
 def _probed(paths: Mapping[str, Path | RemoteFile]) -> dict[str, MediaProbe]:
     """In threads, which are enough as decoding releases the interpreter's lock; a block of recordings at a time."""
-    from demeanor.features.pools import available_cores, chunks
+    from demeanor.data.processors import available_cores
+    from demeanor.features.tasks import chunks
 
     probes: dict[str, MediaProbe] = {}
     with ThreadPoolExecutor(available_cores() + 1) as pool:
@@ -87,7 +88,7 @@ def probe_one(place: Path | RemoteFile) -> MediaProbe:
 
     Sound and picture are tried each by itself: one that is broken leaves the other.
     """
-    from demeanor.features.base import SILENCE
+    from demeanor.features.clip import SILENCE
     from demeanor.features.media import described, name_of, opened
     from demeanor.features.sound import survey
 
@@ -153,7 +154,7 @@ def _several_faces_beside(path: Path) -> bool:
 
 
 def _one_line(error: Exception) -> str:
-    from demeanor.features.pools import reason_of
+    from demeanor.features.tasks import reason_of
 
     return " ".join(reason_of(error).split())
 

@@ -26,7 +26,7 @@ class ScoringSettings(Settings):
 def score_recordings(recordings: Any, settings: ScoringSettings) -> pd.DataFrame:
     """One row per recording of a Collection, the caller's own columns first; see demeanor.timeline.collection."""
     from demeanor.analyser import BundleScorer, Demeanor, champion_addresses
-    from demeanor.features.pools import available_cores
+    from demeanor.data.processors import available_cores
     from demeanor.timeline.collection import score_collection
 
     demeanor = Demeanor(*(settings.models or champion_addresses()))
