@@ -29,7 +29,7 @@ CONVERTED = 1 << 20
 #: How recordings are decoded; counts up when the same file gives other samples or pictures than before, so that what
 #: was extracted from them is made again.
 DECODING = 2
-READS = frozenset({"text", "audio", "video", "words", "dialogue"})
+READS = frozenset({"text", "audio", "video", "words", "dialogue", "speakers"})
 
 
 class ExtractionError(DemeanorError):
@@ -61,6 +61,7 @@ class Clip:
     stored     file of the stream `audio.waveform`, which holds the samples under `utterance_id`
     alignment  where word times came from: corpus, ctc, uniform
     dialogue   transcripts of all turns of its dialogue in order, of which this one is number `turn`
+    speakers   who says each of them, None where unknown; empty: nothing is known
     notes      what a reader of an answer should know of how the recording was read; grows while that is done (see
                `note`), and copies of a clip share it
     """
@@ -77,6 +78,7 @@ class Clip:
     alignment: str = ""
     dialogue: tuple[str | None, ...] = field(default=(), repr=False)
     turn: int = 0
+    speakers: tuple[str | None, ...] = field(default=(), repr=False)
     sound: Path | RemoteFile | None = None
     notes: dict[str, None] = field(default_factory=dict, repr=False)
 
@@ -158,7 +160,9 @@ class Clip:
 
     def only(self, reads: frozenset[str]) -> Clip:
         """A copy without what an extractor reading `reads` does not see: lighter to send."""
-        return self if "dialogue" in reads else replace(self, dialogue=(), turn=0)
+        if "dialogue" not in reads:
+            return replace(self, dialogue=(), turn=0, speakers=())
+        return self if "speakers" in reads or not self.speakers else replace(self, speakers=())
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key not in ("waveform", "film")}
@@ -176,6 +180,8 @@ class Clip:
             parts += ["words", words, self.alignment]
         if "dialogue" in reads:
             parts += ["dialogue", _dialogue_digest(self.dialogue), self.turn]
+        if "speakers" in reads:
+            parts += ["speakers", _dialogue_digest(self.speakers)]
         if "audio" in reads and (self.recorded is not None or self.stored is not None):
             parts += ["samples", _digest(np.ascontiguousarray(self._samples()))]
         elif "audio" in reads:
@@ -242,7 +248,7 @@ class Extractor(ABC):
 
     name       as in the registry and in provenance
     stream     the stream it usually makes
-    reads      what of a clip it looks at: text, audio, video, words, dialogue
+    reads      what of a clip it looks at: text, audio, video, words, dialogue, speakers (of its dialogue)
     unit       what one step is
     batched    True for encoders, which want many clips at once and run in the main process or on a cluster; False
                for extractors that treat each clip by itself, which run in worker processes
