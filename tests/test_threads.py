@@ -111,7 +111,7 @@ def settings_of(folder: Path) -> dict[str, dict[str, Any]]:
         "mel_spectrogram": {"padding": "random"}, "face_descriptors": {"rate": 4.0},
         "face_mesh": {"rate": 4.0, "gaze": "iris"},
         "hf_tokens": {"max_length": 5}, "hf_sentence": {"layer": 1}, "hf_context": {"before": 1},
-        "hf_context_tokens": {"max_length": 6},
+        "hf_context_tokens": {"max_length": 6}, "hf_turn_tokens": {"max_length": 8},
         "vq_wav2vec_codes": coded, "vq_wav2vec_ids": {**coded, "dictionary": str(folder / "dict.txt")},
         "glove": {"vectors": str(folder / "vectors.txt")}, "roberta_bpe": {"folder": str(folder / "bpe")},
         "ctc_word_times": {"model": str(folder / "ctc")},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -180,12 +180,21 @@ def _turns(dialogues: Sequence[str], given: Sequence[int | None]) -> list[int]:
     return turns
 
 
-def conversations(utterances: pd.DataFrame) -> dict[str, tuple[tuple[str | None, ...], int]]:
-    """Utterance -> transcripts of all turns of its dialogue in order, and which of them is its own."""
-    dialogues: dict[str, tuple[tuple[str | None, ...], int]] = {}
+class Conversation(NamedTuple):
+    """Transcripts and speakers of all turns of a dialogue in order, and which of them an utterance is."""
+
+    transcripts: tuple[str | None, ...] = ()
+    turn: int = 0
+    speakers: tuple[str | None, ...] = ()
+
+
+def conversations(utterances: pd.DataFrame) -> dict[str, Conversation]:
+    """Utterance -> the conversation that it is a turn of."""
+    dialogues: dict[str, Conversation] = {}
     for _, turns in utterances.sort_values("turn", kind="stable").groupby("dialogue", sort=False):
         texts = tuple(text if isinstance(text, str) else None for text in turns["text"])
-        dialogues |= {name: (texts, position) for position, name in enumerate(turns["utterance_id"])}
+        speakers = tuple(speaker if isinstance(speaker, str) else None for speaker in turns["speaker"])
+        dialogues |= {name: Conversation(texts, place, speakers) for place, name in enumerate(turns["utterance_id"])}
     return dialogues
 
 

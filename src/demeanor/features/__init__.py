@@ -27,6 +27,7 @@ EXTRACTORS: dict[str, str] = {
     "vq_wav2vec_ids": "demeanor.features.speech_codes:SpeechCodeIds",
     "hf_context": "demeanor.features.context:ContextWindow",
     "hf_context_tokens": "demeanor.features.context:ContextTokens",
+    "hf_turn_tokens": "demeanor.features.turns:TurnTokens",
     "glove": "demeanor.features.glove:WordVectorStream",
     "roberta_bpe": "demeanor.features.bpe:BytePairIds",
     "ctc_word_times": "demeanor.features.alignment:ForcedWordTimes",

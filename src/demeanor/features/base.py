@@ -18,7 +18,7 @@ from demeanor.features.clip import SAMPLE_RATE, SILENCE, Clip, Word, to_int16
 STORED, HALF = "stored", "float16"
 #: Whoever writes an extractor finds here all that it needs.
 __all__ = ["READS", "SAMPLE_RATE", "SILENCE", "Clip", "ExtractionError", "Extractor", "Word", "to_int16"]
-READS = frozenset({"text", "audio", "video", "words", "dialogue"})
+READS = frozenset({"text", "audio", "video", "words", "dialogue", "speakers"})
 
 
 class ExtractionError(DemeanorError):
@@ -30,7 +30,7 @@ class Extractor(ABC):
 
     name       as in the registry and in provenance
     stream     the stream it usually makes
-    reads      what of a clip it looks at: text, audio, video, words, dialogue
+    reads      what of a clip it looks at: text, audio, video, words, dialogue, speakers (of its dialogue)
     unit       what one step is
     batched    True for encoders, which want many clips at once and run in the main process or on a cluster; False
                for extractors that treat each clip by itself, which run in worker processes

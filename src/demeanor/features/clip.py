@@ -52,6 +52,7 @@ class Clip:
     stored     file of the stream `audio.waveform`, which holds the samples under `utterance_id`
     alignment  where word times came from: corpus, ctc, uniform
     dialogue   transcripts of all turns of its dialogue in order, of which this one is number `turn`
+    speakers   who says each of them, None where unknown; empty: nothing is known
     notes      what a reader of an answer should know of how the recording was read; grows while that is done (see
                `note`), and copies of a clip share it
     """
@@ -68,6 +69,7 @@ class Clip:
     alignment: str = ""
     dialogue: tuple[str | None, ...] = field(default=(), repr=False)
     turn: int = 0
+    speakers: tuple[str | None, ...] = field(default=(), repr=False)
     sound: Path | RemoteFile | None = None
     notes: dict[str, None] = field(default_factory=dict, repr=False)
 
@@ -149,7 +151,9 @@ class Clip:
 
     def only(self, reads: frozenset[str]) -> Clip:
         """A copy without what an extractor reading `reads` does not see: lighter to send."""
-        return self if "dialogue" in reads else replace(self, dialogue=(), turn=0)
+        if "dialogue" not in reads:
+            return replace(self, dialogue=(), turn=0, speakers=())
+        return self if "speakers" in reads or not self.speakers else replace(self, speakers=())
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key not in ("waveform", "film")}
@@ -167,6 +171,8 @@ class Clip:
             parts += ["words", words, self.alignment]
         if "dialogue" in reads:
             parts += ["dialogue", _dialogue_digest(self.dialogue), self.turn]
+        if "speakers" in reads:
+            parts += ["speakers", _dialogue_digest(self.speakers)]
         if "audio" in reads and (self.recorded is not None or self.stored is not None):
             parts += ["samples", _digest(np.ascontiguousarray(self._samples()))]
         elif "audio" in reads:

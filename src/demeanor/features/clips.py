@@ -33,21 +33,24 @@ def clips_of(utterances: pd.DataFrame, root: Path | str, streams: Mapping[str, S
 
 @dataclass(frozen=True)
 class _Dialogue:
-    """Transcripts in the order of turns, one tuple for all its clips, and the place of each turn among them."""
+    """Transcripts and speakers in the order of turns, one tuple for all its clips, and the place of each turn."""
 
     transcripts: tuple[str | None, ...]
+    speakers: tuple[str | None, ...]
     places: dict[int, int]
 
     @classmethod
-    def of(cls, turns: dict[int, str | None]) -> _Dialogue:
-        return cls(tuple(turns.values()), {turn: place for place, turn in enumerate(turns)})
+    def of(cls, turns: dict[int, tuple[str | None, str | None]]) -> _Dialogue:
+        transcripts, speakers = zip(*turns.values(), strict=True)
+        return cls(transcripts, speakers, {turn: place for place, turn in enumerate(turns)})
 
 
-def _turns(rows: list[dict[Any, Any]]) -> dict[str, dict[int, str | None]]:
-    """dialogue -> turn -> transcript, in the order of turns."""
-    turns: dict[str, dict[int, str | None]] = {}
+def _turns(rows: list[dict[Any, Any]]) -> dict[str, dict[int, tuple[str | None, str | None]]]:
+    """dialogue -> turn -> transcript and speaker, in the order of turns."""
+    turns: dict[str, dict[int, tuple[str | None, str | None]]] = {}
     for row in sorted(rows, key=lambda row: row["turn"]):
-        turns.setdefault(row["dialogue"], {})[row["turn"]] = None if pd.isna(row["text"]) else row["text"]
+        text, speaker = (None if pd.isna(row.get(name)) else row[name] for name in ("text", "speaker"))
+        turns.setdefault(row["dialogue"], {})[row["turn"]] = (text, speaker)
     return turns
 
 
@@ -73,6 +76,7 @@ def _clip(row: dict[Any, Any], root: Path, waveform: Stream | None, times: Strea
         alignment=times.provenance.alignment or "corpus" if words is not None and times is not None else "",
         dialogue=dialogue.transcripts,
         turn=dialogue.places[row["turn"]],
+        speakers=dialogue.speakers,
     )
 
 

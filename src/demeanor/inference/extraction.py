@@ -18,7 +18,7 @@ from demeanor.data.errors import DemeanorError, ProvenanceError
 from demeanor.data.examples import Examples
 from demeanor.data.media import remarked
 from demeanor.data.ragged import Ragged
-from demeanor.data.raw_rows import RawRow, Rows, conversations, media_of, read_rows, utterances_of
+from demeanor.data.raw_rows import Conversation, RawRow, Rows, conversations, media_of, read_rows, utterances_of
 from demeanor.data.stream import Stream
 from demeanor.features import extractor_from
 from demeanor.features.base import Extractor
@@ -132,10 +132,10 @@ class Extraction:
                 if row.problem:
                     raise CellError(row.problem)
                 try:
-                    clips[name] = clip_of(utterance, row, *dialogues[name])
+                    clips[name] = clip_of(utterance, row, dialogues[name])
                 except MediaError as error:
                     broken.setdefault(name, {})["audio"] = self._why(error, row, "its sound")
-                    clips[name] = clip_of(utterance, row, *dialogues[name], deaf=True)
+                    clips[name] = clip_of(utterance, row, dialogues[name], deaf=True)
             except Exception as error:
                 problems[name] = self._why(error, row, "its recording")
         given = frozenset(name for name, clip in clips.items() if clip.spoken is not None)
@@ -148,7 +148,7 @@ class Extraction:
         if any(one.text is not None for one in heard.values()):
             utterances = with_text(utterances, heard)
             dialogues = conversations(utterances)
-            clips = {name: with_transcript(clip, heard.get(name), *dialogues[name]) for name, clip in clips.items()}
+            clips = {name: with_transcript(clip, heard.get(name), dialogues[name]) for name, clip in clips.items()}
         by_name = dict(zip(utterances["utterance_id"], raw, strict=True))
         return Read(utterances, by_name, clips, problems, broken, heard, given)
 
@@ -230,13 +230,12 @@ class Extraction:
         }
 
 
-def clip_of(
-    utterance: Any, row: RawRow, transcripts: tuple[str | None, ...] = (), position: int = 0, deaf: bool = False
-) -> Clip:
+def clip_of(utterance: Any, row: RawRow, conversation: Conversation | None = None, deaf: bool = False) -> Clip:
     """The clip of one row; the sound of `audio`, where there is one, takes the place of the video's.
 
     MediaError where that cannot be decoded; `deaf` leaves it out.
     """
+    conversation = conversation or Conversation()
     video, audio = media_of(row, "video"), media_of(row, "audio")
     end = float(utterance.end) if not missing(utterance.end) else None
     recorded, heard = None, Heard(None)
@@ -251,8 +250,9 @@ def clip_of(
         start=utterance.start,
         end=end,
         recorded=recorded,
-        dialogue=transcripts,
-        turn=position,
+        dialogue=conversation.transcripts,
+        turn=conversation.turn,
+        speakers=conversation.speakers,
         notes=dict.fromkeys(remarked(heard.remarks, heard.tracks)),
     )
 

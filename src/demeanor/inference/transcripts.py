@@ -10,6 +10,7 @@ import pandas as pd
 
 from demeanor.data.bundle import BundleCard
 from demeanor.data.errors import DemeanorError
+from demeanor.data.raw_rows import Conversation
 from demeanor.features.clip import Clip, Word
 from demeanor.features.media import MediaError
 
@@ -134,9 +135,9 @@ def with_text(utterances: pd.DataFrame, transcripts: Mapping[str, Transcript]) -
     return table
 
 
-def with_transcript(clip: Clip, one: Transcript | None, dialogue: tuple[str | None, ...], turn: int) -> Clip:
+def with_transcript(clip: Clip, one: Transcript | None, conversation: Conversation) -> Clip:
     """The clip with its words and those of its dialogue; sound that was decoded stays so."""
-    new = replace(clip, dialogue=dialogue, turn=turn)
+    new = replace(clip, dialogue=conversation.transcripts, turn=conversation.turn, speakers=conversation.speakers)
     if one is not None and one.text is not None:
         new = replace(new, text=one.text, words=one.words, language=one.language, alignment="recognised")
     if "waveform" in clip.__dict__:

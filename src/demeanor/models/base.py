@@ -135,15 +135,20 @@ def check_inputs(card: Card, inputs: Mapping[str, InputSpecification], task: Tas
         raise InputError(card.title, problems, "Set `streams` of this system in the parameters.")
 
 
-def task_loss(task: Task, prediction: Tensor, target: Tensor, class_weights: Tensor | None = None) -> Tensor:
+def task_loss(
+    task: Task, prediction: Tensor, target: Tensor, class_weights: Tensor | None = None, smoothing: float = 0.0
+) -> Tensor:
     """Mean loss over the labelled rows: absolute error, cross-entropy, or binary cross-entropy.
 
-    prediction [B, outputs]; target as Task.targets. A batch without any label gives a zero that has a gradient.
+    prediction [B, outputs]; target as Task.targets. `smoothing`: share of a class label that is spread over all classes
+    (Szegedy et al. 2016, arXiv:1512.00567, section 7). A batch without any label gives a zero that has a gradient.
     """
     if task.kind == "classification":
         if not bool((target != IGNORED).any()):
             return prediction.sum() * 0.0
-        return functional.cross_entropy(prediction, target, weight=class_weights, ignore_index=IGNORED)
+        return functional.cross_entropy(
+            prediction, target, weight=class_weights, ignore_index=IGNORED, label_smoothing=smoothing
+        )
     known = ~torch.isnan(target)
     if not bool(known.any()):
         return prediction.sum() * 0.0

@@ -13,7 +13,7 @@ from demeanor.data.errors import InputError
 from demeanor.models.mmml.frames import EncoderOutput, group_overhead, length_groups
 from demeanor.models.mmml.sources import add_adapters, freeze_lower
 
-Pooling = Literal["pooler", "first", "mean"]
+Pooling = Literal["pooler", "first", "mean", "turn"]
 GROUP_TOKENS = 12
 LARGEST_GROUP = 64
 
@@ -23,7 +23,8 @@ class WordEncoder(nn.Module):
 
     network   RobertaModel, BertModel or another encoder with `embeddings` and `encoder.layer`
     pooling   "pooler": tanh(W h_0 + b), as published, although RoBERTa's is not pretrained (docs/systems/mmml.md#q14);
-              "first": h_0; "mean"
+              "first": h_0; "mean"; "turn": the mean up to the first separator, where a row holds several turns and
+              its own stands first (`hf_turn_tokens`)
     tuned     trained transformer layers, counted from the last; None: all, embeddings too
     """
 
@@ -96,8 +97,16 @@ class WordEncoder(nn.Module):
             return states, result.pooler_output
         if self.pooling == "first":
             return states, states[:, 0]
-        weight = mask[..., None].to(states.dtype)
+        counted = mask if self.pooling == "mean" else first_turn(ids, mask)
+        weight = counted[..., None].to(states.dtype)
         return states, (states * weight).sum(dim=1) / weight.sum(dim=1)
+
+
+def first_turn(ids: Int[Tensor, "batch tokens"], mask: Bool[Tensor, "batch tokens"]) -> Bool[Tensor, "batch tokens"]:
+    """True up to the first separator of each row, which is the token that closes it, with that separator."""
+    closing = ids.gather(1, (mask.sum(dim=1, keepdim=True) - 1).clamp(min=0))
+    separators = ((ids == closing) & mask).long()
+    return mask & (separators.cumsum(dim=1) - separators == 0)
 
 
 def transformer_layers(network: nn.Module) -> list[nn.Module]:

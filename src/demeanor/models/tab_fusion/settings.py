@@ -47,6 +47,7 @@ class TabFusionSettings(Settings):
     margin: float = Field(default=0.4, gt=0, description="of multi_margin")
     penalty: float = Field(default=0.0, ge=0, description="weight of ||A A^T - I||, 0.3 where it is published")
     class_weights: Literal["balanced", "none"] = Field(default="none", description="of the classification loss")
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="of cross_entropy: spread over all classes")
     cached: bool = Field(default=True, description="run a frozen encoder once per utterance instead of every epoch")
     cache: str = Field(default="", description="folder that keeps frozen encoders' vectors from run to run")
     reference: bool = Field(default=False, description="the published code's behaviour where ours differs")
@@ -76,6 +77,8 @@ class TabFusionSettings(Settings):
         problems = []
         if self.loss == "multi_margin":
             problems.append(f"loss: multi_margin is for one of several classes, not for {task.kind}")
+        if self.label_smoothing:
+            problems.append(f"label_smoothing: there are no classes to spread a label over in {task.kind}")
         if self.class_weights != "none":
             problems.append(f"class_weights: there are no classes to balance in {task.kind}")
         return problems

@@ -170,7 +170,7 @@ class TabFusion(System):
         elif self.settings.margins:
             main = margin_loss(prediction, target, self.settings.margin, self.class_weights)
         else:
-            main = task_loss(self.task, prediction, target, self.class_weights)
+            main = task_loss(self.task, prediction, target, self.class_weights, self.settings.label_smoothing)
         if not self.settings.penalty or "attention" not in output.auxiliary:
             return {"total": main}
         weights = output.auxiliary["attention"]
