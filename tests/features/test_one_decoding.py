@@ -177,11 +177,12 @@ def test_in_prediction(recordings: Path, opens: Counter[str], content: bool):
 
 
 def test_sound_that_was_decoded_for_its_words_is_not_decoded_again(recordings: Path, opens: Counter[str]):
+    from demeanor.data.raw_rows import Conversation
     from demeanor.inference.transcripts import Transcript, with_transcript
 
     clip = Clip("a", media=recordings / "c0.mp4")
     assert clip.audible is not None
-    held = with_transcript(clip, Transcript("so be it"), (), 0).at_hand(pictures=True)
+    held = with_transcript(clip, Transcript("so be it"), Conversation()).at_hand(pictures=True)
     assert held.text == "so be it"
     np.testing.assert_array_equal(held.waveform, clip.waveform)
     assert opens == {"c0.mp4": 1}

@@ -15,3 +15,8 @@ def choose_device(name: str = "auto") -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu")
+
+
+def several_threads() -> bool:
+    """May this process use more than one core?"""
+    return torch.get_num_threads() > 1

@@ -25,6 +25,7 @@ from demeanor.features.base import Extractor
 from demeanor.features.clip import SAMPLE_RATE, Clip
 from demeanor.features.media import MediaError
 from demeanor.features.sound import Heard, listen
+from demeanor.inference.clip_streams import made_of
 from demeanor.inference.transcripts import Transcriber, Transcript, with_text, with_transcript
 
 logger = logging.getLogger(__name__)
@@ -113,10 +114,11 @@ class Extraction:
             raise ProvenanceError("\n".join(problems))
         return built
 
-    def __call__(self, rows: Rows, words: bool = True) -> Extracted:
-        """See demeanor.data.raw_rows.COLUMNS for the rows; `words`: recognise those that a row lacks. What is wrong
-        with a row is its own problem; a sound or picture that cannot be decoded leaves the rest of its row."""
-        return self.extract(self.read(rows, words))
+    def __call__(self, rows: Rows, words: bool = True, beside: bool = False) -> Extracted:
+        """See demeanor.data.raw_rows.COLUMNS for the rows; `words`: recognise those that a row lacks; `beside`: see
+        `extract`. What is wrong with a row is its own problem; a sound or picture that cannot be decoded leaves the
+        rest of its row."""
+        return self.extract(self.read(rows, words), beside)
 
     def read(self, rows: Rows, words: bool = True) -> Read:
         """The clips of rows: the first half of a call. What cannot be read of a row is among its problems."""
@@ -152,14 +154,15 @@ class Extraction:
         by_name = dict(zip(utterances["utterance_id"], raw, strict=True))
         return Read(utterances, by_name, clips, problems, broken, heard, given)
 
-    def extract(self, read: Read) -> Extracted:
-        """Streams of clips: the second half of a call."""
+    def extract(self, read: Read, beside: bool = False) -> Extracted:
+        """Streams of clips: the second half of a call. `beside`: pictures have a thread of their own, which shortens
+        the wait where a core is free; the values are the same."""
         utterances, problems, broken = (
             read.utterances,
             dict(read.problems),
             {k: dict(v) for k, v in read.broken.items()},
         )
-        streams = self._streams(read.clips, problems, broken, read.rows)
+        streams = self._streams(read.clips, problems, broken, read.rows, beside)
         usable = utterances[~utterances["utterance_id"].isin(list(problems))]
         used = self.modalities(Examples.of(usable, streams))
         needed = ", ".join(sorted({value.modality for value in self.inputs.values()}))
@@ -202,24 +205,22 @@ class Extraction:
         problems: dict[str, str],
         broken: dict[str, dict[str, str]],
         rows: Mapping[str, RawRow],
+        beside: bool,
     ) -> dict[str, Stream]:
         """Every stream that the model reads; a clip that an extractor cannot read gets a problem instead, one whose
         recording cannot be decoded for this stream is absent in it and stands in `broken`."""
         made: dict[str, dict[str, np.ndarray]] = {name: {} for name in self.extractors}
-        pictures = sum("video" in extractor.reads for extractor in self.extractors.values()) > 1
-        for identity, clip in clips.items():
-            held = clip.at_hand(pictures)  # decoded once for all streams, and let go before the next
-            for name, extractor in self.extractors.items():
-                if identity in problems:
-                    break
-                try:
-                    made[name][identity] = extractor.as_stored(extractor.extract_clip(held))
-                except MediaError as error:
-                    made[name][identity] = extractor.absent
-                    modality = "vision" if "video" in extractor.reads else "audio"
-                    broken.setdefault(identity, {})[modality] = self._why(error, rows[identity], modality)
-                except Exception as error:
-                    problems[identity] = self._why(error, rows[identity], f"the stream {name}")
+        usable = {identity: clip for identity, clip in clips.items() if identity not in problems}
+        for identity, outcome in made_of(usable, self.extractors, beside):
+            for name, value in outcome.items():
+                if isinstance(value, MediaError):
+                    made[name][identity] = self.extractors[name].absent
+                    modality = "vision" if "video" in self.extractors[name].reads else "audio"
+                    broken.setdefault(identity, {})[modality] = self._why(value, rows[identity], modality)
+                elif isinstance(value, Exception):
+                    problems.setdefault(identity, self._why(value, rows[identity], f"the stream {name}"))
+                else:
+                    made[name][identity] = value
         streams = {}
         for name, extractor in self.extractors.items():
             ragged = Ragged.from_sequences(made[name], extractor.dimension, extractor.dtype)

@@ -13,7 +13,7 @@ from jaxtyping import Float32
 
 from demeanor.data.bundle import Bundle, BundleCard
 from demeanor.data.cells import EVERYWHERE, Reach
-from demeanor.data.device import choose_device
+from demeanor.data.device import choose_device, several_threads
 from demeanor.data.errors import InputError, nearest
 from demeanor.data.examples import Examples
 from demeanor.data.raw_rows import Rows
@@ -160,7 +160,7 @@ class TrainedModel:
         together, if `dialogue` keeps their conversations apart. InputError for an unknown column, ProvenanceError
         where a stream cannot be made here.
         """
-        return self.answer(self.extraction(rows), explained, anyway)
+        return self.answer(self.extraction(rows, beside=several_threads()), explained, anyway)
 
     def answer(
         self, read: Extracted, explained: bool = False, anyway: bool = False, parts: Sequence[Extracted] = ()
@@ -251,7 +251,7 @@ def score_together(
     for model, because in zip(models, wanted, strict=True):
         own = next((extracted for made, extracted in read if made.makes_what(model.extraction)), None)
         if own is None:
-            own = model.extraction(rows)
+            own = model.extraction(rows, beside=several_threads())
             read.append((model.extraction, own))
         answers.append(model.answer(own, because, anyway))
     return answers

@@ -104,7 +104,7 @@ class Engine:
     async def _warm(self, models: Sequence[Found | Served]) -> None:
         """Every worker has the extractors of all models; what goes wrong in one is raised here."""
         served = frozenset(each.digest for each in (*models, *self.shelf.all))
-        self._orders = [replace(self._order(each, None), warm=True, others=served) for each in models]
+        self._orders = [replace(self._order(each, None), beside=True, warm=True, others=served) for each in models]
         self._problems = dict[int, BaseException]()
         for errand, warmed in zip(self._errands, self._warmed, strict=True):
             warmed.clear()
@@ -179,7 +179,8 @@ class Engine:
         self.metrics.stage_seconds.labels("wait").observe(begun - ticket.since)
         allowed = min(self.settings.extraction_seconds, max(ticket.left, 0.05))
         try:
-            reply = await self._in_thread(worker.call, ticket.order, allowed)
+            order = replace(ticket.order, beside=self._alone())
+            reply = await self._in_thread(worker.call, order, allowed)
         except Refusal as refusal:
             late = refusal.code == "extraction_timeout" and allowed < self.settings.extraction_seconds
             ticket.refuse(Refusal("deadline_exceeded", "the deadline passed during the work") if late else refusal)
@@ -198,6 +199,10 @@ class Engine:
             ticket.refuse(reply.refusal)
         elif reply.extracted is not None:
             self.batcher.put(Waiting(reply.extracted, ticket))
+
+    def _alone(self) -> bool:
+        """Is the ticket at hand the only one, so that a core is free for half of it?"""
+        return self.in_hand == 1 and len(self.desk) == 0 and len(self.workers) > 1
 
     async def _renew(self, worker: Worker) -> None:
         try:

@@ -41,7 +41,7 @@ class Workbench:
             extraction = self.extraction(order)
             if order.warm:
                 extraction.transcriber.load()
-            extracted = extraction(rows, order.words)
+            extracted = extraction(rows, order.words, order.beside)
         except Refusal as refusal:
             return Reply(refusal=refusal)
         except MemoryError:

@@ -24,6 +24,7 @@ class Order:
     rows     raw rows; see demeanor.data.raw_rows.COLUMNS. None: the server's own, demeanor.serving.warming
     seconds  of sound that the rows may hold together
     words    recognise those that a row lacks
+    beside   sound and pictures in a thread each: no other worker has anything to do
     warm     an order of the server's own: after it the limit of memory holds
     others   digests of the models that are served beside it: with a warm order, the extractors of all others go
     """
@@ -33,6 +34,7 @@ class Order:
     rows: Sequence[Mapping[str, Any]] | None
     seconds: float = 300.0
     words: bool = True
+    beside: bool = False
     warm: bool = False
     others: frozenset[str] = frozenset()
 
