@@ -81,6 +81,7 @@ def test_tables_are_by_corpus_with_a_constant_of_its_own_train_part(evaluated):
     assert constant == pytest.approx(float((target - mean).abs().mean()), abs=1e-5)
     said = summarise(table, verdicts, evaluated["champions"], {}, TASKS, SETTINGS)
     assert "Tested on small:" in said
+    assert "Champion for sentiment, chosen on validation of big, small (means on other corpora do not compare)" in said
     assert draw_comparison(table, TASKS, SETTINGS) is not None
 
 

@@ -78,7 +78,13 @@ def choose_champions(development: Examples, bundles: AllBundles) -> dict[str, di
             "corpora": frozenset(str(protocol.get("corpus", "")).split(", ")), "train": protocol.get("train", 0),
             "mean": mean, "pick": pick,
         }  # fmt: skip
-    return {task: branches[best_of(branches)]["entry"] for task, branches in candidates.items()}
+    champions = {}
+    for task, branches in candidates.items():
+        best = branches[best_of(branches)]
+        # Only where others learnt elsewhere does it matter on whose validation rows the champion was best.
+        elsewhere = len({one["corpora"] for one in branches.values()}) > 1
+        champions[task] = best["entry"] | ({"learnt_from": ", ".join(sorted(best["corpora"]))} if elsewhere else {})
+    return champions
 
 
 def score_sealed_test(sealed_test: Examples, bundles: AllBundles) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
@@ -309,6 +315,12 @@ def registered_as(made: Mapping[str, Any] | None) -> str:
     return f"{where}, the challenger: version {made['champion']} goes on to answer ({made['reason']})"
 
 
+def of_corpora(champion: Mapping[str, Any]) -> str:
+    """On whose validation rows, where branches that learnt from other corpora were validated on others."""
+    corpora = champion.get("learnt_from")
+    return f" of {corpora} (means on other corpora do not compare)" if corpora else ""
+
+
 def summarise(
     comparison: pd.DataFrame,
     verdicts: dict[str, str],
@@ -333,7 +345,8 @@ def summarise(
             shown = table.reset_index(drop=True)
             lines += [to_markdown(task, shown, metrics=metrics, notes=False, reference=ceiling), ""]
         lines.append(
-            f"Champion for {name}, chosen on validation ({champion['metric']} {champion['mean']:.3f}): "
+            f"Champion for {name}, chosen on validation{of_corpora(champion)} ({champion['metric']} "
+            f"{champion['mean']:.3f}): "
             f"{champion['branch']} {champion['seed'].replace('_', ' ')}{registered_as(registration.get(name))}."
         )
         lines += [verdicts[name], ""]
