@@ -21,9 +21,11 @@ from demeanor.pipelines.evaluation.parts import (
     Part,
     best_of,
     concerned,
+    corpus_names,
     learnt_from,
     of_receipts,
     parts_of,
+    sampling_of,
     scored_apart,
 )
 from demeanor.pipelines.evaluation.settings import EvaluationSettings, ceiling_of, predictions_of
@@ -78,13 +80,7 @@ def choose_champions(development: Examples, bundles: AllBundles) -> dict[str, di
             "corpora": frozenset(str(protocol.get("corpus", "")).split(", ")), "train": protocol.get("train", 0),
             "mean": mean, "pick": pick,
         }  # fmt: skip
-    champions = {}
-    for task, branches in candidates.items():
-        best = branches[best_of(branches)]
-        # Only where others learnt elsewhere does it matter on whose validation rows the champion was best.
-        elsewhere = len({one["corpora"] for one in branches.values()}) > 1
-        champions[task] = best["entry"] | ({"learnt_from": ", ".join(sorted(best["corpora"]))} if elsewhere else {})
-    return champions
+    return {task: branches[best_of(branches)]["entry"] for task, branches in candidates.items()}
 
 
 def score_sealed_test(sealed_test: Examples, bundles: AllBundles) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
@@ -132,6 +128,7 @@ def score_sealed_test(sealed_test: Examples, bundles: AllBundles) -> tuple[pd.Da
                 peak_memory_mib=peak_memory_mib(),
                 synthetic=is_synthetic(part.corpus),
                 learnt_from=learnt if parts else "",
+                sampling=sampling_of(card) if parts else {},
             )
             receipts.append(receipt.as_dict())
 
@@ -156,11 +153,6 @@ def score_sealed_test(sealed_test: Examples, bundles: AllBundles) -> tuple[pd.Da
     rows = [{**{key: value for key, value in r.items() if key != "metrics"}, **r["metrics"]} for r in receipts]
     tracker.log_table(rows, "tables/receipts.json")
     return pd.concat(tables, ignore_index=True), receipts
-
-
-def corpus_names(examples: Examples) -> str:
-    """The corpora that examples come from, by name."""
-    return ", ".join(sorted(set(examples.utterances["corpus"])))
 
 
 def compare_systems(
@@ -315,12 +307,6 @@ def registered_as(made: Mapping[str, Any] | None) -> str:
     return f"{where}, the challenger: version {made['champion']} goes on to answer ({made['reason']})"
 
 
-def of_corpora(champion: Mapping[str, Any]) -> str:
-    """On whose validation rows, where branches that learnt from other corpora were validated on others."""
-    corpora = champion.get("learnt_from")
-    return f" of {corpora} (means on other corpora do not compare)" if corpora else ""
-
-
 def summarise(
     comparison: pd.DataFrame,
     verdicts: dict[str, str],
@@ -345,8 +331,7 @@ def summarise(
             shown = table.reset_index(drop=True)
             lines += [to_markdown(task, shown, metrics=metrics, notes=False, reference=ceiling), ""]
         lines.append(
-            f"Champion for {name}, chosen on validation{of_corpora(champion)} ({champion['metric']} "
-            f"{champion['mean']:.3f}): "
+            f"Champion for {name}, chosen on validation ({champion['metric']} {champion['mean']:.3f}): "
             f"{champion['branch']} {champion['seed'].replace('_', ' ')}{registered_as(registration.get(name))}."
         )
         lines += [verdicts[name], ""]
