@@ -2,10 +2,11 @@
 
     python -m tests.benchmarks.cross_corpus [--data FOLDER] [--out data/08_reporting/cross_corpus]
 
-reads the four corpora below FOLDER as one union, extracts frozen vectors (kept in OUT/cache), and trains the system of
-words of the environment `everyday` on each corpus alone and on all of a row together. Settings and epochs are chosen on
-validation rows of the training corpora alone; then every target's sealed test is scored, once: what was answered stays
-in OUT, and what lies there is never trained or scored again. The page is made from these files: `--page` does no more.
+reads the four corpora below FOLDER as one union, extracts frozen sentence vectors (kept in OUT/cache), and fits a
+linear model (ridge for a number, logistic regression for classes) on each corpus alone and on all of a row together. Its
+strength is chosen on validation rows of the training corpora alone; then every target's sealed test is scored, once:
+what was answered stays in OUT, and what lies there is never fitted or scored again. The page is made from these files:
+`--page` does no more.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.pipeline import make_pipeline
 
 from demeanor.data.examples import Examples
 from demeanor.data.files import read_json, write_json
@@ -26,10 +28,12 @@ from demeanor.data.label_spaces import SPACES
 from demeanor.data.stream import Stream
 from demeanor.data.task import Task
 from demeanor.evaluation.environment import UNKNOWN, code_revision
-from demeanor.evaluation.metrics import labelled, metrics_of
+from demeanor.evaluation.metrics import metrics_of
+from demeanor.evaluation.predictions import predictions_table, stacks
+from demeanor.evaluation.probe import logistic, ridge, scaling
 from demeanor.evaluation.resampling import Draws, Resampler, bootstrap, interval
 from demeanor.evaluation.tables import aligned
-from demeanor.training.settings import BranchSettings
+from demeanor.evaluation.validation import validation_score
 
 PROJECT = Path(__file__).resolve().parents[2]
 PAGE = PROJECT / "docs" / "results" / "cross_corpus.md"
@@ -43,41 +47,25 @@ CORPORA = {
                 "labels": {"emotion": {"column": "emotion", "space": "ravdess", "to": "meld"}}},
 }  # fmt: skip
 STREAM = "text.sentence"
-SEEDS = (1, 2, 3, 4, 5)
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
+"""Of the penalty, as C: smaller is stronger."""
 ALL = "all of them"
 
 
 @dataclass(frozen=True)
 class Study:
-    """One table: a task, what is read, who has labels for it, the settings that validation chooses among, and why a
-    corpus that has the labels has no column (`empty`)."""
+    """One table: a task, who has labels for it, and why another corpus has no column (`empty`)."""
 
     title: str
     task: Task
-    system: str
-    streams: Mapping[str, str]
     corpora: tuple[str, ...]
-    model: Mapping[str, Any]
-    tried: tuple[Mapping[str, Any], ...]
-    training: Mapping[str, Any]
     metrics: tuple[str, ...]
     empty: Mapping[str, str]
-
-    @property
-    def name(self) -> str:
-        return f"{self.task.name}_{next(iter(self.streams))}"
 
     def trainings(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         yield from ((name, (name,)) for name in self.corpora)
         if len(self.corpora) > 1:
             yield ALL, self.corpora
-
-    def settings(self, corpora: Sequence[str], choice: Mapping[str, Any], seed: int) -> BranchSettings:
-        own = {**self.training, **choice.get("training", {}), "seeds": [seed], "threads": 1}
-        return BranchSettings(
-            system=self.system, task=self.task.name, streams=dict(self.streams), corpora=tuple(corpora),
-            sampling="equal", model={**self.model, **choice.get("model", {})}, training=own,
-        )  # fmt: skip
 
 
 def classes(space: str) -> Task:
@@ -85,21 +73,14 @@ def classes(space: str) -> Task:
     return Task(name=name, kind="classification", column=name, classes=SPACES[space].classes)
 
 
-WORDS: dict[str, Any] = {
-    "system": "text_only", "streams": {"text": STREAM}, "model": {},
-    "training": {"epochs": 15, "patience": 3, "batch_size": 256, "learning_rate": 2.0e-3},
-    "tried": ({"model": {"dropout": 0.2}}, {"model": {"dropout": 0.5}}),
-}  # fmt: skip
 NO_SIDE = "no map leads from its eight emotions to a side: nobody annotated one"
 STUDIES = (
-    Study("Sentiment as a number, by words",
-          Task(name="sentiment", kind="regression", column="sentiment"), corpora=("mosei", "mosi"),
-          metrics=("MAE", "Corr", "Non0_acc_2"),
-          empty={"meld": "it has three sides and no number", "ravdess": "it has no number"}, **WORDS),
-    Study("Three sides (space `polarity`), by words", classes("polarity"), corpora=("mosei", "mosi", "meld"),
-          metrics=("UAR", "weighted_F1"), empty={"ravdess": NO_SIDE}, **WORDS),
-    Study("Emotion (MELD's seven), by words", classes("meld"), corpora=("meld", "ravdess"),
-          metrics=("UAR", "weighted_F1"), empty=dict.fromkeys(("mosei", "mosi"), "nobody annotated one"), **WORDS),
+    Study("Sentiment as a number", Task(name="sentiment", kind="regression", column="sentiment"), ("mosei", "mosi"),
+          ("MAE", "Corr", "Non0_acc_2"), {"meld": "it has three sides and no number", "ravdess": "it has no number"}),
+    Study("Three sides (space `polarity`)", classes("polarity"), ("mosei", "mosi", "meld"), ("UAR", "weighted_F1"),
+          {"ravdess": NO_SIDE}),
+    Study("Emotion (MELD's seven)", classes("meld"), ("meld", "ravdess"), ("UAR", "weighted_F1"),
+          dict.fromkeys(("mosei", "mosi"), "nobody annotated one")),
 )  # fmt: skip
 
 
@@ -125,49 +106,56 @@ def prepare(data: Path, out: Path) -> Examples:
     return Examples.of(table, {STREAM: Stream(STREAM, Ragged.from_sequences(sequences), first.provenance)})
 
 
+def fitted_model(task: Task, x: np.ndarray, y: np.ndarray, weights: np.ndarray, strength: float) -> Any:
+    """A pipeline of scikit-learn on x [rows, 384]; weights [rows] of the rows."""
+    model = logistic(strength) if task.kind == "classification" else ridge(strength)
+    pipeline = make_pipeline(*scaling(), model)
+    return pipeline.fit(x, y, **{f"{pipeline.steps[-1][0]}__sample_weight": weights})
+
+
+def answers_of(task: Task, model: Any, x: np.ndarray) -> np.ndarray:
+    """[rows, outputs] as a head would say it: the number, or a logarithm of each class' probability."""
+    if task.kind == "regression":
+        return model.predict(x)[:, None]
+    said = np.full((len(x), task.outputs), -50.0)
+    said[:, model.classes_.astype(int)] = model.predict_log_proba(x)
+    return said
+
+
 def train(study: Study, corpora: tuple[str, ...], examples: Examples) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """What the seeds of one training say of every target's sealed test, and how they came about."""
-    from demeanor.evaluation.predictions import predictions_table
-    from demeanor.evaluation.validation import validation_score
-    from demeanor.inference.model import TrainedModel
-    from demeanor.training.fit import fit
+    """What a model of these corpora says of every target's sealed test, and how it came about."""
+    began, task, table = time.process_time(), study.task, examples.utterances
+    ragged = examples.stream(STREAM).ragged
+    target, known = task.targets(table), task.labelled(table)
 
-    began, development = time.process_time(), examples.split("train", "valid")
-    name, better = study.task.selection_metric
+    def rows(split: str, names: Sequence[str]) -> np.ndarray:
+        return np.flatnonzero(known & (table["split"] == split).to_numpy() & table["corpus"].isin(names).to_numpy())
 
-    def fitted(choice: Mapping[str, Any], seed: int) -> Any:
-        settings = study.settings(corpora, choice, seed)
-        return fit(study.name, settings, study.task, development, seed, validation_score, progress=False).bundle
+    def vectors(chosen: np.ndarray) -> np.ndarray:
+        return np.stack([ragged[int(row)].mean(axis=0) for row in chosen]).astype(np.float64)
 
-    # One seed chooses the setting, on validation rows of the training corpora; it is then one of the five.
-    first = [fitted(choice, SEEDS[0]) for choice in study.tried]
-    values = [bundle.card.metrics[name] for bundle in first]
-    chosen = values.index((min if better == "min" else max)(values))
-    bundles = [first[chosen], *(fitted(study.tried[chosen], seed) for seed in SEEDS[1:])]
-    table = examples.split("test").utterances
-    mine = table["corpus"].isin(study.corpora).to_numpy() & study.task.labelled(table)
-    test = Examples.of(table[mine], examples.streams)
-    parts = [
-        predictions_table(study.task, "+".join(corpora), seed, test.utterances, TrainedModel.load(bundle).predict(test))
-        .assign(corpus=test.utterances["corpus"].to_numpy())
-        for seed, bundle in zip(SEEDS, bundles, strict=True)
-    ]  # fmt: skip
-    targets = study.task.targets(development.select(_train_ids(development, corpora)).utterances)
-    known = targets[labelled(study.task, targets)]
+    learn, valid, test = rows("train", corpora), rows("valid", corpora), rows("test", study.corpora)
+    counts = table["corpus"].to_numpy()[learn]
+    # Each corpus weighs alike: of a small one every row counts for more.
+    weights = {name: len(learn) / len(corpora) / int((counts == name).sum()) for name in corpora}
+    each = np.array([weights[name] for name in counts])
+    name, better = task.selection_metric
+    x, held = vectors(learn), vectors(valid)
+    models = {strength: fitted_model(task, x, target[learn], each, strength) for strength in STRENGTHS}
+    found = {
+        strength: validation_score(task, answers_of(task, model, held), target[valid])[name]
+        for strength, model in models.items()
+    }
+    chosen = (min if better == "min" else max)(found, key=lambda strength: found[strength])
+    asked = table.iloc[test].reset_index(drop=True)
+    answers = predictions_table(task, "+".join(corpora), 0, asked, answers_of(task, models[chosen], vectors(test)))
     facts = {
-        "chosen": dict(study.tried[chosen]), "tried": [round(float(value), 4) for value in values], "by": name,
-        "constant": float(known.mean()) if study.task.kind == "regression" else int(np.bincount(known).argmax()),
-        "revision": code_revision(PROJECT), "data_hash": test.data_hash,
-        "protocol": bundles[0].card.protocol["corpora"],
-        "valid": round(float(np.mean([bundle.card.metrics[name] for bundle in bundles])), 4),
-        "seconds": round(time.process_time() - began, 1),
+        "chosen": chosen, "tried": {str(one): round(float(value), 4) for one, value in found.items()}, "by": name,
+        "valid": round(float(found[chosen]), 4), "weights": {one: round(value, 3) for one, value in weights.items()},
+        "constant": float(target[learn].mean()),
+        "revision": code_revision(PROJECT), "seconds": round(time.process_time() - began, 1),
     }  # fmt: skip
-    return pd.concat(parts, ignore_index=True), facts
-
-
-def _train_ids(development: Examples, corpora: Sequence[str]) -> list[str]:
-    table = development.utterances
-    return list(table.loc[(table["split"] == "train") & table["corpus"].isin(corpora), "utterance_id"])
+    return answers.assign(corpus=asked["corpus"].to_numpy()), facts
 
 
 def run(data: Path, out: Path) -> None:
@@ -183,17 +171,15 @@ def run(data: Path, out: Path) -> None:
         place = facts_of(out, study, corpora)
         answers.to_parquet(place.with_suffix(".parquet"), index=False)
         write_json(place, facts)
-        print(f"{study.name}, {title}: {facts['seconds']:.0f} s, {facts['by']} {facts['valid']:.3f} on validation")
+        print(f"{study.task.name}, {title}: {facts['seconds']:.0f} s, {facts['by']} {facts['valid']:.3f} on validation")
 
 
 def facts_of(out: Path, study: Study, corpora: Sequence[str]) -> Path:
-    return out / f"{study.name}-{'+'.join(corpora)}.json"
+    return out / f"{study.task.name}-{'+'.join(corpora)}.json"
 
 
 def draws(study: Study, answers: pd.DataFrame, corpus: str) -> dict[str, Draws]:
     """Metrics on one target's test, its dialogues (videos, scenes; RAVDESS: clips) resampled."""
-    from demeanor.evaluation.predictions import stacks
-
     stack = next(iter(stacks(study.task, answers[answers["corpus"] == corpus]).values()))
     known = metrics_of(study.task)
     chosen = {name: known[name] for name in study.metrics}
@@ -206,7 +192,7 @@ def chance_of(study: Study, facts: Mapping[str, Any], answers: pd.DataFrame, cor
     if study.task.kind == "classification":
         target = answers.loc[answers["corpus"] == corpus, "target"]
         return 1 / target.nunique()
-    target = answers[(answers["corpus"] == corpus) & (answers["seed"] == SEEDS[0])]["target"]
+    target = answers[answers["corpus"] == corpus]["target"]
     return float((target - facts["constant"]).abs().mean())
 
 
@@ -235,21 +221,17 @@ def section(study: Study, out: Path) -> list[str]:
                 rows[metric].append(cell(study, metric, found[metric], chance, corpus in corpora))
         for metric in study.metrics:
             body[metric].append(rows[metric])
-        weights = ", ".join(f"{name} {one['draws']:g}" for name, one in facts["protocol"].items())
-        shared = f"; rows met per epoch: {weights}" if len(corpora) > 1 else ""
-        notes.append(f"{title}: {said(facts['chosen'])} ({facts['by']} {facts['valid']:.3f} on its validation){shared}")
+        weights = ", ".join(f"{name} {weight:g}" for name, weight in facts["weights"].items())
+        shared = f"; weight of a row: {weights}" if len(corpora) > 1 else ""
+        notes.append(f"{title}: C {facts['chosen']:g} ({facts['by']} {facts['valid']:.3f} on its validation){shared}")
     counts = pd.read_parquet(facts_of(out, study, study.corpora[:1]).with_suffix(".parquet"))
-    tested = counts[counts["seed"] == SEEDS[0]]["corpus"].value_counts()
+    tested = counts["corpus"].value_counts()
     for metric in study.metrics:
         heads = [f"on {name} ({tested[name]})" for name in study.corpora]
         lines += [*aligned([f"{metric}, trained on", *heads], body[metric], left=len(heads) + 1), ""]
-    lines += [f"Chosen among {len(study.tried)}: {'; '.join(notes)}.", ""]
+    lines += [f"Chosen among {len(STRENGTHS)}: {'; '.join(notes)}.", ""]
     lines += ["Empty: " + "; ".join(f"{name}, because {why}" for name, why in study.empty.items()) + ".", ""]
     return lines
-
-
-def said(choice: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for part in choice.values() for name, value in part.items())
 
 
 def page(out: Path) -> str:
@@ -258,19 +240,19 @@ def page(out: Path) -> str:
     revisions = sorted({one["revision"] for one in facts})
     if UNKNOWN in revisions:
         raise SystemExit("the answers name no revision of the code: train in a git checkout")
-    minutes = sum(one["seconds"] for one in facts) / 60
+    seconds = sum(one["seconds"] for one in facts)
     lines = [
         "# Results: across corpora",
         "",
-        f"Made by `python -m tests.benchmarks.cross_corpus` from the saved answers of {len(facts) * len(SEEDS)} models "
-        f"on sealed tests, code {', '.join(revisions)}. `text_only`, as in `conf/everyday`, on frozen sentence "
-        f"vectors of MiniLM, seeds {', '.join(map(str, SEEDS))}; training took {minutes:.0f} minutes of a core.",
+        f"Made by `python -m tests.benchmarks.cross_corpus` from the saved answers of {len(facts)} models on sealed "
+        f"tests, code {', '.join(revisions)}. Words alone: ridge or logistic regression, which have no seeds, on "
+        f"frozen sentence vectors of MiniLM; {seconds:.0f} seconds of a core for all fits.",
         "",
-        "Rows say where a system learnt, columns whose test it answered; its own corpora are bold. Means over seeds "
-        "with 95 % bootstrap intervals (dialogues resampled). Settings and epochs were chosen on validation rows of "
-        f"the training corpora, each target's test was scored once. `{ALL}`: every corpus of the table, each "
-        "giving as many rows to an epoch. `chance`: the interval reaches what a constant answer gets (UAR of one class "
-        "over all); `constant`: the error of the training corpus' mean.",
+        "Rows say where a model learnt, columns whose test it answered; its own corpora are bold. Intervals of 95 % by "
+        "bootstrap, dialogues resampled. The strength of the penalty was chosen on validation rows of the training "
+        f"corpora, each target's test was scored once. `{ALL}`: every corpus of the table, weighing alike. `chance`: "
+        "the interval reaches what a constant answer gets (UAR of one class over all); `constant`: the error of the "
+        "training corpus' mean.",
         "",
     ]
     notes = NOTES.read_text(encoding="utf-8").strip() if NOTES.is_file() else ""
