@@ -64,8 +64,8 @@ def environment() -> dict[str, Any]:
 
 
 def extract(ravdess: Path, name: str, cache: Path) -> Stream:
-    """[layers, 1024] per clip: mean and deviation of some of Whisper base's layers over what is spoken, by the product's
-    own extraction; what is in the cache is not made again. `name` is the environment's stream or one of REQUESTS."""
+    """[layers, 1024] per clip: mean and deviation of some of Whisper base's layers over what is spoken, by the
+    product's own extraction; what is in the cache is not made again. `name` is the environment's stream or of REQUESTS."""
     from demeanor.features.base import Clip
     from demeanor.features.engine import StreamRequest, extract_streams
 

@@ -65,7 +65,7 @@ def draws_of(facts: Mapping[str, Any], task: Task) -> dict[str, Draws]:
     """UAR over all clips of each system, with speakers resampled, the same ones for all."""
     target, speakers = classes_of(facts["target"]), np.array(facts["speakers"])
     once = np.eye(len(task.classes))
-    names = [*LABELS, *APART]
+    names = [name for name in (*LABELS, *APART) if name in facts["answers"]]
     said = [np.stack([once[classes_of(one)] for one in facts["answers"][name]]) for name in names]
     metric = {"UAR": metrics_of(task)["UAR"]}
     found = bootstrap(metric, said, target, Resampler.over(len(target), speakers))
@@ -103,11 +103,12 @@ def page(facts: Mapping[str, Any], probes: Mapping[str, Any], notes: str, task: 
     for receipt in receipts:
         folds.setdefault(receipt.split.removeprefix("test, "), []).append(receipt)
     draws = draws_of(facts, task)
-    seeds = ", ".join(map(str, sorted({receipt.seed for receipt in receipts if receipt.branch == BRANCH})))
+    seeds = ", ".join(map(str, sorted({receipt.seed for receipt in receipts if receipt.seed})))
     tried = facts["tried"]
     body = [[f"{name}, linear probe", f"{np.mean(values):.3f}", ""] for name, values in probes["uar"].items()]
     intervals = {name: "[{:.3f}, {:.3f}]".format(*interval(one.resampled)) for name, one in draws.items()}
-    body += [[label, f"{draws[name].mean:.3f}", intervals[name]] for name, label in LABELS.items()]
+    labels = {name: label for name, label in LABELS.items() if name in draws}
+    body += [[label, f"{draws[name].mean:.3f}", intervals[name]] for name, label in labels.items()]
     lines = [
         "# Results: ravdess, by voice",
         "",
@@ -120,8 +121,12 @@ def page(facts: Mapping[str, Any], probes: Mapping[str, Any], notes: str, task: 
         "",
         "Rows without an interval are means over the same folds ([how](../benchmarks/ravdess.md)).",
         "",
-        *(compared(draws[one], draws[other], said) for (one, other), said in COMPARED.items()),
-        *(aimed(draws[name], said) for name, said in AIMED.items()),
+        *(
+            compared(draws[one], draws[other], said)
+            for (one, other), said in COMPARED.items()
+            if {one, other} <= set(draws)
+        ),
+        *(aimed(draws[name], said) for name, said in AIMED.items() if name in draws),
         "",
         *(
             f"**Apart**, for it can be asked only where a speaker has many clips: {label}: {draws[name].mean:.3f} "
@@ -142,7 +147,7 @@ def page(facts: Mapping[str, Any], probes: Mapping[str, Any], notes: str, task: 
         *tried_table(tried),
         "",
     ]
-    for branch in (*LABELS, *APART):
+    for branch in draws:
         lines += [f"## {branch}", "", *fold_table(folds, task.name, branch, METRICS), ""]
     published = ", ".join(f"{name} {value:.3f}" for name, value in PUBLISHED.items())
     lines += [

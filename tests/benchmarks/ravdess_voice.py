@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.ravdess_voice [--ravdess FOLDER] [--cache FOLDER] [--probes]
 
-extracts what Whisper base hears (kept in the cache), trains the branches, scores, and writes docs/results/ravdess.json:
-receipts, what was answered to each clip, settings. `--probes` fits the logistic regressions on the states again as well;
+extracts what Whisper base hears (kept in the cache), trains branches, scores, and writes docs/results/ravdess.json:
+receipts, what was answered to each clip, settings. `--probes` fits the logistic regressions on the states again, too;
 else their receipts stay. The page is made from that file alone: `--page` makes it again.
 
 Four folds of speakers, the same as those of bench_ravdess.py (seed 0). In each, three of the training speakers are
@@ -165,7 +165,7 @@ def receipts_of(made: Mapping[str, Any], branches: Mapping[str, BranchSettings],
 
 
 def joined(facts: Mapping[str, Any], folds: list[dict[str, Any]]) -> dict[str, Any]:
-    """The facts with what was scored now in the place of what they said of the same; InputError's like for other clips."""
+    """The facts with what was scored now in the place of what they said of the same; of the same clips alone."""
     first = folds[0]
     order = {name: "".join(map(str, (one for fold in folds for one in fold[name]))) for name in ("target", "speakers")}
     if facts["target"] != order["target"] or "".join(facts["speakers"]) != order["speakers"]:
