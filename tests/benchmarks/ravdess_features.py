@@ -35,12 +35,12 @@ Values = np.ndarray
 ATTENTION: Mapping[str, Callable[[Values], Values]] = {
     **{f"attention of layer {n}": lambda x, n=n: x[:, n - 1] for n in range(1, 7)},
     **{
-        f"attention of layers {first}-{last} side by side": lambda x, a=first, b=last: x[:, a - 1 : b].reshape(
+        f"attention of layers {first}-{last}": lambda x, a=first, b=last: x[:, a - 1 : b].reshape(
             len(x), -1
         )
         for first, last in ((2, 4), (2, 5), (2, 6), (3, 4), (3, 5), (3, 6))
     },
-    "attention of layers 2-5 side by side, means alone": lambda x: x[:, 1:5, :WIDTH].reshape(len(x), -1),
+    "attention of layers 2-5, means": lambda x: x[:, 1:5, :WIDTH].reshape(len(x), -1),
 }
 #: name -> what is made of [N, 7, 1024]: mean, then deviation, of what enters layers 0 to 5 and of what leaves the last
 STATISTICS: Mapping[str, Callable[[Values], Values]] = {
@@ -65,7 +65,7 @@ def environment() -> dict[str, Any]:
 
 def extract(ravdess: Path, name: str, cache: Path) -> Stream:
     """[layers, 1024] per clip: mean and deviation of some of Whisper base's layers over what is spoken, by the
-    product's own extraction; what is in the cache is not made again. `name` is the environment's stream or of REQUESTS."""
+    product's own extraction; what is in the cache is not made again. `name` is the environment's or of REQUESTS."""
     from demeanor.features.base import Clip
     from demeanor.features.engine import StreamRequest, extract_streams
 

@@ -48,9 +48,9 @@ PENALTIES = (0.1, 0.3, 0.6, 1.0, 3.0)
 _STACK = {"layers": 3, "stacked": [0, 1, 2], "dropout": 0.5}
 #: name -> (settings of audio_only, training) where they differ from `TRAINING`; of the environment's stream
 TRAINED: Mapping[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "attention of layers 2-4 side by side, dropout .5": (_STACK, {}),
-    "attention of layers 2-4 side by side, dropout .8": ({**_STACK, "dropout": 0.8}, {}),
-    "attention of layers 2-4 side by side, dropout .5, seeds 1 to 5 averaged": (_STACK, {"seeds": [1, 2, 3, 4, 5]}),
+    "attention of layers 2-4, dropout .5": (_STACK, {}),
+    "attention of layers 2-4, dropout .8": ({**_STACK, "dropout": 0.8}, {}),
+    "attention of layers 2-4, dropout .5, seeds 1 to 5 averaged": (_STACK, {"seeds": [1, 2, 3, 4, 5]}),
 }
 TRAINING = {"seeds": [1], "epochs": 30, "patience": 30, "batch_size": 32, "weight_decay": 0.1, "threads": 1}
 
