@@ -35,9 +35,7 @@ Values = np.ndarray
 ATTENTION: Mapping[str, Callable[[Values], Values]] = {
     **{f"attention of layer {n}": lambda x, n=n: x[:, n - 1] for n in range(1, 7)},
     **{
-        f"attention of layers {first}-{last}": lambda x, a=first, b=last: x[:, a - 1 : b].reshape(
-            len(x), -1
-        )
+        f"attention of layers {first}-{last}": lambda x, a=first, b=last: x[:, a - 1 : b].reshape(len(x), -1)
         for first, last in ((2, 4), (2, 5), (2, 6), (3, 4), (3, 5), (3, 6))
     },
     "attention of layers 2-5, means": lambda x: x[:, 1:5, :WIDTH].reshape(len(x), -1),

@@ -22,28 +22,25 @@ RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 PAGE, FACTS = RESULTS / "ravdess.md", RESULTS / "ravdess.json"
 PROBES = RESULTS.parent / "benchmarks" / "ravdess.json"
 PROBE, STACKED_PROBE, CHOSEN_PROBE = "linear_probe", "linear_probe_side_by_side", "linear_probe_chosen"
-BRANCH, AVERAGE, RIDGE = "speech_stack", "speech_stack_average", "speech_ridge"
-BEFORE, BEFORE_AVERAGE, OWN_MEAN = "speech_stack_states", "speech_stack_states_average", "speech_ridge_own_mean"
-BRANCHES = (BRANCH, RIDGE)
+BEFORE, AVERAGE, RIDGE = "speech_stack", "speech_stack_average", "speech_ridge"
+OWN_MEAN = "speech_ridge_own_mean"
+BRANCHES = (RIDGE,)
 LABELS = {
     PROBE: "Whisper base, states: mean of layers 3 to 6, linear probe",
     STACKED_PROBE: "Whisper base, states: layers 2 to 5 side by side, linear probe",
     CHOSEN_PROBE: "Whisper base, states: statistics chosen in each fold on its training speakers, linear probe",
-    BEFORE: "Whisper base, states: layers 2 to 5 side by side, trained (`speech_stack` as it was)",
-    BEFORE_AVERAGE: "the same, its seeds averaged (one system of five networks)",
-    BRANCH: "Whisper base, attention: layers 2 to 4 side by side, trained: the branch `speech_stack`",
+    BEFORE: "Whisper base, states: layers 2 to 5 side by side, trained (the branch `speech_stack` of before)",
     AVERAGE: "the same, its seeds averaged (one system of five networks)",
-    RIDGE: "Whisper base, attention: layers 2 to 4 side by side, in closed form: the branch `speech_ridge`",
+    RIDGE: "Whisper base, attention: layers 2 to 4 side by side, the environment's branch `speech_ridge`",
 }
 #: Who asks about one recording has no others of its speaker: a row that is not to be compared with those above.
 APART = {OWN_MEAN: "`speech_ridge`, the mean of each speaker's own 60 clips taken away"}
-AIMED = {BRANCH: "the trained branch", AVERAGE: "the average of its seeds", RIDGE: "the closed form"}
+AIMED = {BEFORE: "the trained branch of before", AVERAGE: "the average of its seeds", RIDGE: "`speech_ridge`"}
 COMPARED = {
-    (RIDGE, STACKED_PROBE): ("The closed form on attention", "the probe on the states of four layers"),
-    (RIDGE, BEFORE): ("The closed form on attention", "the trained branch on states"),
-    (BRANCH, BEFORE): ("The trained branch on attention", "the one on states"),
-    (BRANCH, RIDGE): ("The trained branch", "the closed form on the same features"),
-    (AVERAGE, RIDGE): ("The average of its seeds", "the closed form"),
+    (RIDGE, STACKED_PROBE): ("`speech_ridge`", "the probe on the states of four layers"),
+    (RIDGE, BEFORE): ("`speech_ridge`", "the trained branch of before"),
+    (RIDGE, AVERAGE): ("`speech_ridge`", "the average of its seeds"),
+    (BEFORE, STACKED_PROBE): ("The trained branch of before", "the probe on the same layers"),
 }
 METRICS = ("UAR", "accuracy", "macro_F1")
 AIM = 0.80

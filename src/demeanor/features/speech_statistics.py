@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -30,6 +30,7 @@ class StatisticsSettings(SpeechSettings):
     apart: bool = False
     spoken: bool = True
     read: Literal["states", "attention"] = "states"
+    later: ClassVar[Mapping[str, Any]] = {"read": "states"}
 
     @model_validator(mode="after")
     def _attention_of_layers_alone(self) -> StatisticsSettings:
@@ -38,10 +39,6 @@ class StatisticsSettings(SpeechSettings):
         if self.read == "attention" and 0 in self.layers:
             raise ValueError("read: attention counts layers from 1, or from the last: -1")
         return self
-
-    def as_dict(self) -> dict[str, Any]:
-        """As plain values; without `read` where it is as it always was, so that nothing made before is made anew."""
-        return {name: value for name, value in super().as_dict().items() if (name, value) != ("read", "states")}
 
 
 class SpeechStatistics(SpeechStates):
