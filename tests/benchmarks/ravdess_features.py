@@ -17,11 +17,29 @@ from demeanor.data.utterances import make_table
 PROJECT = Path(__file__).resolve().parents[2]
 CLASSES = ("neutral", "calm", "happiness", "sadness", "anger", "fear", "disgust", "surprise")
 TASK = Task(name="emotion", kind="classification", column="emotion", classes=CLASSES)
-STREAM = "audio.layers"
+STREAM, STATES, GATHERED = "audio.layers", "audio.states", "audio.gathered"
 FOLDS = 4
 WIDTH = 512
+_WHISPER = {"model": "whisper-base", "apart": True}
+#: Streams beside that of the environment, for probes and trials.
+REQUESTS: Mapping[str, dict[str, Any]] = {
+    STATES: {"extractor": "hf_speech_statistics", "parameters": {**_WHISPER, "layers": [0, 1, 2, 3, 4, 5, 6]}},
+    GATHERED: {
+        "extractor": "hf_speech_statistics",
+        "parameters": {**_WHISPER, "layers": [1, 2, 3, 4, 5, 6], "read": "attention"},
+    },
+}
 
 Values = np.ndarray
+#: name -> what is made of [N, 6, 1024]: mean, then deviation, of what the heads of layers 1 to 6 gather
+ATTENTION: Mapping[str, Callable[[Values], Values]] = {
+    **{f"attention of layer {n}": lambda x, n=n: x[:, n - 1] for n in range(1, 7)},
+    **{
+        f"attention of layers {first}-{last}": lambda x, a=first, b=last: x[:, a - 1 : b].reshape(len(x), -1)
+        for first, last in ((2, 4), (2, 5), (2, 6), (3, 4), (3, 5), (3, 6))
+    },
+    "attention of layers 2-5, means": lambda x: x[:, 1:5, :WIDTH].reshape(len(x), -1),
+}
 #: name -> what is made of [N, 7, 1024]: mean, then deviation, of what enters layers 0 to 5 and of what leaves the last
 STATISTICS: Mapping[str, Callable[[Values], Values]] = {
     "mean of layers 3-6 (the probe's)": lambda x: x[:, 3:7].mean(axis=1),
@@ -43,17 +61,23 @@ def environment() -> dict[str, Any]:
     return yaml.safe_load((PROJECT / "conf" / "ravdess" / "parameters.yml").read_text(encoding="utf-8"))
 
 
-def extract(ravdess: Path, request: dict[str, Any], cache: Path) -> Stream:
-    """[7, 1024] per clip: mean and deviation of each of Whisper base's layers over what is spoken, by the product's own
-    extraction; what is in the cache is not made again."""
+def extract(ravdess: Path, name: str, cache: Path) -> Stream:
+    """[layers, 1024] per clip: mean and deviation of some of Whisper base's layers over what is spoken, by the
+    product's own extraction; what is in the cache is not made again. `name` is the environment's or of REQUESTS."""
     from demeanor.features.base import Clip
     from demeanor.features.engine import StreamRequest, extract_streams
 
     clips = [Clip(path.stem, media=path) for path in sorted(ravdess.glob("Actor_*/*.*"))]
     if not clips:
         raise SystemExit(f"no Actor_*/* under {ravdess}: give RAVDESS' speech files with --ravdess")
-    streams, _ = extract_streams(clips, {STREAM: StreamRequest(**request)}, cache, cache / "streams", workers=1)
-    return streams[STREAM]
+    request = REQUESTS[name] if name in REQUESTS else environment()["features"]["audio"][name]
+    streams, _ = extract_streams(clips, {name: StreamRequest(**request)}, cache, cache / "streams", workers=1)
+    return streams[name]
+
+
+def known(stream: Stream) -> list[str]:
+    """Names of the clips in which something is heard."""
+    return [name for name in sorted(stream.ragged.ids) if len(stream.ragged[name])]
 
 
 def fields(name: str) -> list[int]:

@@ -22,13 +22,25 @@ RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 PAGE, FACTS = RESULTS / "ravdess.md", RESULTS / "ravdess.json"
 PROBES = RESULTS.parent / "benchmarks" / "ravdess.json"
 PROBE, STACKED_PROBE, CHOSEN_PROBE = "linear_probe", "linear_probe_side_by_side", "linear_probe_chosen"
-BRANCH, AVERAGE = "speech_stack", "speech_stack_average"
+BEFORE, AVERAGE, RIDGE = "speech_stack", "speech_stack_average", "speech_ridge"
+OWN_MEAN = "speech_ridge_own_mean"
+BRANCHES = (RIDGE,)
 LABELS = {
-    PROBE: "Whisper base, mean of layers 3 to 6, linear probe",
-    STACKED_PROBE: "Whisper base, layers 2 to 5 side by side, linear probe",
-    CHOSEN_PROBE: "Whisper base, statistics chosen in each fold on its training speakers, linear probe",
-    BRANCH: "Whisper base, the environment's branch `speech_stack`, trained",
+    PROBE: "Whisper base, states: mean of layers 3 to 6, linear probe",
+    STACKED_PROBE: "Whisper base, states: layers 2 to 5 side by side, linear probe",
+    CHOSEN_PROBE: "Whisper base, states: statistics chosen in each fold on its training speakers, linear probe",
+    BEFORE: "Whisper base, states: layers 2 to 5 side by side, trained (the branch `speech_stack` of before)",
     AVERAGE: "the same, its seeds averaged (one system of five networks)",
+    RIDGE: "Whisper base, attention: layers 2 to 4 side by side, the environment's branch `speech_ridge`",
+}
+#: Who asks about one recording has no others of its speaker: a row that is not to be compared with those above.
+APART = {OWN_MEAN: "`speech_ridge`, the mean of each speaker's own 60 clips taken away"}
+AIMED = {BEFORE: "the trained branch of before", AVERAGE: "the average of its seeds", RIDGE: "`speech_ridge`"}
+COMPARED = {
+    (RIDGE, STACKED_PROBE): ("`speech_ridge`", "the probe on the states of four layers"),
+    (RIDGE, BEFORE): ("`speech_ridge`", "the trained branch of before"),
+    (RIDGE, AVERAGE): ("`speech_ridge`", "the average of its seeds"),
+    (BEFORE, STACKED_PROBE): ("The trained branch of before", "the probe on the same layers"),
 }
 METRICS = ("UAR", "accuracy", "macro_F1")
 AIM = 0.80
@@ -50,10 +62,11 @@ def draws_of(facts: Mapping[str, Any], task: Task) -> dict[str, Draws]:
     """UAR over all clips of each system, with speakers resampled, the same ones for all."""
     target, speakers = classes_of(facts["target"]), np.array(facts["speakers"])
     once = np.eye(len(task.classes))
-    said = [np.stack([once[classes_of(one)] for one in facts["answers"][name]]) for name in LABELS]
+    names = [name for name in (*LABELS, *APART) if name in facts["answers"]]
+    said = [np.stack([once[classes_of(one)] for one in facts["answers"][name]]) for name in names]
     metric = {"UAR": metrics_of(task)["UAR"]}
     found = bootstrap(metric, said, target, Resampler.over(len(target), speakers))
-    return {name: one["UAR"] for name, one in zip(LABELS, found, strict=True)}
+    return {name: one["UAR"] for name, one in zip(names, found, strict=True)}
 
 
 def compared(first: Draws, second: Draws, names: tuple[str, str]) -> str:
@@ -87,12 +100,12 @@ def page(facts: Mapping[str, Any], probes: Mapping[str, Any], notes: str, task: 
     for receipt in receipts:
         folds.setdefault(receipt.split.removeprefix("test, "), []).append(receipt)
     draws = draws_of(facts, task)
-    seeds = ", ".join(map(str, sorted({receipt.seed for receipt in receipts if receipt.branch == BRANCH})))
+    seeds = ", ".join(map(str, sorted({receipt.seed for receipt in receipts if receipt.seed})))
     tried = facts["tried"]
     body = [[f"{name}, linear probe", f"{np.mean(values):.3f}", ""] for name, values in probes["uar"].items()]
-    for name, one in draws.items():
-        low, high = interval(one.resampled)
-        body.append([LABELS[name], f"{one.mean:.3f}", f"[{low:.3f}, {high:.3f}]"])
+    intervals = {name: "[{:.3f}, {:.3f}]".format(*interval(one.resampled)) for name, one in draws.items()}
+    labels = {name: label for name, label in LABELS.items() if name in draws}
+    body += [[label, f"{draws[name].mean:.3f}", intervals[name]] for name, label in labels.items()]
     lines = [
         "# Results: ravdess, by voice",
         "",
@@ -105,24 +118,33 @@ def page(facts: Mapping[str, Any], probes: Mapping[str, Any], notes: str, task: 
         "",
         "Rows without an interval are means over the same folds ([how](../benchmarks/ravdess.md)).",
         "",
-        compared(draws[BRANCH], draws[PROBE], ("The trained branch", "the probe on the mean of layers 3 to 6")),
-        compared(draws[BRANCH], draws[STACKED_PROBE], ("The trained branch", "the probe on the same layers")),
-        compared(draws[CHOSEN_PROBE], draws[PROBE], ("The probe that chooses", "the one on the mean of layers 3 to 6")),
-        compared(draws[AVERAGE], draws[PROBE], ("The average of its seeds", "the probe on the mean of layers 3 to 6")),
-        aimed(draws[BRANCH], "the trained branch"),
-        aimed(draws[AVERAGE], "the average of its seeds"),
+        *(
+            compared(draws[one], draws[other], said)
+            for (one, other), said in COMPARED.items()
+            if {one, other} <= set(draws)
+        ),
+        *(aimed(draws[name], said) for name, said in AIMED.items() if name in draws),
+        "",
+        *(
+            f"**Apart**, for it can be asked only where a speaker has many clips: {label}: {draws[name].mean:.3f} "
+            f"{intervals[name]} (validation {np.mean(facts['valid'][name]):.3f})."
+            for name, label in APART.items()
+        ),
         "",
         "On the validation speakers of the folds: "
-        + ", ".join(f"{name} {np.mean(values):.3f}" for name, values in facts["valid"].items())
-        + f". The branch: {said_of(facts['branch'])}. Chosen for the folds, among {len(STATISTICS)} that the closed "
-        f"form tries: {'; '.join(facts['chosen'])}.",
+        + ", ".join(f"{name} {np.mean(facts['valid'][name]):.3f}" for name in LABELS if name in facts["valid"])
+        + ".",
+        *(f"- `{name}`: {said_of(settings)}." for name, settings in facts["branches"].items()),
+        "",
+        f"Chosen for the folds, among {len(STATISTICS)} of the states that the closed form tries: "
+        f"{'; '.join(facts['chosen'])}.",
         "",
         f"## {len(tried)} settings tried, on validation alone",
         "",
         *tried_table(tried),
         "",
     ]
-    for branch in LABELS:
+    for branch in draws:
         lines += [f"## {branch}", "", *fold_table(folds, task.name, branch, METRICS), ""]
     published = ", ".join(f"{name} {value:.3f}" for name, value in PUBLISHED.items())
     lines += [

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import tempfile
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -150,7 +153,7 @@ def test_a_clock_that_starts_again_goes_on(tmp_path: Path):
     assert pitch(samples[-RATE + 200 :]) == pytest.approx(1000, abs=2)
 
 
-@pytest.mark.parametrize(("suffix", "codec"), [(".mp3", "libmp3lame"), (".aac", "aac")])
+@pytest.mark.parametrize(("suffix", "codec"), [(".mp3", "libmp3lame"), (".aac", "aac"), (".ogg", "libvorbis")])
 def test_the_sample_rate_and_the_channels_may_change(tmp_path: Path, suffix: str, codec: str):
     first = write_recording(tmp_path / f"a{suffix}", tone(250, 2.0, 44_100), rate=44_100, audio_codec=codec)
     stereo = np.repeat(tone(1000, 2.0, 48_000)[:, None], 2, axis=1)
@@ -236,6 +239,39 @@ def test_channels_that_cancel_in_part_or_for_a_while_give_the_louder_one(
     assert rms(heard.samples[inside]) == pytest.approx(rms(sound), rel=0.1)
     # Whoever reads it piece by piece hears the same.
     np.testing.assert_array_equal(np.concatenate(list(stream_samples(path))), heard.samples)
+
+
+def test_several_channels_are_decoded_once_unless_they_need_another_mix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    opened: list[str] = []
+    plain = av.open
+
+    def counting(file: Any, *arguments: Any, **options: Any) -> Any:
+        opened.append(str(file))
+        return plain(file, *arguments, **options)
+
+    sound = voice(2.0)
+    usual = stereo(tmp_path, sound, 0.7 * sound, ".flac", "flac")
+    cancelling = stereo(tmp_path, sound, -sound)
+    monkeypatch.setattr(av, "open", counting)
+
+    def streamed(path: Path, passes: int) -> None:
+        expected = listen(path).samples
+        opened.clear()
+        np.testing.assert_array_equal(np.concatenate(list(stream_samples(path))), expected)
+        assert len(opened) == passes
+
+    streamed(usual, 1)
+    streamed(cancelling, 2)
+    monkeypatch.setattr("demeanor.features.sound.HELD", 1000)  # the rest goes through a file
+    streamed(usual, 1)
+
+    def full(self: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile.SpooledTemporaryFile, "rollover", full)
+    streamed(usual, 2)
 
 
 def test_channels_that_differ_without_cancelling_are_averaged(tmp_path: Path):

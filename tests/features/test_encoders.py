@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers
 
-from demeanor.data.errors import ProvenanceError
+from demeanor.data.errors import InputError, ProvenanceError
 from demeanor.features import extractor_from, find_extractor
 from demeanor.features.base import Clip
 from demeanor.features.hub import EncoderError, bundled_minilm
@@ -198,6 +198,58 @@ def test_statistics_of_a_speech_encoder(family: str, tmp_path: Path):
     mean = (frames[0] + frames[1]) / 2
     together = find_extractor("hf_speech_statistics", settings).extract_clip(clips[0])
     np.testing.assert_allclose(together, [np.concatenate([mean.mean(axis=0), mean.std(axis=0)])], atol=1e-5)
+
+
+def test_statistics_of_what_whispers_heads_gather(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    torch.manual_seed(0)
+    files = {"preprocessor_config": {"feature_extractor_type": "WhisperFeatureExtractor", "feature_size": 80}}
+    folder = saved(tmp_path / "whisper", SPEECH["whisper"](), **files)
+    settings = {"model": folder, "spoken": False, "apart": True}
+    clip = Clip("a", recorded=voice(1.0))
+    reader = find_extractor("hf_speech_statistics", {**settings, "layers": (1, -1), "read": "attention"})
+    values = reader.extract_clip(clip)
+    seen: list[np.ndarray] = []  # by a hook, as the library's own layers compute it
+    encoder = reader.model
+    handles = [
+        layer.self_attn.out_proj.register_forward_pre_hook(lambda module, given: seen.append(given[0][0].numpy()))
+        for layer in encoder.layers
+    ]
+    states = find_extractor("hf_speech_statistics", {**settings, "layers": (0, 1, 2)})
+    states.extract_clip(clip)
+    for handle in handles:
+        handle.remove()
+    expected = [np.concatenate([one[:50].mean(axis=0), one[:50].std(axis=0)]) for one in seen]
+    np.testing.assert_allclose(values, expected, atol=1e-5)
+    assert "read" not in states.provenance().parameters
+    assert reader.provenance().parameters["read"] == "attention"
+    ran: list[int] = []
+    for number, layer in enumerate(encoder.layers):
+        monkeypatch.setattr(layer, "fc2", Counted(layer.fc2, ran, number))
+    find_extractor("hf_speech_statistics", {**settings, "layers": (1,)}).extract_clip(clip)
+    find_extractor("hf_speech_statistics", {**settings, "layers": (1,), "read": "attention"}).extract_clip(clip)
+    assert ran == [0], "layers after the last one that is read are not computed"
+
+
+class Counted(torch.nn.Module):
+    """Says when it is called."""
+
+    def __init__(self, inner: torch.nn.Module, calls: list[int], number: int):
+        super().__init__()
+        self.inner, self.calls, self.number = inner, calls, number
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        self.calls.append(self.number)
+        return self.inner(values)
+
+
+def test_attention_is_read_of_whisper_alone(tmp_path: Path):
+    files = {"preprocessor_config": {"feature_extractor_type": "Wav2Vec2FeatureExtractor", "do_normalize": False}}
+    folder = saved(tmp_path, SPEECH["hubert"](), **files)
+    with pytest.raises(EncoderError, match="is no Whisper: of others only `read: states` is known"):
+        find_extractor("hf_speech_statistics", {"model": folder, "layers": (1,), "read": "attention"}).provenance()
+    for wrong, said in (({"padded": True, "layers": (1,)}, "padded: false"), ({"layers": (0, 1)}, "from 1")):
+        with pytest.raises(InputError, match=said):
+            find_extractor("hf_speech_statistics", {"read": "attention", **wrong})
 
 
 def test_long_sound_is_encoded_piece_by_piece(tmp_path: Path):

@@ -88,6 +88,30 @@ def test_speeds_are_per_second_and_zero_where_the_face_was_not_seen_before():
     assert height[3] == height[2]
 
 
+def test_between_pictures_that_are_looked_at_measures_lie_in_between(monkeypatch: pytest.MonkeyPatch):
+    room = empty_room()
+    poses = [drawn(Pose(smile=smile)) for smile in (0.0, 0.4, 0.8, 0.8)]
+    pictures = [room, room, *(pose for pose in poses for _ in range(2)), room, room, poses[0]]
+    looked: list[int] = []
+    plain = Tracker.follow
+    monkeypatch.setattr(Tracker, "follow", lambda self, image: looked.append(self.pictures) or plain(self, image))
+    found = measured(*pictures, every=2)
+    assert len(looked) == 7
+    every = measured(*pictures)
+    assert len(found["presence"]) == len(pictures)
+    assert found["presence"].tolist() == [0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 1]
+    np.testing.assert_array_equal(found["faces"], every["faces"])
+    height, speed = found["lip_corners"], found["lip_corners_speed"]
+    np.testing.assert_allclose(height[[2, 4, 6]], every["lip_corners"][[2, 4, 6]], atol=0.02)
+    np.testing.assert_allclose(height[[3, 5]], (height[[2, 4]] + height[[4, 6]]) / 2, rtol=1e-5)
+    np.testing.assert_allclose(speed[3:7], 5.0 * np.diff(height[2:7]), rtol=1e-3, atol=1e-5)
+    assert height[0] == height[1] == height[2]  # carried back from the first that shows it
+    assert height[9] == height[8] == height[10] == height[11]  # and on, where the next one does not
+    assert speed[[0, 1, 2, 9, 10, 11, 12]].tolist() == [0] * 7
+    assert "every" not in find_extractor("face_mesh").provenance().parameters
+    assert find_extractor("face_mesh", {"every": 2}).provenance().parameters["every"] == 2
+
+
 def test_a_clip_without_a_face_is_absent():
     backdrop = Backdrop(LOOK, np.random.default_rng(0))
     back = backdrop.finish(PORTRAIT.back(backdrop, NEUTRAL))

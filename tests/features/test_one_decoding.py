@@ -223,3 +223,22 @@ def test_a_film_that_was_left_early_or_is_broken(recordings: Path, tmp_path: Pat
         with pytest.raises(MediaError, match=r"broken\.mp4: not a readable recording"):
             list(broken.frames(5.0))
     assert opens["broken.mp4"] == 1
+
+
+def test_encoders_of_pictures_see_the_same_film(recordings: Path, tmp_path: Path, opens: Counter[str]):
+    from tests.features.test_encoders import COLOURS, PICTURES, saved
+
+    files = {"preprocessor_config": {"image_processor_type": "CLIPImageProcessor", **COLOURS}}
+    model = {"model": saved(tmp_path, PICTURES["clip"](), **files)}
+    requests = {
+        "vision.frames": StreamRequest(extractor="hf_image", parameters=model),
+        "vision.slow": StreamRequest(extractor="hf_image", parameters={**model, "rate": 2.0, "region": "centre"}),
+    }
+    clips = clips_of(table_of(recordings), recordings)
+    streams, aside = extract_streams(clips, requests, tmp_path / "cache", tmp_path / "out", 1, progress=False)
+    assert aside.empty
+    assert list(opens.values()) == [1] * len(clips)
+    for name, request in requests.items():
+        alone = request.build()
+        for clip in clips:
+            np.testing.assert_array_equal(streams[name].ragged[clip.utterance_id], alone.extract_clip(clip), name)

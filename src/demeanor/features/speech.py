@@ -17,6 +17,7 @@ from demeanor.data.settings import Settings
 from demeanor.features.base import SAMPLE_RATE, Clip, Extractor
 from demeanor.features.hub import EncoderError, load_model, load_processor, resolve
 from demeanor.features.text import by_length
+from demeanor.features.whisper_layers import entering, states
 from demeanor.kernels.halves import in_half
 
 #: Families whose transformer treats padded frames as if they were not there, once the convolutions have run.
@@ -85,6 +86,10 @@ class SpeechStates(Extractor):
         return int(self.config.d_model if self._whisper else self.config.hidden_size)
 
     @property
+    def _layers(self) -> int:
+        return int(self.config.encoder_layers if self._whisper else self.config.num_hidden_layers)
+
+    @property
     def _whisper(self) -> bool:
         return self.config.model_type == "whisper"
 
@@ -106,7 +111,7 @@ class SpeechStates(Extractor):
 
     def provenance(self) -> Provenance:
         """EncoderError where the model has no such layer."""
-        count = int(self.config.encoder_layers if self._whisper else self.config.num_hidden_layers)
+        count = self._layers
         if wrong := [str(layer) for layer in self.settings.layers if not -count - 1 <= layer <= count]:
             raise EncoderError(
                 f"encoder '{self.settings.model}' has no layer {', '.join(wrong)}: `layers` are 0 (what enters the "
@@ -208,7 +213,7 @@ class SpeechStates(Extractor):
         return [states[n, : len(one)] for n, one in enumerate(hidden)]
 
     def _whisper_states(self, pieces: list[np.ndarray]) -> list[np.ndarray]:
-        states = []
+        found = []
         device = next(self.model.parameters()).device
         # Sounds of their own length go one by one: a batch would pad them again.
         together = 8 if self.settings.padded else 1
@@ -221,27 +226,27 @@ class SpeechStates(Extractor):
                 else:
                     values = self._mixed(self._unpadded(group[0], device)).float().cpu().numpy()
             # The rest is silence that was added.
-            states += [value[: -(-len(piece) // self._stride)] for value, piece in zip(values, group, strict=True)]
-        return states
+            found += [value[: -(-len(piece) // self._stride)] for value, piece in zip(values, group, strict=True)]
+        return found
 
     def _unpadded(self, samples: np.ndarray, device: Any) -> list[Float[Tensor, "1 time dimension"]]:
-        """What enters each layer of Whisper's encoder and what leaves the last, of a sound as long as it is: the
-        encoder itself refuses any other length than thirty seconds, its layers do not."""
+        """What enters each layer of Whisper's encoder and what leaves the last, of a sound as long as it is."""
         most = WHISPER_SECONDS * SAMPLE_RATE
         given = np.pad(samples, (0, min(-len(samples) % self._stride + AFTER, most - len(samples))))
         inputs = self.processor(
             [given], sampling_rate=SAMPLE_RATE, return_tensors="pt", padding="longest", truncation=False
         )["input_features"]
-        encoder = self.model
-        hidden = torch.nn.functional.gelu(encoder.conv1(inputs.to(device)))
-        hidden = torch.nn.functional.gelu(encoder.conv2(hidden)).permute(0, 2, 1)
-        hidden = hidden + encoder.embed_positions.weight[: hidden.shape[1]]
-        states = [hidden]
-        for layer in encoder.layers:
-            hidden = layer(hidden, attention_mask=None)
-            hidden = hidden[0] if isinstance(hidden, tuple) else hidden
-            states.append(hidden)
-        return [*states[:-1], encoder.layer_norm(states[-1])]
+        return self._inside(entering(self.model, inputs.to(device)))
+
+    def _inside(self, hidden: Float[Tensor, "1 time dimension"]) -> list[Float[Tensor, "1 time dimension"]]:
+        """Of Whisper's layers what is asked for, from what enters the first."""
+        return states(self.model, hidden, self._deepest)
+
+    @property
+    def _deepest(self) -> int:
+        """Number of the last layer that is read."""
+        count = self._layers + 1
+        return max(layer % count for layer in self.settings.layers)
 
     def cost(self, clip: Clip) -> float:
         return (clip.end or 0.0) - clip.start

@@ -1,32 +1,48 @@
-"""Statistics of a speech encoder's states over what is spoken: cheaper than its frames, and better on few clips."""
+"""Statistics of a speech encoder's layers over what is spoken: cheaper than its frames, and better on few clips."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from demeanor.data.provenance import Provenance
 from demeanor.data.settings import Settings
 from demeanor.features.base import SAMPLE_RATE, Clip
+from demeanor.features.hub import EncoderError
 from demeanor.features.speech import SpeechSettings, SpeechStates
 from demeanor.features.voice import detector_sha256, voice_spans
 from demeanor.features.whisper_base import WHISPER_BASE
+from demeanor.features.whisper_layers import attended
 
 
 class StatisticsSettings(SpeechSettings):
     """As `hf_speech`. `layers` are averaged or weighted, or with `apart` a step each, for systems that learn how much
-    of each they want; `spoken` leaves out what the voice activity detector calls silence."""
+    of each they want; `spoken` leaves out what the voice activity detector calls silence.
+
+    `read` is the states between the layers, or what the heads of a layer gather by attention (Whisper alone; `layers`
+    then count from 1)."""
 
     model: str = WHISPER_BASE
     layers: tuple[int, ...] = Field(default=(3, 4, 5, 6), min_length=1)
     apart: bool = False
     spoken: bool = True
+    read: Literal["states", "attention"] = "states"
+    later: ClassVar[Mapping[str, Any]] = {"read": "states"}
+
+    @model_validator(mode="after")
+    def _attention_of_layers_alone(self) -> StatisticsSettings:
+        if self.read == "attention" and self.padded:
+            raise ValueError("read: attention is for sounds as long as they are; set padded: false")
+        if self.read == "attention" and 0 in self.layers:
+            raise ValueError("read: attention counts layers from 1, or from the last: -1")
+        return self
 
 
 class SpeechStatistics(SpeechStates):
-    """`audio.speech`: mean and standard deviation over time of the hidden states, [1, 2 D] float32, or [layers, 2 D]
+    """`audio.speech`: mean and standard deviation over time of what is read, [1, 2 D] float32, or [layers, 2 D]
     with `apart`. Over voiced frames where there are any, else over all of them. Absent where silent."""
 
     name = "hf_speech_statistics"
@@ -41,6 +57,17 @@ class SpeechStatistics(SpeechStates):
     @property
     def rate(self) -> float | None:
         return None
+
+    def provenance(self) -> Provenance:
+        """EncoderError where the model has no such layer, or where its attention is not read."""
+        if self.settings.read == "attention" and not self._whisper:
+            raise EncoderError(f"encoder '{self.settings.model}' is no Whisper: of others only `read: states` is known")
+        return super().provenance()
+
+    def _inside(self, hidden: Any) -> Any:
+        if self.settings.read == "attention":
+            return attended(self.model, hidden, self._deepest)
+        return super()._inside(hidden)
 
     def facts(self) -> dict[str, Any]:
         return {"voice": detector_sha256()} if self.settings.spoken else {}

@@ -101,7 +101,8 @@ def work_with(extractor: Extractor, task: Task) -> Outcome:
     """Every clip of the task, each failure by itself."""
     outcome = Outcome(task)
     others = [_extractor(partner.extractor, partner.settings) for partner in task.partners]
-    if extractor.batched:
+    together = extractor.batched and not extractor.apart
+    if together:
         heard = [clip.at_hand(pictures=False) if others else clip.without_cache() for clip in task.clips]
         try:
             values = extractor.extract(heard)
@@ -118,15 +119,15 @@ def work_with(extractor: Extractor, task: Task) -> Outcome:
     for place, (key, clip) in enumerate(zip(task.keys, task.clips, strict=True)):
         held = clip.at_hand(pictures) if others else clip.without_cache()
         # Alone, a clip has other last bits than in its batch: after one that failed each encoder makes its own pass.
-        named = enumerate(() if extractor.batched else task.partners)
+        named = enumerate(() if together else task.partners)
         wanted = {n: name for n, partner in named if (name := partner.keys[place]) is not None}
-        together = next((n for n in wanted if extractor.makes_too(others[n])), None)
+        twin = next((n for n in wanted if extractor.makes_too(others[n])), None)
         try:
-            if together is None:
+            if twin is None:
                 outcome.values[key] = extractor.extract_clip(held)
             else:
-                both = extractor.extract_both(held, others[together])
-                outcome.values[key], outcome.partners[together][wanted.pop(together)] = both
+                both = extractor.extract_both(held, others[twin])
+                outcome.values[key], outcome.partners[twin][wanted.pop(twin)] = both
         except MissingExtraError:
             raise
         except Exception as error:

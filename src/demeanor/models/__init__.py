@@ -19,6 +19,7 @@ SYSTEMS: dict[str, str] = {
     "audio_only": "demeanor.models.unimodal:AudioOnly",
     "vision_only": "demeanor.models.unimodal:VisionOnly",
     "ridge": "demeanor.models.ridge:Ridge",
+    "ridge_classes": "demeanor.models.ridge_classes:RidgeClasses",
     "late_fusion": "demeanor.models.late_fusion:LateFusion",
     "self_mm": "demeanor.models.self_mm:SelfMM",
     "self_mm_text": "demeanor.models.self_mm_text:SelfMMText",
