@@ -14,6 +14,7 @@ from demeanor.data.cells import Reach
 from demeanor.data.errors import DemeanorError
 from demeanor.server.batching import Batcher, Waiting
 from demeanor.server.desk import Desk, Ticket
+from demeanor.server.live_pace import Recognitions
 from demeanor.server.metrics import Metrics
 from demeanor.server.models import Found, Served, Shelf, find, found, readable_source
 from demeanor.server.orders import Order
@@ -39,8 +40,9 @@ class Engine:
         self.draining = False
         #: Set when the server is about to stop, for whoever is answered over and over.
         self.closing = asyncio.Event()
-        #: Live sessions that are open.
+        #: Live sessions that are open, and the recognition of what is said in them.
         self.live = 0
+        self.recognitions = Recognitions(max(1, settings.workers - 1))
         self.failure: BaseException | None = None
         self.desk = Desk(settings.queue, settings.workers)
         #: Tickets that workers have in hand.

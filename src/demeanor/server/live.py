@@ -18,7 +18,6 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from demeanor.data.settings import Settings
 from demeanor.server.engine import Engine
-from demeanor.server.live_pace import Pace
 from demeanor.server.live_sound import Sound, Window
 from demeanor.server.models import Served
 from demeanor.server.refusals import Refusal
@@ -81,7 +80,6 @@ class Session:
 
     def __post_init__(self) -> None:
         self.sound = Sound(self.hello.sample_rate, self.hello.window, self.hello.step)
-        self.pace = Pace(self.engine.settings.live_delay)
 
     async def run(self) -> None:
         """Until the caller stops, the server does, or a limit is reached. Refusal for what the caller does wrong."""
@@ -184,33 +182,26 @@ class Session:
         table = await self._with_words(row, window) if self.recognises else None
         words = "" if not self.recognises else "recognised" if table is not None else LEFT_OUT
         if table is None:
+            begun = time.monotonic()
             table = await self._asked(row, words=False)
+            self.engine.recognitions.pace.answered(time.monotonic() - begun, words=False)
         if words == LEFT_OUT:
             self.engine.metrics.live_wordless.inc()
         return {**await asyncio.to_thread(_told, table, self.model), "words": words}
 
     async def _with_words(self, row: Mapping[str, Any], window: Window) -> Any:
         """The table of answers with words, or None where it would come too late with them."""
-        patience = self.pace.patience(time.monotonic() - window.came)
+        recognitions = self.engine.recognitions
+        waited = time.monotonic() - window.came
+        patience = recognitions.pace.patience(waited, self.engine.settings.live_delay)
         if patience <= 0:
             return None
-        asked = asyncio.ensure_future(self._asked(row, words=True))
-        try:
-            done, _ = await asyncio.wait({asked}, timeout=patience)
-            if done:
-                return asked.result()
-        finally:
-            _drop(asked)
-        self.pace.missed()
-        return None
+        return await recognitions.within(patience, lambda: self._asked(row, words=True))
 
     async def _asked(self, row: Mapping[str, Any], words: bool) -> Any:
-        begun = time.monotonic()
-        table = await self.engine.answer(
+        return await self.engine.answer(
             self.model, [row], self.hello.without, explained=self.hello.explain, words=words
         )
-        self.pace.answered(time.monotonic() - begun, words)
-        return table
 
 
 def _told(table: Any, model: Served) -> dict[str, Any]:
