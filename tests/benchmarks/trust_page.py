@@ -162,7 +162,7 @@ def contributions(measured: Mapping[str, Mapping[str, Any]]) -> list[str]:
                 f"Of {corpus}'s {row['n']:.0f} test clips the largest contribution names the carrier in "
                 f"{row['agreement']:.0%}, {more:.0f} points more than the commonest one would. `conflict` finds "
                 f"{row['recall']:.0%} of the {row['planted']:.0f} planted contradictions, and "
-                f"{1 - row['precision']:.0%} of what it flags was not planted: it says where to look, and proves nothing.",
+                f"{1 - row['precision']:.0%} of what it flags was not planted: it shows where to look, no more.",
                 "",
             ]
     return lines
