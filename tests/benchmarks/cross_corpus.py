@@ -5,8 +5,8 @@
 reads the four corpora below FOLDER as one union, extracts frozen sentence vectors (kept in OUT/cache), and fits a
 linear model (ridge for a number, logistic regression for classes) on each corpus alone and on all of a row together.
 Its strength is chosen on validation rows of the training corpora alone; then every target's sealed test is scored,
-once: what was answered stays in OUT, and what lies there is never fitted or scored again. The page is made from these files:
-`--page` does no more.
+once: what was answered stays in OUT, and what lies there is never fitted or scored again. The page is made from these
+files: `--page` does no more.
 """
 
 from __future__ import annotations
