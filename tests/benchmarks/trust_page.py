@@ -94,7 +94,8 @@ def coverages(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
         "chance alone gives where the test is of the same kind as validation. The coverage of an interval fitted on n "
         "clips is itself drawn, from Beta(r, n + 1 - r) with r = ⌈(n + 1) · promised⌉; with the test's own chance the "
         "number of held clips is beta-binomial. Clips of one dialogue resemble each other: as many of them as the "
-        "design effect says count as one, in both splits (a dash: fewer than ten dialogues, or a run that did not say it; then 1).",
+        "design effect says count as one, in both splits (a dash: fewer than ten dialogues, or a run that did not say "
+        "it; then 1).",
         "",
         "| corpus | task | branch | validation clips | test clips | promised | held | 95 % interval | design effect "
         "| expected | as expected | size |",
