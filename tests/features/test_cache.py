@@ -57,6 +57,12 @@ def filled(folder: Path, shards: int, each: int = 2) -> ShardCache:
     return found
 
 
+@pytest.fixture(autouse=True)
+def _more_than_a_few_are_eight(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten shards tell as much as forty."""
+    monkeypatch.setattr(cache, "FEW", 8)
+
+
 def holds(found: ShardCache, count: int) -> None:
     assert len(found) == count
     for n in range(count):

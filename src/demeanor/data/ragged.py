@@ -179,14 +179,16 @@ class Ragged:
 class RaggedWriter:
     """Append sequences one after the other; use `RaggedWriter.open` so that the file appears whole or not at all."""
 
-    def __init__(self, handle: BinaryIO, dimension: int, dtype: np.dtype, metadata: Mapping[str, str]):
+    def __init__(
+        self, handle: BinaryIO, dimension: int, dtype: np.dtype, metadata: Mapping[str, str], hashed: bool = True
+    ):
         if np.dtype(dtype) not in DTYPE_NAMES:
             raise InputError("ragged array", [f"values of type {dtype} cannot be stored"])
         self._handle, self.dimension, self.dtype = handle, dimension, np.dtype(dtype)
         self._metadata = dict(metadata)
         self._lengths: list[int] = []
         self._ids: list[str] = []
-        self._hash = hashlib.sha256()
+        self._hash = hashlib.sha256() if hashed else None
         handle.write(b"\0" * (8 + HEADER_ROOM))
 
     @classmethod
@@ -197,10 +199,12 @@ class RaggedWriter:
         dimension: int,
         dtype: np.dtype | type,
         metadata: Mapping[str, str] | None = None,
+        hashed: bool = True,
     ) -> Iterator[RaggedWriter]:
-        """A writer of sequences [time, dimension]; the file is there once the block has ended without an error."""
+        """A writer of sequences [time, dimension]; the file is there once the block has ended without an error. With
+        `hashed` it says the hash of its content, for those who ask whether that has changed."""
         with write_atomically(path) as temporary, open(temporary, "wb") as handle:
-            writer = cls(handle, dimension, np.dtype(dtype), metadata or {})
+            writer = cls(handle, dimension, np.dtype(dtype), metadata or {}, hashed)
             yield writer
             writer._finish()
 
@@ -214,9 +218,13 @@ class RaggedWriter:
             )
         content = np.ascontiguousarray(sequence, dtype=self.dtype).tobytes()
         self._handle.write(content)
-        self._hash.update(content)
+        self._add_to_hash(content)
         self._lengths.append(len(sequence))
         self._ids.append(name)
+
+    def _add_to_hash(self, content: bytes) -> None:
+        if self._hash is not None:
+            self._hash.update(content)
 
     def _finish(self) -> None:
         offsets = np.concatenate([[0], np.cumsum(self._lengths, dtype=np.int64)]).astype(np.int64)
@@ -227,13 +235,13 @@ class RaggedWriter:
         ends.append(ends[-1] + offsets.nbytes)
         names = np.frombuffer(json.dumps(self._ids, ensure_ascii=False).encode("utf-8"), dtype=np.uint8)
         self._handle.write(names.tobytes())
-        self._hash.update(offsets.tobytes() + names.tobytes())
+        self._add_to_hash(offsets.tobytes() + names.tobytes())
         ends.append(ends[-1] + names.nbytes)
         header = {
             "__metadata__": {
                 **self._metadata,
                 "format": "demeanor.ragged",
-                "content_sha256": self._hash.hexdigest(),
+                **({} if self._hash is None else {"content_sha256": self._hash.hexdigest()}),
             },
             "values": _entry(DTYPE_NAMES[self.dtype], [steps, self.dimension], 0, ends[0]),
             "offsets": _entry("I64", [len(offsets)], ends[0], ends[1]),

@@ -35,8 +35,8 @@ INDEX = "index.jsonl"
 TOGETHER = "merged-"
 #: Bytes that shards are put together to; those of half the size are left alone.
 MERGED = 256 << 20
-#: Small shards that are not worth the writing.
-FEW = 8
+#: Small shards that are not worth the writing: large values would be written a third time.
+FEW = 32
 LARGEST_HALF = float(np.finfo(np.float16).max)
 
 
@@ -179,7 +179,7 @@ class ShardCache:
 
     def _write(self, name: str, values: Iterable[tuple[str, np.ndarray]]) -> None:
         path = self.folder / name
-        with RaggedWriter.open(path, self.dimension, self.dtype) as writer:
+        with RaggedWriter.open(path, self.dimension, self.dtype, hashed=False) as writer:  # nobody compares shards
             for key, value in values:
                 writer.append(key, value)
         shard = Shard.read(path)
