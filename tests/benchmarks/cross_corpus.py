@@ -3,10 +3,10 @@
     python -m tests.benchmarks.cross_corpus [--data FOLDER] [--out data/08_reporting/cross_corpus]
 
 reads the four corpora below FOLDER as one union, extracts frozen sentence vectors (kept in OUT/cache), and fits a
-linear model (ridge for a number, logistic regression for classes) on each corpus alone and on all of a row together.
-Its strength is chosen on validation rows of the training corpora alone; then every target's sealed test is scored,
-once: what was answered stays in OUT, and what lies there is never fitted or scored again. The page is made from these
-files: `--page` does no more.
+linear model (ridge for a number, logistic regression for classes) on each corpus and on all together. Its strength is
+chosen on validation rows of the training corpora alone; then every target's sealed test is scored, once:
+what was answered stays in OUT, and what lies there is never fitted or scored again. The page is made from these files:
+`--page` does no more.
 """
 
 from __future__ import annotations
