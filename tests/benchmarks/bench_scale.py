@@ -160,8 +160,9 @@ def step(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def of_the_children() -> tuple[float, int]:
-    """CPU seconds of the processes that this one has started and that are still there; peak MiB of the largest."""
-    seconds, largest = 0.0, 0
+    """CPU seconds of the processes that this one has started, and peak MiB of the largest that is still there."""
+    ended, largest = resource.getrusage(resource.RUSAGE_CHILDREN), 0
+    seconds = ended.ru_utime + ended.ru_stime
     for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError, IndexError):  # it has just ended
             used = child.cpu_times()
@@ -258,11 +259,12 @@ def measured(base: Path, clips: int, part: int, workers: int) -> dict[str, Any]:
     """Every step of `part` clips and of all, and whether the streams of killed runs are those of a plain one."""
     run = Steps(base, workers)
     steps = {"ingest": run("ingest", part), "extract": run("extract", part, "--place", "plain")}
-    interrupted = {"run": run.killed(part, "killed"), "worker": run.on_a_cluster(part, "cluster")}
-    for place in ("killed", "cluster"):
-        assert same(base, "plain", place), f"{place}: other bytes than the plain run"
+    interrupted = {"part": run.killed(part, "killed"), "worker": run.on_a_cluster(part, "cluster")}
     steps["train"] = run("train", part, "--place", "plain")
-    whole = {"ingest": run("ingest", clips), "extract": run.killed(clips, "all")}
+    whole = {"ingest": run("ingest", clips), "extract": run("extract", clips, "--place", "all")}
+    interrupted["all"] = run.killed(clips, "all_killed")
+    for one, other in (("plain", "killed"), ("plain", "cluster"), ("all", "all_killed")):
+        assert same(base, one, other), f"{other}: other bytes than the plain run"
     whole["train"] = run("train", clips, "--place", "all")
     disk = {
         "tar files": size_of(base / "corpus"), "audio.waveform": size_of(base / f"{clips}" / "streams"),
