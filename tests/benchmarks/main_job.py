@@ -15,6 +15,7 @@ import os
 import re
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -60,7 +61,7 @@ def measured(parent: Any, children: Sequence[Any], busy: Sequence[Any]) -> dict[
     begun, ended = parent.info.start_time, parent.info.end_time
     edges = [begun, min(run.info.start_time for run in children), max(run.info.end_time for run in children), ended]
     parts = []
-    for name, start, end in zip(PARTS, edges, edges[1:], strict=True):
+    for name, (start, end) in zip(PARTS, pairwise(edges), strict=True):
         shares = [one.value for one in busy if start <= one.timestamp < end]
         parts.append({"part": name, "seconds": (end - start) / 1000, "busy": mean(shares) if shares else None})
     trainings: dict[str, list[float]] = {}

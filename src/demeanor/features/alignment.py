@@ -81,17 +81,12 @@ class ForcedSettings(Settings):
     model: str
 
 
-class ForcedWordTimes(Extractor):
-    """`text.word_times`: start and end in seconds of each word of `text.split()` by CTC forced alignment,
-    [W, 2] float32. Absent where there is no sound, no text, or more characters than the sound has frames."""
+class WordTimes(Extractor):
+    """`text.word_times`: start and end in seconds of each word of `text.split()`, [W, 2] float32."""
 
-    name = "ctc_word_times"
     stream = "text.word_times"
     reads = frozenset({"text", "audio"})
     unit = "word"
-    licence = "that of the model"
-    batched = True
-    settings_type: ClassVar[type[Settings]] = ForcedSettings
 
     @property
     def version(self) -> str:
@@ -100,6 +95,16 @@ class ForcedWordTimes(Extractor):
     @property
     def dimension(self) -> int:
         return 2
+
+
+class ForcedWordTimes(WordTimes):
+    """`text.word_times`: start and end in seconds of each word of `text.split()` by CTC forced alignment,
+    [W, 2] float32. Absent where there is no sound, no text, or more characters than the sound has frames."""
+
+    name = "ctc_word_times"
+    licence = "that of the model"
+    batched = True
+    settings_type: ClassVar[type[Settings]] = ForcedSettings
 
     @property
     def alignment(self) -> str:
@@ -175,24 +180,13 @@ def uniform_times(words: Sequence[str], seconds: float) -> Float[np.ndarray, "wo
     return np.stack([shares[:-1], shares[1:]], axis=1) * seconds
 
 
-class UniformWordTimes(Extractor):
+class UniformWordTimes(WordTimes):
     """`text.word_times`: the sound's duration shared out among the words by their length, [W, 2] float32 seconds.
 
     A guess, and its provenance says so (alignment: uniform). Absent without words or sound.
     """
 
     name = "uniform_word_times"
-    stream = "text.word_times"
-    reads = frozenset({"text", "audio"})
-    unit = "word"
-
-    @property
-    def version(self) -> str:
-        return "1"
-
-    @property
-    def dimension(self) -> int:
-        return 2
 
     @property
     def alignment(self) -> str:

@@ -21,11 +21,11 @@ from demeanor.models.base import Card, Output, Role
 from demeanor.models.blocks.label_generation import FUSION, MODALITIES, MODES
 from demeanor.models.blocks.layers import LastState, MissingModalityEmbedding
 from demeanor.models.blocks.pooled_text import PooledText, PooledTextSettings
-from demeanor.models.blocks.pseudo_labels import PseudoLabelMultitask
+from demeanor.models.blocks.pseudo_labels import PseudoLabelMultitask, PseudoLabelSettings
 from demeanor.models.published import mmsa
 
 
-class SelfMMSettings(PooledTextSettings):
+class SelfMMSettings(PseudoLabelSettings, PooledTextSettings):
     """Defaults: the published setting for MOSI (docs/systems/self_mm.md#settings, as MMSA ships it)."""
 
     audio_hidden: int = Field(default=16, gt=0)
@@ -34,16 +34,6 @@ class SelfMMSettings(PooledTextSettings):
     audio_output: int = Field(default=16, gt=0)
     vision_output: int = Field(default=32, gt=0)
     recurrent_dropout: float = Field(default=0.0, ge=0, lt=1, description="on the last state of audio and vision")
-    fusion_dimension: int = Field(default=128, gt=0)
-    text_dimension: int = Field(default=32, gt=0)
-    audio_dimension: int = Field(default=16, gt=0)
-    vision_dimension: int = Field(default=32, gt=0)
-    fusion_dropout: float = Field(default=0.0, ge=0, lt=1)
-    text_dropout: float = Field(default=0.1, ge=0, lt=1)
-    audio_dropout: float = Field(default=0.1, ge=0, lt=1)
-    vision_dropout: float = Field(default=0.0, ge=0, lt=1)
-    exclude_zero: bool = Field(default=True, description="zero labels stay out of the positive centre (MMSA: true)")
-    label_limit: float | None = Field(default=None, gt=0, description="H; None: the larger end of the task's range")
     text_learning_rate: float = Field(default=5e-5, gt=0, description="of a fine-tuned encoder")
     audio_learning_rate: float | None = Field(default=None, gt=0, description="None: the training's own")
     vision_learning_rate: float | None = Field(default=None, gt=0, description="None: the training's own")

@@ -23,12 +23,12 @@ from demeanor.models.blocks.crossmodal import ENCODER_NAMES, CrossmodalEncoder, 
 from demeanor.models.blocks.encoded_text import MODALITIES, ROLES, TEXT_NAMES, EncodedSettings, EncodedSystem
 from demeanor.models.blocks.label_generation import FUSION
 from demeanor.models.blocks.layers import AbsentStep, last_step, zero_padding
-from demeanor.models.blocks.pseudo_labels import PseudoLabelMultitask
+from demeanor.models.blocks.pseudo_labels import PseudoLabelMultitask, PseudoLabelSettings
 from demeanor.models.blocks.subnets import head_names, model_input
 from demeanor.models.published import mmsa
 
 
-class TETFNSettings(EncodedSettings):
+class TETFNSettings(PseudoLabelSettings, EncodedSettings):
     """Sizes of the recurrences and transformers."""
 
     audio_hidden: int = Field(default=32, gt=0, description="of the LSTM")
@@ -43,16 +43,6 @@ class TETFNSettings(EncodedSettings):
     relu_dropout: float = Field(default=0.1, ge=0, lt=1)
     residual_dropout: float = Field(default=0.1, ge=0, lt=1)
     embedding_dropout: float = Field(default=0.1, ge=0, lt=1)
-    fusion_dimension: int = Field(default=128, gt=0)
-    text_dimension: int = Field(default=32, gt=0)
-    audio_dimension: int = Field(default=16, gt=0)
-    vision_dimension: int = Field(default=32, gt=0)
-    fusion_dropout: float = Field(default=0.0, ge=0, lt=1)
-    text_dropout: float = Field(default=0.1, ge=0, lt=1)
-    audio_dropout: float = Field(default=0.1, ge=0, lt=1)
-    vision_dropout: float = Field(default=0.0, ge=0, lt=1)
-    exclude_zero: bool = True
-    label_limit: float | None = Field(default=None, gt=0, description="None: the larger end of the task's range")
 
 
 class ModalityEncoder(nn.Module):

@@ -9,12 +9,29 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from demeanor.data.batch import Batch
+from demeanor.data.settings import Settings
 from demeanor.models.base import Output, System
 from demeanor.models.blocks.label_generation import FUSION, MODALITIES, MODES, LabelBank
+
+
+class PseudoLabelSettings(Settings):
+    """Of the four heads and of the labels that are generated (docs/systems/self_mm.md#settings)."""
+
+    fusion_dimension: int = Field(default=128, gt=0)
+    text_dimension: int = Field(default=32, gt=0)
+    audio_dimension: int = Field(default=16, gt=0)
+    vision_dimension: int = Field(default=32, gt=0)
+    fusion_dropout: float = Field(default=0.0, ge=0, lt=1)
+    text_dropout: float = Field(default=0.1, ge=0, lt=1)
+    audio_dropout: float = Field(default=0.1, ge=0, lt=1)
+    vision_dropout: float = Field(default=0.0, ge=0, lt=1)
+    exclude_zero: bool = Field(default=True, description="zero labels stay out of the positive centre (MMSA: true)")
+    label_limit: float | None = Field(default=None, gt=0, description="H; None: the larger end of the task's range")
 
 
 class Head(nn.Module):
