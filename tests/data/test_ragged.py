@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -89,3 +92,23 @@ def test_broken_files_are_named(tmp_path):
         Ragged.load(path)
     with pytest.raises(InputError, match="two-dimensional"):
         Ragged(np.zeros(3), np.array([0, 3]), ["u"])
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux says what a process holds")
+def test_reading_all_of_a_mapped_file_holds_little_of_it(tmp_path):
+    """A corpus is hashed clip by clip: what was read counts as the process' own memory until it is let go."""
+    with RaggedWriter.open(tmp_path / "a.safetensors", 1, np.float32) as writer:
+        for n in range(64):
+            writer.append(f"u{n}", np.full((1 << 18, 1), n, np.float32))
+    stored = Ragged.load(tmp_path / "a.safetensors")
+
+    def held() -> int:
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    before, kept = held(), stored["u3"]
+    highest = 0
+    for n, sequence in enumerate(stored):
+        assert sequence.sum() == n * len(sequence)
+        highest = max(highest, held())
+    assert highest - before < 24 << 20
+    assert kept.sum() == 3 * len(kept)

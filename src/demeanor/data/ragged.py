@@ -103,7 +103,9 @@ class Ragged:
     def __getitem__(self, key: int | str) -> np.ndarray:
         """[T_n, D], a view unless it is stored as float16."""
         row = self._rows[self.position(key) if isinstance(key, str) else key]
-        return self.values[self.offsets[row] : self.offsets[row + 1]].astype(self.dtype, copy=False)
+        sequence = self.values[self.offsets[row] : self.offsets[row + 1]]
+        self._let_go(sequence.nbytes)
+        return sequence.astype(self.dtype, copy=False)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return (self[n] for n in range(len(self)))
@@ -158,7 +160,7 @@ class Ragged:
 
     def _let_go(self, read: int) -> None:
         """Give back the pages of a mapped file every `HELD` bytes: they count as this process' memory although the
-        system's cache has them, from where they return at once when they are wanted again."""
+        system's cache has them, from where they return at once when they are wanted again, views on them included."""
         self._held += read
         if self._held > HELD and isinstance(self.values, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
             self.values._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
