@@ -75,5 +75,9 @@ class Checkpoint:
 
 
 def identity_of(settings: Settings, **more: Any) -> dict[str, Any]:
-    """What makes two trainings the same one. How a branch is calibrated changes nothing of what it learns."""
-    return {"settings": {key: value for key, value in settings.as_dict().items() if key != "calibration"}, **more}
+    """What makes two trainings the same one. How a branch is calibrated changes nothing of what it learns, nor does which
+    other seeds there are: one more seed is trained alone."""
+    known = {key: value for key, value in settings.as_dict().items() if key != "calibration"}
+    if isinstance(training := known.get("training"), dict):
+        known["training"] = {key: value for key, value in training.items() if key != "seeds"}
+    return {"settings": known, **more}
