@@ -75,8 +75,8 @@ class Checkpoint:
 
 
 def identity_of(settings: Settings, **more: Any) -> dict[str, Any]:
-    """What makes two trainings the same one. How a branch is calibrated changes nothing of what it learns, nor does which
-    other seeds there are: one more seed is trained alone."""
+    """What makes two trainings the same one. How a branch is calibrated changes nothing of what it learns, nor do the
+    seeds beside this one: of one more seed that alone is trained."""
     known = {key: value for key, value in settings.as_dict().items() if key != "calibration"}
     if isinstance(training := known.get("training"), dict):
         known["training"] = {key: value for key, value in training.items() if key != "seeds"}
