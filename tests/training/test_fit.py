@@ -167,6 +167,14 @@ def test_a_checkpoint_of_other_settings_is_not_taken(development, tmp_path):
     assert taken["history"][0]["train_loss"] == fresh.history[0]["train_loss"]
 
 
+def test_a_checkpoint_is_taken_whatever_other_seeds_there_are(development, tmp_path):
+    first = fit("words", branch(), SENTIMENT, development, 1, toy_score, checkpoints=tmp_path / "c", progress=False)
+    again = fit(
+        "words", branch(seeds=(1, 7)), SENTIMENT, development, 1, toy_score, checkpoints=tmp_path / "c", progress=False
+    )
+    assert [row["seconds"] for row in again.history] == [row["seconds"] for row in first.history]
+
+
 def test_test_utterances_never_reach_training(examples):
     with pytest.raises(InputError, match="sealed"):
         fit("words", branch(), SENTIMENT, examples, 1, toy_score, progress=False)
