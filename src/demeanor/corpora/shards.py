@@ -171,7 +171,7 @@ def _members(address: str) -> Iterator[tuple[RemoteFile, str, bytes]]:
         system.open(path, "rb", block_size=BLOCK) as file, tarfile.open(fileobj=file, mode="r:") as archive,
     ):  # fmt: skip
         for member in iter(archive.next, None):
-            archive.members.clear()  # else it would hold all that it has passed
+            archive.members.clear()  # type: ignore[attr-defined]  # else it would hold all that it has passed
             if not member.isreg() or PurePosixPath(member.name).name.startswith("."):
                 continue
             name = "".join("_" if mark in "#;" else mark for mark in member.name)

@@ -68,10 +68,10 @@ def contributions_over_time(model: TrainedModel, rows: Rows, window: float = 1.0
 
 def streams_of(model: TrainedModel, clips: dict[str, Clip]) -> dict[str, Stream]:
     """The streams that the model reads, of some clips at once."""
-    made = {}
+    made: dict[str, Stream] = {}
     for name, extractor in model.extraction.extractors.items():
-        made = map(extractor.as_stored, extractor.extract(list(clips.values())))
-        values = dict(zip(clips, made, strict=True))
+        stored = map(extractor.as_stored, extractor.extract(list(clips.values())))
+        values = dict(zip(clips, stored, strict=True))
         ragged = Ragged.from_sequences(values, extractor.dimension, extractor.dtype)
         made[name] = Stream(name, ragged, extractor.provenance())
     return made

@@ -138,7 +138,7 @@ class LogPool(System):
 
     @classmethod
     def max_lengths(cls, settings: LogPoolSettings) -> dict[str, int]:
-        found = {}
+        found: dict[str, int] = {}
         for name, member in settings.members.items():
             system = find_system(member.system)
             own = system.max_lengths(system.Settings(**member.settings))

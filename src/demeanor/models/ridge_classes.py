@@ -74,6 +74,8 @@ class RidgeClasses(System):
         tasks=("classification",),
     )
     Settings = RidgeClassesSettings
+    mean: Tensor
+    scale: Tensor
 
     def __init__(self, settings: RidgeClassesSettings, inputs: Mapping[str, InputSpecification], task: Task):
         super().__init__(settings, inputs, task)
