@@ -19,10 +19,13 @@ WHAT = {
 DRIFT = {
     "meld": "More than half of the surplus is the mix of classes: neutral, which is the easiest, is 48 % of the test "
     "and 42 % of validation. Were classes as common on either, what is held would be as expected.",
-    "mosi_utterances": "Validation is weakened on purpose, and differs from the test by that: answers to exchanged "
-    "vectors are far off, which makes intervals wide, and the test, where nothing is exchanged, is easier and holds "
-    "more than was promised. No other validation can be had: the vectors of text and video saw the labels of all "
-    "training videos.",
+    "mosi_utterances": (
+        "Validation is weakened on purpose, and differs from the test by that. As many answers are wrong on either, "
+        "but not in the same way: what is said of an exchanged vector is wrong and as sure as what is right, while "
+        "the wrong answers of the test are less sure than the right ones. Intervals and sets that are to hold nine of "
+        "ten labels of validation have to hold those too, become wide, and hold more than was promised on the test. "
+        "No other validation can be had: the vectors of text and video saw the labels of all training videos."
+    ),
 }
 """What is known of a corpus whose test is of another kind than its validation."""
 
@@ -112,7 +115,7 @@ def coverages(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
     lines += [
         "",
         "size: length of the interval, or number of classes. Where a share is not as expected, the test is of another "
-        "kind than validation. Two figures say in which way: the share of wrong answers on either split (validation "
+        "kind than validation. Two figures look into it: the share of wrong answers on either split (validation "
         "has chosen the epoch, which makes its own share a little too small), and what would be held if classes were "
         "as common on the test as on validation.",
         "",
