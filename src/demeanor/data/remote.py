@@ -133,9 +133,9 @@ def refusals_told(label: str, passing: tuple[type[Exception], ...] = ()) -> Iter
     its own for missing keys and stores that do not answer. What is among `passing` is let through."""
     try:
         yield
-    except (DemeanorError, *passing):
-        raise
     except Exception as error:
+        if isinstance(error, (DemeanorError, *passing)):
+            raise
         raise RemoteError(f"{label}: cannot be read ({reason_of(error)})") from None
 
 
