@@ -131,12 +131,11 @@ def opened(address: str) -> tuple[Any, str]:
 def refusals_told(label: str, passing: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Turn whatever a file system raises inside the block into a RemoteError of one sentence; its library has errors of
     its own for missing keys and stores that do not answer. What is among `passing` is let through."""
-    let_through: tuple[type[Exception], ...] = (DemeanorError, *passing)
     try:
         yield
-    except let_through:
-        raise
     except Exception as error:
+        if isinstance(error, (DemeanorError, *passing)):
+            raise
         raise RemoteError(f"{label}: cannot be read ({reason_of(error)})") from None
 
 
