@@ -74,6 +74,8 @@ class RidgeClasses(System):
         tasks=("classification",),
     )
     Settings = RidgeClassesSettings
+    mean: Tensor
+    scale: Tensor
 
     def __init__(self, settings: RidgeClassesSettings, inputs: Mapping[str, InputSpecification], task: Task):
         super().__init__(settings, inputs, task)
@@ -149,8 +151,8 @@ class RidgeClasses(System):
         given = self.settings
         found = solve((values - mean) / scale, target, self.task.outputs, given.strength, given.balanced)
         factor = best_factor(found.left_out, target)
-        cast(Tensor, self.mean).copy_(mean)
-        cast(Tensor, self.scale).copy_(scale)
+        self.mean.copy_(mean)
+        self.scale.copy_(scale)
         self.linear.weight.copy_(found.weight * factor)
         self.linear.bias.copy_(found.bias * factor)
 
