@@ -58,6 +58,7 @@ def test_a_receipt_is_of_one_corpus_and_says_where_the_system_learnt(evaluated):
         ("voice_big", "big"): (8, "big"), ("voice_big", "small"): (8, "big"), ("voice", "other"): (16, "other"),
     }  # fmt: skip
     assert len({one.name for one in receipts}) == len(receipts)
+    assert {one.branch: one.sampling for one in receipts}["words_both"] == {"big": 0.6, "small": 3.0}
     assert len({one.data_hash for one in receipts}) == 3
     table = evaluated["test"].utterances
     predictions = evaluated["predictions"]
@@ -76,6 +77,7 @@ def test_tables_are_by_corpus_with_a_constant_of_its_own_train_part(evaluated):
     assert {("sentiment", "big", "words_both"), ("emotion", "other", "voice")} | of_small <= rows
     assert "# sentiment, tested on small" in text
     assert "words_big learnt from big, not from this corpus" in text
+    assert "words_both learnt from big (0.6 times an epoch), small (3 times an epoch)." in text
     constant = table[(table["corpus"] == "small") & (table["branch"] == "train mean")]["MAE"].iloc[0]
     development, test = (evaluated[name].utterances for name in ("development", "test"))
     mean = development[(development["corpus"] == "small") & (development["split"] == "train")]["sentiment"].mean()

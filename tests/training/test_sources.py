@@ -162,3 +162,5 @@ def test_a_misspelt_corpus_is_told_before_anything_is_read():
     corpus = {"reader": "union", "options": {"corpora": {"meld": {}, "mosi": {}}}}
     with pytest.raises(InputError, match=r"one names 'melt'\. Did you mean 'meld'"):
         selection_of({"corpus": corpus, "branches": {"one": {"corpora": ["melt"]}, "two": {"corpora": ["mosi"]}}})
+    with pytest.raises(InputError, match="one names 'mosi'"):
+        selection_of({"corpus": {"options": {"name": "meld"}}, "branches": {"one": {"corpora": ["mosi"]}}})

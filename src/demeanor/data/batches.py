@@ -43,7 +43,6 @@ class Batches:
         self._ids = np.array(table["utterance_id"], dtype=object)
         self._dialogue = table["dialogue"].astype("category").cat.codes.to_numpy(copy=True)
         self._turn = table["turn"].to_numpy(copy=True)
-        self._corpus = table["corpus"].astype(str).to_numpy()
         self._party = parties(self._dialogue, self._turn, table["speaker"].astype(object).to_numpy())
         self._labels: dict[str, np.ndarray] = {}
         if task is not None:
@@ -114,7 +113,7 @@ class Batches:
         the same size in every epoch."""
         if draws is None or shuffle is None:
             return [np.arange(len(groups))]
-        corpora = self._corpus[[group[0] for group in groups]]
+        corpora = self.examples.utterances["corpus"].astype(str).to_numpy()[[group[0] for group in groups]]
         rounds = []
         for number in range(math.ceil(max(draws[name] for name in set(corpora)))):
             members = []

@@ -44,6 +44,9 @@ class Receipt(Settings):
     learnt_from: str = Field(
         default="", description="corpora that the system learnt from, where the test of each of several is scored apart"
     )
+    sampling: dict[str, float] = Field(
+        default_factory=dict, description="of these corpora -> how often an epoch met each of its rows"
+    )
 
     @field_validator("metrics", mode="before")
     @classmethod

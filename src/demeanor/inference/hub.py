@@ -48,7 +48,7 @@ class HubError(DemeanorError):
 def save_pretrained(bundle: Bundle, folder: Path | str, receipts: Sequence[Receipt] = ()) -> Path:
     """Write card, weights and README.md into `folder`; other files that are there stay.
 
-    receipts  of these weights on the sealed test; the latest gives the README its figures
+    receipts  of these weights on the sealed test, of each of several corpora; the latest give the README its figures
     InputError for a receipt of other weights.
     """
     foreign = [f"{one.name} is of other weights" for one in receipts if one.weights_sha256 != bundle.weights_sha256]
@@ -71,7 +71,7 @@ def hub_readme(bundle: Bundle, receipts: Sequence[Receipt] = ()) -> str:
     from huggingface_hub import ModelCard, ModelCardData
 
     card = bundle.card
-    scored = max((one for one in receipts if one.split == "test" and not one.modalities), key=_time, default=None)
+    scored = _latest(receipts)
     results = _results(card, scored)
     data = ModelCardData(
         language=list(card.languages) or None,
@@ -84,11 +84,14 @@ def hub_readme(bundle: Bundle, receipts: Sequence[Receipt] = ()) -> str:
         eval_results=results or None,
         **_licence(card),
     )
-    tested = {} if scored is None else {name: v for name, v in scored.metrics.items() if math.isfinite(v)}
-    remark = "No receipt of the sealed test came with it." if scored is None else (
-        f"Sealed test: receipt of {scored.time:%Y-%m-%d}, {scored.n} utterances of {scored.corpus}, data "
-        f"`{scored.data_hash}`, code `{scored.code_revision}`."
-    )  # fmt: skip
+    tested = {f"{one.corpus}.{name}" if one.learnt_from else name: value
+              for one in scored for name, value in one.metrics.items() if math.isfinite(value)}  # fmt: skip
+    told = "; ".join(
+        f"receipt of {one.time:%Y-%m-%d}, {one.n} utterances of {one.corpus}, data `{one.data_hash}`, code "
+        f"`{one.code_revision}`"
+        for one in scored
+    )
+    remark = f"Sealed test: {told}." if told else "No receipt of the sealed test came with it."
     calls = [
         "```python",
         "from demeanor.inference.model import TrainedModel",
@@ -152,8 +155,11 @@ def _download(name: str, revision: str | None, options: dict[str, Any]) -> Path:
     raise HubError(f"model '{name}'{wanted} cannot be had from the Hugging Face hub: {reason}.")
 
 
-def _time(receipt: Receipt) -> Any:
-    return receipt.time
+def _latest(receipts: Sequence[Receipt]) -> list[Receipt]:
+    """The latest receipt of the sealed test; where the test of each of several corpora was scored apart, of each."""
+    whole = sorted((one for one in receipts if one.split == "test" and not one.modalities), key=lambda one: one.time)
+    apart = {one.corpus: one for one in whole if one.learnt_from}
+    return list(apart.values()) or whole[-1:]
 
 
 def _corpora(card: BundleCard) -> list[str]:
@@ -181,30 +187,28 @@ def _licence(card: BundleCard) -> dict[str, Any]:
     return {"license": "other", "license_name": "those-of-its-parts", "license_link": f"{README}#licences"}
 
 
-def _results(card: BundleCard, scored: Receipt | None) -> list[EvalResult]:
+def _results(card: BundleCard, scored: Sequence[Receipt]) -> list[EvalResult]:
     """The task's main metrics on validation, as the card has them, and on the sealed test, as the receipt has them."""
     from huggingface_hub import EvalResult
 
     if card.kind == "embeds":
         return []
-    corpus = ", ".join(_corpora(card)) or "unknown"
-    title = ", ".join(card_for(name).title for name in _corpora(card)) or "unknown"
-    measured = [("validation", card.metrics, card.data_hash)]
-    if scored is not None:
-        measured.append(("test", scored.metrics, scored.data_hash))
+    learnt = _corpora(card)
+    measured = [("validation", learnt, card.metrics, card.data_hash)]
+    measured += [("test", [one.corpus] if one.learnt_from else learnt, one.metrics, one.data_hash) for one in scored]
     return [
         EvalResult(
             task_type=_pipeline_tag(card) or "other",
             task_name=card.task.describe(),
-            dataset_type=corpus,
-            dataset_name=title,
+            dataset_type=", ".join(corpora) or "unknown",
+            dataset_name=", ".join(card_for(one).title for one in corpora) or "unknown",
             dataset_split=split,
             dataset_args={"data_hash": data_hash},
             metric_type=HUB_METRICS.get(name, name),
             metric_name=name,
             metric_value=round(values[name], 6),
         )
-        for split, values, data_hash in measured
+        for split, corpora, values, data_hash in measured
         for name in primary_metrics(card.task)
         if math.isfinite(values.get(name, math.nan))
     ]

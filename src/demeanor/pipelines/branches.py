@@ -89,21 +89,22 @@ def _joined(
 
 
 def _check_corpora(parameters: Mapping[str, Any], branches: Mapping[str, Mapping[str, Any]]) -> None:
-    """InputError where a branch names a corpus that the union does not: what is left out and what is misspelt would
-    look alike once the corpora are read."""
+    """InputError where a branch names a corpus that `corpus` does not: what a union leaves out and what is misspelt
+    would look alike once the corpora are read."""
     corpus = parameters.get("corpus")
     options = corpus.get("options") if isinstance(corpus, Mapping) else None
-    known = options.get("corpora") if isinstance(options, Mapping) else None
-    if not isinstance(known, Mapping):
-        return
+    if not isinstance(options, Mapping) or not ("corpora" in options or "name" in options):
+        return  # whatever else is wrong with it is told by its reader's settings
+    known = [str(name) for name in options.get("corpora") or [options.get("name")]]
     problems = [
-        f"{branch} names '{name}'.{nearest(str(name), map(str, known))}"
+        f"{branch} names '{name}'.{nearest(str(name), known)}"
         for branch, settings in branches.items()
         for name in settings.get("corpora") or ()
         if name not in known
     ]
     if problems:
-        raise InputError("corpora of the branches", problems, "They are those of the parameter corpus.options.corpora.")
+        advice = "They are those of the parameter corpus.options.corpora, or, of one alone, its name."
+        raise InputError("corpora of the branches", problems, advice)
 
 
 def enabled(branches: Mapping[str, Any]) -> tuple[str, ...]:

@@ -21,9 +21,11 @@ from demeanor.pipelines.evaluation.choosing import comparable_scores
 from demeanor.pipelines.evaluation.parts import (
     Part,
     concerned,
+    corpus_names,
     learnt_from,
     of_receipts,
     parts_of,
+    sampling_of,
     scored_apart,
 )
 from demeanor.pipelines.evaluation.settings import EvaluationSettings, ceiling_of, predictions_of
@@ -128,6 +130,7 @@ def score_sealed_test(sealed_test: Examples, bundles: AllBundles) -> tuple[pd.Da
                 synthetic=is_synthetic(part.corpus),
                 learnt_from=learnt if parts else "",
                 notes=card.notes,
+                sampling=sampling_of(card) if parts else {},
             )
             receipts.append(receipt.as_dict())
 
@@ -152,11 +155,6 @@ def score_sealed_test(sealed_test: Examples, bundles: AllBundles) -> tuple[pd.Da
     rows = [{**{key: value for key, value in r.items() if key != "metrics"}, **r["metrics"]} for r in receipts]
     tracker.log_table(rows, "tables/receipts.json")
     return pd.concat(tables, ignore_index=True), receipts
-
-
-def corpus_names(examples: Examples) -> str:
-    """The corpora that examples come from, by name."""
-    return ", ".join(sorted(set(examples.utterances["corpus"])))
 
 
 def compare_systems(

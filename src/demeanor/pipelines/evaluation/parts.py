@@ -64,10 +64,24 @@ def of_receipts(predictions: pd.DataFrame, receipts: list[Receipt]) -> pd.DataFr
     return predictions[(predictions["corpus"] == receipts[0].corpus) & predictions["branch"].isin(branches)]
 
 
+def sampling_of(card: BundleCard) -> dict[str, float]:
+    """Corpus -> how often an epoch of a model's training met each of its rows."""
+    return {name: float(one["draws"]) for name, one in card.protocol.get("corpora", {}).items()}
+
+
+def corpus_names(examples: Examples) -> str:
+    """The corpora that examples come from, by name."""
+    return ", ".join(sorted(set(examples.utterances["corpus"])))
+
+
 def learnt_from(receipts: list[Receipt]) -> list[str]:
     """Lines for a table of systems that have not all learnt from the same corpora."""
-    by_branch = {receipt.branch: receipt.learnt_from for receipt in receipts if receipt.learnt_from}
-    tested = receipts[0].corpus
-    lines = [f"{branch} learnt from {corpora}{'' if tested in corpora.split(', ') else ', not from this corpus'}."
-             for branch, corpora in by_branch.items()]  # fmt: skip
-    return ["", " ".join(lines)] if lines else []
+    said = {}
+    for one in (receipt for receipt in receipts if receipt.learnt_from):
+        corpora = one.learnt_from.split(", ")
+        weighed = any(times != 1 for times in one.sampling.values())
+        named = [f"{name} ({one.sampling[name]:g} times an epoch)" if weighed and name in one.sampling else name
+                 for name in corpora]  # fmt: skip
+        foreign = "" if one.corpus in corpora else ", not from this corpus"
+        said[one.branch] = f"{one.branch} learnt from {', '.join(named)}{foreign}."
+    return ["", " ".join(said.values())] if said else []
