@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -20,6 +22,7 @@ from demeanor.models.log_pool import LogPoolSettings
 from demeanor.pipelines.evaluation.choosing import comparable_scores
 from demeanor.pipelines.evaluation.nodes import choose_champions, score_sealed_test
 from demeanor.pipelines.fusion_training.nodes import join_branches, train_branch
+from demeanor.training.experts import sources_of
 from demeanor.training.settings import BranchSettings, JoinedSettings, TrainingSettings
 from tests.toy import EMOTION, EMOTIONS, SENTIMENT, toy_examples
 
@@ -193,6 +196,17 @@ def test_strangers_count_alike_and_are_calibrated_each_at_home(strangers):
     answers = TrainedModel.load(made["seed_1"]).score_examples(development.split("valid"))
     both = answers["modalities"] == "audio+text"
     assert answers.loc[both, "notes"].str.contains("too few of validation had audio and text").all()
+
+
+def test_what_members_learnt_of_a_union_stands_in_its_card_unless_they_met_it_otherwise():
+    def card(left_out=(), **corpora):
+        return SimpleNamespace(protocol={"corpora": corpora, "left_out": left_out})
+
+    once, twice = {"train": 9, "valid": 3, "draws": 1.0}, {"train": 9, "valid": 3, "draws": 2.0}
+    apart = {"words": card(meld=once, left_out=("mosei",)), "voice": card(ravdess=twice)}
+    assert sources_of(apart) == {"corpora": {"meld": once, "ravdess": twice}, "left_out": ["mosei"]}
+    assert sources_of({"words": card(meld=once), "voice": card(meld=once)}) == {"corpora": {"meld": once}}
+    assert sources_of({"words": card(meld=once), "voice": card(meld=twice)}) == {}
 
 
 def test_branches_of_different_utterances_are_compared_by_all_of_them(strangers):

@@ -122,6 +122,7 @@ def assemble(
             "seed": next(iter(cards.values())).protocol["seed"],
             # What an answer says of a language is said of its words.
             "languages": sorted({one for card in readers or cards.values() for one in spoken(card)}),
+            **sources_of(cards),
             "members": {member: facts_of(bundle) for member, bundle in members.items()},
         },
         code_revision=code_revision,
@@ -178,6 +179,16 @@ def median(labels: np.ndarray) -> float | None:
     """Median of the known ones of labels [N]."""
     known = labels[~np.isnan(labels)]
     return float(np.median(known)) if len(known) else None
+
+
+def sources_of(cards: Mapping[str, Any]) -> dict[str, Any]:
+    """What the members' protocols say of the corpora of a union: rows and sampling of each, where no two members met
+    one otherwise, and which were left out."""
+    met = [(name, one) for card in cards.values() for name, one in card.protocol.get("corpora", {}).items()]
+    corpora = dict(met)
+    absent = sorted({name for card in cards.values() for name in card.protocol.get("left_out", ())})
+    alike = corpora and all(corpora[name] == one for name, one in met)
+    return {**({"corpora": corpora} if alike else {}), **({"left_out": absent} if absent else {})}
 
 
 def spoken(card: BundleCard) -> list[str]:
