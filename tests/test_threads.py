@@ -272,14 +272,14 @@ def test_ingestion_sees_the_same_in_threads_and_no_recording_stops_it(monkeypatc
         root=DEMO,
         utterances=pd.DataFrame({"utterance_id": [f"u{n}" for n in range(9)], "media": [*paths, "no_access.mp4"]}),
     )
-    plain = media.probe
+    plain = media.opened
 
     def guarded(path: Path) -> Any:
         if path.name == "no_access.mp4":
             raise PermissionError(13, "Permission denied", str(path))
         return plain(path)
 
-    monkeypatch.setattr(media, "probe", guarded)
+    monkeypatch.setattr(media, "opened", guarded)
     monkeypatch.setattr(nodes, "WAITING", 5)
     found = nodes.probe_media(corpus)
     assert "Permission denied" in (found.pop("u8").error or "")

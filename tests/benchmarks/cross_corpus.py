@@ -30,7 +30,7 @@ from demeanor.data.task import Task
 from demeanor.evaluation.environment import UNKNOWN, code_revision
 from demeanor.evaluation.metrics import metrics_of
 from demeanor.evaluation.predictions import predictions_table, stacks
-from demeanor.evaluation.probe import logistic, ridge, scaling
+from demeanor.evaluation.probe_models import logistic, ridge, scaling
 from demeanor.evaluation.resampling import Draws, Resampler, bootstrap, interval
 from demeanor.evaluation.tables import aligned
 from demeanor.evaluation.validation import validation_score

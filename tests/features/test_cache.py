@@ -14,7 +14,8 @@ import pytest
 from demeanor.data.files import sha256_of
 from demeanor.data.ragged import Ragged
 from demeanor.data.utterances import make_table
-from demeanor.features import base, cache
+from demeanor.features import cache
+from demeanor.features import clip as clips_of_a_corpus
 from demeanor.features.base import Clip
 from demeanor.features.cache import INDEX, Shard, ShardCache
 from demeanor.features.clips import clips_of
@@ -200,14 +201,14 @@ def test_a_recording_that_may_not_be_read_is_set_aside_alone(tmp_path: Path, mon
         Clip(f"u{n}", media=write_recording(tmp_path / f"{n}.wav", voice(0.2, pitch=100 + n), audio_codec="pcm_s16le"))
         for n in range(3)
     ]
-    plain = base.sha256_of_file
+    plain = clips_of_a_corpus.sha256_of_file
 
     def guarded(path: Path | str) -> str:
         if str(path).endswith("1.wav"):
             raise PermissionError(13, "Permission denied", str(path))
         return plain(path)
 
-    monkeypatch.setattr(base, "sha256_of_file", guarded)
+    monkeypatch.setattr(clips_of_a_corpus, "sha256_of_file", guarded)
     requests = {"audio.waveform": StreamRequest(extractor="waveform")}
     streams, aside = extract_streams(clips, requests, tmp_path / "cache", tmp_path / "out", 1, progress=False)
     assert list(aside["utterance_id"]) == ["u1"]

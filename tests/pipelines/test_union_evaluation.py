@@ -90,7 +90,9 @@ def test_tables_are_by_corpus_with_a_constant_of_its_own_train_part(evaluated):
 
 def test_slices_of_the_champion_are_by_corpus_too(evaluated):
     calibrated = gather_calibrated(evaluated["test"], evaluated["predictions"], evaluated["bundles"], TASKS)
-    _, slices = examine_trust(calibrated, evaluated["test"], evaluated["champions"], TASKS, SETTINGS)
+    _, slices = examine_trust(
+        calibrated, evaluated["test"], evaluated["development"], evaluated["champions"], TASKS, SETTINGS
+    )
     mine = slices[(slices["task"] == "sentiment") & (slices["slice"] == "corpus")]
     assert set(mine["group"]) == {"big", "small"}
 

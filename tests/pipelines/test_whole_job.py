@@ -241,6 +241,7 @@ def choose(folder: Path, branches: list[str]) -> None:
 
     def these(settings: dict) -> None:
         settings["branches"] = {name: settings["branches"][name] for name in branches}
+        settings["joined"] = {}
 
     change_settings(folder, "demo", these)
 

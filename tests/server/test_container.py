@@ -216,7 +216,7 @@ def test_a_champion_goes_through_the_registry_of_the_compose_file(
             version = registry.new_version(mlflow.MlflowClient(), NAME, logged)
             registry.promote(NAME, version)
             served = find(f"models:/{NAME}@champion")
-            assert (served.name, served.version) == (NAME, version)
+            assert (served.address.name, served.version) == (NAME, version)
             assert served.digest == Bundle.load(bundle_folder).weights_sha256
         finally:
             mlflow.set_tracking_uri(former[0])

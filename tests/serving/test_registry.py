@@ -78,6 +78,7 @@ def test_the_evaluation_goes_on_without_its_registry(gone: str, monkeypatch, cap
 
     class Settings:
         register_champions = True
+        registered_as = None
 
     monkeypatch.setattr(registry, "register", register)
     monkeypatch.setattr("demeanor.data.raw_rows.example_row", lambda *arguments: {})

@@ -8,6 +8,7 @@ import pytest
 
 from demeanor.data.bundle import BundleCard, InputSpecification
 from demeanor.data.provenance import Provenance
+from demeanor.data.raw_rows import Conversation
 from demeanor.features import recogniser, recognition
 from demeanor.features.base import SAMPLE_RATE, Clip, Word
 from demeanor.features.hub import EncoderError
@@ -56,7 +57,7 @@ def test_only_sound_without_text_is_listened_to_and_a_foreign_language_is_told(a
     assert asked == [("whisper-base", None, ["en"]), ("whisper-base", "nl", ["nl"])]
     clip = CLIPS["heard"]
     assert clip.waveform is not None
-    new = with_transcript(clip, found["heard"], ("goed zo",), 0)
+    new = with_transcript(clip, found["heard"], Conversation(("goed zo",)))
     assert (new.text, new.words, new.alignment, new.dialogue) == ("goed zo", WORDS, "recognised", ("goed zo",))
     assert new.waveform is clip.waveform, "sound is decoded once"
     table = pd.DataFrame({"utterance_id": list(CLIPS), "text": ["hello", None, None, None, None], "language": "en"})

@@ -23,9 +23,9 @@ from demeanor.data.stream import Stream
 from demeanor.features import extractor_from
 from demeanor.features.base import Extractor
 from demeanor.features.clip import SAMPLE_RATE, Clip
+from demeanor.features.clip_streams import made_of
 from demeanor.features.media import MediaError
 from demeanor.features.sound import Heard, listen
-from demeanor.inference.clip_streams import made_of
 from demeanor.inference.transcripts import Transcriber, Transcript, with_text, with_transcript
 
 logger = logging.getLogger(__name__)

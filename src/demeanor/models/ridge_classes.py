@@ -74,6 +74,7 @@ class RidgeClasses(System):
         tasks=("classification",),
     )
     Settings = RidgeClassesSettings
+    closed_form = True
     mean: Tensor
     scale: Tensor
 

@@ -80,7 +80,7 @@ def test_a_killed_search_goes_on_as_if_nothing_had_been(development, tmp_path, m
     straight = search(tmp_path / "a", development).run()
     original, calls = tuning.train, []
 
-    def killed(*arguments):
+    def killed(*arguments, **more):
         calls.append(arguments)
         if len(calls) == 2:
             report = arguments[6]
@@ -91,7 +91,7 @@ def test_a_killed_search_goes_on_as_if_nothing_had_been(development, tmp_path, m
                     raise KeyboardInterrupt
 
             arguments = (*arguments[:6], stop, arguments[7])
-        return original(*arguments)
+        return original(*arguments, **more)
 
     monkeypatch.setattr(tuning, "train", killed)
     with pytest.raises(KeyboardInterrupt):
@@ -122,7 +122,7 @@ def test_trials_that_fall_behind_are_pruned_and_told_apart(development, tmp_path
         def set_tags(self, tags):
             told.append(("tags", dict(tags)))
 
-    def train(branch, settings, task, examples, seed, score, report, checkpoints):
+    def train(branch, settings, task, examples, seed, score, report, checkpoints, **_):
         """Every trial is worse than those before it."""
         number = int(branch.rpartition(" ")[2])
         for epoch in range(1, 6):
@@ -155,7 +155,7 @@ def test_the_sealed_test_stays_sealed(tmp_path):
 
 
 def test_trainings_that_fail_are_told_and_none_left_is_an_error(development, tmp_path, monkeypatch):
-    def fails(*_):
+    def fails(*_, **__):
         raise TrainingFailed("the loss became nan")
 
     monkeypatch.setattr(tuning, "train", fails)

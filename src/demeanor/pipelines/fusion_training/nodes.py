@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,20 +29,23 @@ EMBEDDINGS = "representation."
 
 
 def seed_jobs(
-    branch: str, development: Examples, settings: BranchSettings, tasks: Tasks, checkpoints: str
+    branch: str, development: Examples, settings: BranchSettings, tasks: Tasks, checkpoints: str, data_hash: str = ""
 ) -> list[Job]:
-    """One job per seed of a branch: trained in a worker or here, reported to the tracker by this process. None where
-    the union leaves out all the corpora that it learns from."""
+    """One job per seed of a branch: trained in a worker or here, reported to the tracker by this process, which calls
+    the data `data_hash` where that is not its own. None where the union leaves out all the corpora that it learns from.
+    """
     from demeanor.training.distributed.launch import on_cpu_alone
     from demeanor.training.distributed.workshop import Job
 
     if nothing_there(development, settings):
         return []
     also = {name: tasks[name] for name in settings.also}
+    data = [tracked_data(development, split, data_hash) for split in ("train", "valid")]
 
     def job(seed: int) -> Job:
         def run(place: Place, tell: Callable[[str], None]) -> Trained:
-            return train_seed(place, tell, branch, development, settings, tasks[settings.task], seed, checkpoints, also)
+            task = tasks[settings.task]
+            return train_seed(place, tell, branch, development, settings, task, seed, checkpoints, also, data)
 
         return Job((branch, f"seed {seed}"), run, apart=on_cpu_alone(settings.training))
 
@@ -56,17 +59,17 @@ def nothing_there(development: Examples, settings: BranchSettings) -> bool:
 
 def train_seed(
     place: Place, tell: Callable[[str], None], branch: str, development: Examples, settings: BranchSettings,
-    task: Task, seed: int, checkpoints: str, also: Mapping[str, Task],
+    task: Task, seed: int, checkpoints: str, also: Mapping[str, Task], data: Sequence[TrackedData],
 ) -> Trained:  # fmt: skip
-    """Train at `place` with one seed, as a child run of the tracker; `tell` hears how far it is."""
+    """Train at `place` with one seed, as a child run of the tracker, told of train and valid; `tell` hears how far it
+    is."""
     from demeanor.evaluation.environment import code_revision
     from demeanor.evaluation.validation import validation_score
     from demeanor.training import tracking
     from demeanor.training.distributed.launch import train_reporting
 
     parameters = {"branch": branch, "seed": seed, "task": task.as_dict(), "settings": settings.as_dict()}
-    tags = {"branch": branch, "system": settings.system, "seed": str(seed), "data_hash": development.data_hash}
-    data = [tracked_data(development, split) for split in ("train", "valid")]
+    tags = {"branch": branch, "system": settings.system, "seed": str(seed), "data_hash": data[0].data_hash}
     with tracking.current().child(f"{branch} seed {seed}", parameters, tags) as run:
         run.log_inputs(data)
 
@@ -96,17 +99,17 @@ def track(run: Run, bundle: Bundle, valid: TrackedData) -> None:
     )
 
 
-def tracked_data(examples: Examples, split: str) -> TrackedData:
+def tracked_data(examples: Examples, split: str, data_hash: str = "") -> TrackedData:
     """A split of the development examples, as the tracker is told of it: by the hash that bundles carry."""
     from demeanor.training.fit import corpus_of
     from demeanor.training.tracking import TrackedData
 
     number = int((examples.utterances["split"] == split).sum())
-    return TrackedData(corpus_of(examples), split, examples.data_hash, number)
+    return TrackedData(corpus_of(examples), split, data_hash or examples.data_hash, number)
 
 
 def train_branch(
-    branch: str, development: Examples, settings: BranchSettings, tasks: Tasks, checkpoints: str
+    branch: str, development: Examples, settings: BranchSettings, tasks: Tasks, checkpoints: str, data_hash: str = ""
 ) -> tuple[dict[str, Bundle], pd.DataFrame]:
     """Train one branch with every seed of its settings.
 
@@ -120,7 +123,7 @@ def train_branch(
     from demeanor.training.sources import left_out, of_corpora
 
     absent = ", ".join(left_out(development, settings))
-    jobs = seed_jobs(branch, development, settings, tasks, checkpoints)
+    jobs = seed_jobs(branch, development, settings, tasks, checkpoints, data_hash)
     if not jobs:
         logger.warning("%s is not trained: nothing is there of what it learns from, %s", branch, absent)
         return {}, pd.DataFrame(columns=["branch", "seed", "epoch"])
@@ -169,7 +172,7 @@ def train_on_embeddings(
     carried = {stream: representations[name] for stream, name in wanted.items()}
     made = {stream: TrainedModel.load(bundle).embed(development, stream) for stream, bundle in carried.items()}
     examples = Examples.of(development.utterances, {**development.streams, **made})
-    bundles, history = train_branch(branch, examples, settings, tasks, checkpoints)
+    bundles, history = train_branch(branch, examples, settings, tasks, checkpoints, development.data_hash)
     # What the branch was trained on is the development data; the embeddings' own making is in their provenance.
     complete = {}
     for name, bundle in bundles.items():

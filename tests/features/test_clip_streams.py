@@ -10,8 +10,8 @@ import pytest
 
 from demeanor.features.base import ExtractionError, Extractor
 from demeanor.features.clip import Clip
+from demeanor.features.clip_streams import made_of
 from demeanor.features.media import MediaError
-from demeanor.inference.clip_streams import made_of
 
 
 class Told(Extractor):
