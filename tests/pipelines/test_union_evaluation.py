@@ -15,7 +15,8 @@ from demeanor.inference.model import TrainedModel
 from demeanor.pipelines.evaluation.asking import gather_calibrated
 from demeanor.pipelines.evaluation.choosing import comparable_scores
 from demeanor.pipelines.evaluation.drawing import draw_comparison
-from demeanor.pipelines.evaluation.nodes import choose_champions, compare_systems, score_sealed_test, summarise
+from demeanor.pipelines.evaluation.nodes import choose_champions, compare_systems, score_sealed_test
+from demeanor.pipelines.evaluation.registering import summarise
 from demeanor.pipelines.evaluation.settings import EvaluationSettings
 from demeanor.pipelines.evaluation.trust import examine_trust
 from demeanor.pipelines.fusion_training.nodes import train_branch

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from demeanor.data.bundle import Bundle, BundleCard
-from demeanor.pipelines.evaluation import nodes
+from demeanor.pipelines.evaluation import registering
 from demeanor.serving import registry
 from demeanor.serving.locating import champion_version
 from demeanor.serving.packaging import requirements
@@ -86,7 +86,7 @@ def test_the_evaluation_goes_on_without_its_registry(gone: str, monkeypatch, cap
     bundles = {"one": {"seed_1": bundle}}
     receipts = [{"weights_sha256": bundle.weights_sha256, "metrics": {}}]
     slices = pd.DataFrame(columns=["task", "branch"])
-    call: Any = nodes.register_champions
+    call: Any = registering.register_champions
     with caplog.at_level(logging.WARNING):
         made = call({"sentiment": champion, "emotion": champion}, receipts, None, "", Settings(), bundles, None, slices)
     assert made == {}

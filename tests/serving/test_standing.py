@@ -18,7 +18,7 @@ from demeanor.data.bundle import Bundle, BundleCard, InputSpecification
 from demeanor.data.errors import InputError
 from demeanor.evaluation.paired import Difference
 from demeanor.inference.model_page import model_card
-from demeanor.pipelines.evaluation.nodes import registered_as
+from demeanor.pipelines.evaluation.registering import registered_as
 from demeanor.serving.registry import promote, register
 from demeanor.serving.standing import Judged, standing
 from demeanor.training.fit import fit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kedro.pipeline import Node, Pipeline
 
-from demeanor.pipelines.evaluation import asking, nodes, reasons, report, trust
+from demeanor.pipelines.evaluation import asking, nodes, reasons, registering, report, trust
 from demeanor.pipelines.evaluation.drawing import DRAWINGS
 from demeanor.pipelines.evaluation.settings import SETTINGS, TASKS
 
@@ -84,14 +84,14 @@ def create_pipeline() -> Pipeline:
                 name="write_report",
             ),
             Node(
-                nodes.register_champions,
+                registering.register_champions,
                 ["champions", "receipts", "utterances", "media_root", SETTINGS, "candidates", "development", "slices"],
                 "registration",
                 name="register_champions",
                 tags="tracked",
             ),
             Node(
-                nodes.summarise,
+                registering.summarise,
                 ["comparison", "verdicts", "champions", "registration", TASKS, SETTINGS],
                 "summary",
                 name="summarise",
