@@ -145,5 +145,4 @@ class ContextTokens(Tokens):
         spoken = Clip("", text=text).spoken
         if spoken is None:
             return np.zeros(0, dtype=np.int64)
-        spoken = spoken.lower() if self.settings.lower_case else spoken
-        return np.asarray(self.tokenizer(spoken, verbose=False)["input_ids"], dtype=np.int64)
+        return self.uncut(spoken.lower() if self.settings.lower_case else spoken)

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
+from jaxtyping import Int
 from pydantic import Field
 
 from demeanor.data.files import sha256_of
@@ -68,6 +69,10 @@ class Tokens(TokenIds):
     def vocabulary_sha256(self) -> str:
         """Worked out once: a server asks with every row who made its features."""
         return vocabulary_hash(self.tokenizer)
+
+    def uncut(self, text: str) -> Int[np.ndarray, " tokens"]:
+        """Ids of a text that is a part of another, special ones included: the whole is cut, not its parts."""
+        return np.asarray(self.tokenizer(text, verbose=False)["input_ids"], dtype=np.int64)
 
     def facts(self) -> dict[str, Any]:
         return {"vocabulary_sha256": self.vocabulary_sha256}

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from demeanor.data.settings import Settings
 from demeanor.features.base import Clip
+from demeanor.features.context import join_tokens
 from demeanor.features.tokens import Tokens, TokenSettings
 
 Speakers = Literal["names", "same", "none"]
@@ -47,12 +48,9 @@ class TurnTokens(Tokens):
         first = max(clip.turn - self.settings.before, 0)
         spoken = [Clip("", text=clip.dialogue[turn]).spoken for turn in range(first, clip.turn)]
         past = [(turn, text) for turn, text in enumerate(spoken, first) if text is not None]
-        parts = [self._ids(self._headed(clip, clip.turn, str(own)))]
-        parts += [self._ids(self._headed(clip, turn, text)) for turn, text in reversed(past)]
+        turns = [(clip.turn, str(own)), *reversed(past)]
         limit = min(self.settings.max_length, int(self.tokenizer.model_max_length))
-        joined = np.concatenate([parts[0][:1], *(part[1:] for part in parts)])
-        if len(joined) > limit:
-            joined = np.concatenate([joined[: limit - 1], parts[0][-1:]])
+        joined = join_tokens([self.uncut(self._headed(clip, turn, text)) for turn, text in turns], limit, "oldest")
         return joined.astype(np.int32)[:, None]
 
     def _headed(self, clip: Clip, turn: int, text: str) -> str:
@@ -64,7 +62,3 @@ class TurnTokens(Tokens):
             return text if speakers[turn] is None else f"{speakers[turn]}: {text}"
         own = turn == clip.turn or (speakers[turn] is not None and speakers[turn] == speakers[clip.turn])
         return f"{SELF if own else OTHER}: {text}"
-
-    def _ids(self, text: str) -> np.ndarray:
-        """[tokens] int64 of one turn, special ones included; it is cut only when all turns are joined."""
-        return np.asarray(self.tokenizer(text, verbose=False)["input_ids"], dtype=np.int64)

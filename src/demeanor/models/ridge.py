@@ -8,7 +8,6 @@ strengths a, the one with the least squared leave-one-out error on the train spl
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float
@@ -20,10 +19,10 @@ from demeanor.data.bundle import InputSpecification
 from demeanor.data.errors import InputError
 from demeanor.data.settings import Settings
 from demeanor.data.task import Task
-from demeanor.models.base import Card, Output, Role, System, masked_mean
-from demeanor.models.blocks.layers import MissingModalityEmbedding, zero_padding
+from demeanor.models.base import Card, Output, Role
+from demeanor.models.blocks.closed_form import MODALITIES, ClosedForm
+from demeanor.models.blocks.layers import MissingModalityEmbedding
 
-MODALITIES: tuple[Literal["text", "audio", "vision"], ...] = ("text", "audio", "vision")
 STRENGTHS = torch.logspace(-3, 5, 33, dtype=torch.float64)
 """Candidates for a."""
 
@@ -37,7 +36,7 @@ class RidgeSettings(Settings):
     )
 
 
-class Ridge(System):
+class Ridge(ClosedForm):
     """The mean over steps of each stream, side by side, and one linear layer; what is absent is the mean of the train
     split. Solved before the first epoch, whose learning rate is 0 unless `tuned`: `epochs: 1` is enough."""
 
@@ -49,7 +48,6 @@ class Ridge(System):
         tasks=("regression",),
     )  # fmt: skip
     Settings = RidgeSettings
-    closed_form = True
 
     def __init__(self, settings: RidgeSettings, inputs: Mapping[str, InputSpecification], task: Task):
         super().__init__(settings, inputs, task)
@@ -65,41 +63,18 @@ class Ridge(System):
         return RidgeSettings(tuned=True)
 
     def forward(self, batch: Batch) -> Output:
-        pooled = [self.absences[name](self._mean(batch, name), batch[name].present) for name in self.roles]
-        states = torch.cat(pooled, dim=1)
+        states = self.pooled(batch)
         return Output(self.linear(states), representation=states)
-
-    def _mean(self, batch: Batch, name: str) -> Float[Tensor, "batch dimension"]:
-        padded = zero_padding(batch[name])
-        return masked_mean(padded.values.float(), padded.mask)
-
-    def parameter_groups(self, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
-        if self.settings.tuned:
-            return super().parameter_groups(learning_rate, weight_decay)
-        return [{"params": list(self.parameters()), "lr": 0.0, "weight_decay": 0.0}]
 
     @torch.no_grad()
     def on_train_start(self, batches: Callable[[], Iterable[Batch]], examples: int) -> None:
         """Solve. Without a labelled row the layer stays as it is."""
-        parts: dict[str, list[Tensor]] = {name: [] for name in self.roles}
-        present: dict[str, list[Tensor]] = {name: [] for name in self.roles}
-        targets = []
-        for batch in batches():
-            for name in self.roles:
-                parts[name].append(self._mean(batch, name).double())
-                present[name].append(batch[name].present)
-            targets.append(batch.target.double())
-        columns = []
-        for name in self.roles:
-            values, there = torch.cat(parts[name]), torch.cat(present[name])
-            mean = values[there].mean(dim=0) if bool(there.any()) else values.new_zeros(values.shape[1])
-            cast(MissingModalityEmbedding, self.absences[name]).vector.copy_(mean)
-            columns.append(torch.where(there[:, None], values, mean))
-        target = torch.cat(targets)
+        values, target = self.gathered(batches())
+        target = target.double()
         known = ~torch.isnan(target)
         if not bool(known.any()):
             return
-        weight, bias, _ = solve(torch.cat(columns, dim=1)[known], target[known])
+        weight, bias, _ = solve(values[known], target[known])
         self.linear.weight.copy_(weight[None])
         self.linear.bias.copy_(bias)
 

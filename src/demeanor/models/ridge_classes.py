@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -25,10 +24,10 @@ from demeanor.data.bundle import InputSpecification
 from demeanor.data.errors import InputError
 from demeanor.data.settings import Settings
 from demeanor.data.task import IGNORED, Task
-from demeanor.models.base import Card, Output, Role, System, masked_mean
+from demeanor.models.base import Card, Output, Role
+from demeanor.models.blocks.closed_form import MODALITIES, ClosedForm
 from demeanor.models.blocks.layers import MissingModalityEmbedding, zero_padding
 
-MODALITIES: tuple[Literal["text", "audio", "vision"], ...] = ("text", "audio", "vision")
 #: Candidates for the factor of the scores.
 FACTORS = torch.logspace(-1, 2, 61, dtype=torch.float64)
 
@@ -57,7 +56,7 @@ class Solved:
     left_out: Float[Tensor, "rows classes"]
 
 
-class RidgeClasses(System):
+class RidgeClasses(ClosedForm):
     """Means of the streams, or some of their steps side by side, standardised, and one linear layer; what is absent is
     the mean of the train split. Solved before the first epoch, whose learning rate is 0 unless `tuned`: `epochs: 1` is
     enough."""
@@ -74,7 +73,6 @@ class RidgeClasses(System):
         tasks=("classification",),
     )
     Settings = RidgeClassesSettings
-    closed_form = True
     mean: Tensor
     scale: Tensor
 
@@ -98,17 +96,16 @@ class RidgeClasses(System):
         return RidgeClassesSettings(tuned=True)
 
     def forward(self, batch: Batch) -> Output:
-        pooled = [self.absences[name](self._read(batch, name), batch[name].present) for name in self.roles]
-        states = (torch.cat(pooled, dim=1) - self.mean) / self.scale
+        states = (self.pooled(batch) - self.mean) / self.scale
         return Output(self.linear(states), representation=states)
 
-    def _read(self, batch: Batch, name: str) -> Float[Tensor, "batch columns"]:
-        """InputError where a row that is there has too few steps."""
-        padded = zero_padding(batch[name])
+    def read(self, batch: Batch, name: str) -> Float[Tensor, "batch columns"]:
+        """The mean over the steps, or the chosen ones side by side. InputError where a row has too few of them."""
         chosen = self.settings.steps.get(name)
-        values = padded.values.float()
         if chosen is None:
-            return masked_mean(values, padded.mask)
+            return super().read(batch, name)
+        padded = zero_padding(batch[name])
+        values = padded.values.float()
         present = padded.present
         if not bool(present.any()):
             return values.new_zeros((len(present), len(chosen) * values.shape[2]))
@@ -120,33 +117,14 @@ class RidgeClasses(System):
             )  # fmt: skip
         return values[:, list(chosen)].flatten(1)
 
-    def parameter_groups(self, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
-        if self.settings.tuned:
-            return super().parameter_groups(learning_rate, weight_decay)
-        return [{"params": list(self.parameters()), "lr": 0.0, "weight_decay": 0.0}]
-
     @torch.no_grad()
     def on_train_start(self, batches: Callable[[], Iterable[Batch]], examples: int) -> None:
         """Solve. Without a labelled row the layer stays as it is."""
-        parts: dict[str, list[Tensor]] = {name: [] for name in self.roles}
-        present: dict[str, list[Tensor]] = {name: [] for name in self.roles}
-        targets = []
-        for batch in batches():
-            for name in self.roles:
-                parts[name].append(self._read(batch, name).double())
-                present[name].append(batch[name].present)
-            targets.append(batch.target)
-        columns = []
-        for name in self.roles:
-            values, there = torch.cat(parts[name]), torch.cat(present[name])
-            mean = values[there].mean(dim=0) if bool(there.any()) else values.new_zeros(values.shape[1])
-            cast(MissingModalityEmbedding, self.absences[name]).vector.copy_(mean)
-            columns.append(torch.where(there[:, None], values, mean))
-        target = torch.cat(targets)
+        columns, target = self.gathered(batches())
         known = target != IGNORED
         if not bool(known.any()):
             return
-        values, target = torch.cat(columns, dim=1)[known], target[known]
+        values, target = columns[known], target[known]
         mean, scale = values.mean(dim=0), values.std(dim=0, correction=0)
         scale = torch.where(scale > 1e-6 * scale.max(), scale, torch.ones_like(scale))
         given = self.settings
