@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +17,7 @@ from demeanor.data.errors import Stopped
 from demeanor.logged_models import trained_model
 from demeanor.mlflow_sender import send_kept
 from demeanor.owners import PROCESS
+from demeanor.tracking_store import choose_experiment
 from demeanor.training import tracking as training_tracking
 from demeanor.training.tracking import TrackedData, TrackedModel
 
@@ -191,3 +195,23 @@ def test_a_report_that_arrived_in_part_is_not_doubled(session: tracking.Session,
     found = client().search_logged_models([place], filter_string="tags.trained_sha256 = 'def'")
     assert [(model.status, len(model.metrics)) for model in found] == [("READY", 1)]
     assert len(client().load_table(place, "tables/paired_tests.json", [session.run_id])) == 1
+
+
+def test_a_new_store_is_made_by_one_process_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """MLflow makes its tables without a lock: of two runs that begin together the slower one failed in Alembic."""
+    import mlflow
+
+    monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: f"sqlite:///{tmp_path}/mlflow.db")
+    met = []
+
+    def asked(name: str) -> SimpleNamespace:
+        other = os.open(tmp_path, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        met.append(other)
+        return SimpleNamespace(experiment_id="7")
+
+    monkeypatch.setattr(mlflow, "get_experiment_by_name", asked)
+    assert choose_experiment("meld", tmp_path) == "7"
+    fcntl.flock(met[0], fcntl.LOCK_EX | fcntl.LOCK_NB)  # it is free again
+    os.close(met[0])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from demeanor import remembered
@@ -58,9 +61,21 @@ def choose_experiment(name: str, project: Path) -> str:
     """Id of the experiment; a new one keeps its artifacts in the project's mlruns where the store is a local file."""
     import mlflow
 
-    experiment = mlflow.get_experiment_by_name(name)
-    if experiment is not None:
-        return experiment.experiment_id
-    local = mlflow.get_tracking_uri().startswith("sqlite:")
-    location = (project / "mlruns").resolve().as_uri() if local else None
-    return mlflow.create_experiment(name, artifact_location=location)
+    uri = mlflow.get_tracking_uri()
+    local = uri.startswith(SQLITE)
+    with alone(Path(uri.removeprefix(SQLITE)).parent if local else project):
+        experiment = mlflow.get_experiment_by_name(name)
+        if experiment is not None:
+            return experiment.experiment_id
+        return mlflow.create_experiment(name, (project / "mlruns").resolve().as_uri() if local else None)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """One process at a time: two that meet a new store would both make its tables, and MLflow lets the slower fail."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(opened)

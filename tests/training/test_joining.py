@@ -307,3 +307,39 @@ def test_the_choice_of_priors_is_that_of_the_parameters_where_they_say_one(devel
     told = {prior: bundles["seed_1"].card.protocol["joined"]["priors"] for prior, bundles in made.items()}
     assert (told["kept"], told["divided"]) == ("kept", "divided")
     assert made[None]["seed_1"].card.settings == made[told[None]]["seed_1"].card.settings
+
+
+def test_seeds_together_are_one_model_that_says_the_mean_of_what_they_say(development, members, tmp_path):
+    valid, one = development.split("valid"), ("words",)
+    made = join_branches("mean", development, settings_of("emotion", one, seeds="together"), TASKS,
+                         {"words": members["words"]})  # fmt: skip
+    assert list(made) == ["seed_1"]
+    card = made["seed_1"].card
+    assert (card.protocol["joined"]["seeds"], card.protocol["joined"]["priors"]) == ("together", "kept")
+    assert "joined by log_pool: seeds 1, 2 of words (text of toy" in card.notes
+    temperature = members["words"]["seed_1"].card.calibration.subsets["text"].temperature
+    logits = np.stack([TrainedModel.load(bundle).predict(valid) for bundle in members["words"].values()]) / temperature
+    said = (logits - np.log(np.exp(logits).sum(axis=2, keepdims=True))).mean(axis=0)
+    expected = said - np.log(np.exp(said).sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(TrainedModel.load(made["seed_1"]).predict(valid), expected, atol=1e-4)
+    numbers = {"words": trained(development, "text", "sentiment", TASKS, tmp_path)}
+    made = join_branches("mean", development, settings_of("sentiment", one, seeds="together"), TASKS, numbers)
+    outputs = [TrainedModel.load(bundle).predict(valid) for bundle in numbers["words"].values()]
+    np.testing.assert_allclose(TrainedModel.load(made["seed_1"]).predict(valid), np.mean(outputs, axis=0), atol=1e-5)
+
+
+def test_seeds_of_several_branches_need_not_be_the_same_to_be_together(development, members):
+    later = {"seed_9": Bundle(
+        members["voice"]["seed_1"].card.model_copy(
+            update={"protocol": {**members["voice"]["seed_1"].card.protocol, "seed": 9}}
+        ), members["voice"]["seed_1"].tensors)}  # fmt: skip
+    made = join_branches("mean", development, settings_of("emotion", seeds="together"), TASKS,
+                         {"words": members["words"], "voice": later})  # fmt: skip
+    card = made["seed_1"].card
+    assert list(card.settings["members"]) == ["words_1", "words_2", "voice_9"]
+    assert "seeds 1, 2 of words" in card.notes
+    assert "seeds 9 of voice" in card.notes
+    with pytest.raises(ValueError, match="one alone has nobody to be joined with"):
+        settings_of("emotion", ("words",))
+    with pytest.raises(ValueError, match="their priors are kept"):
+        settings_of("emotion", seeds="together", prior="divided")

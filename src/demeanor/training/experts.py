@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,8 +21,13 @@ NARROWEST = 1e-3
 """Half an interval of a number, in its own unit: below it an expert's weight would have no end."""
 
 
-def refuse_unfit(name: str, task: Task, development: Examples, members: Members) -> None:
-    """InputError with all reasons why the members cannot answer for `task` together."""
+def refuse_unfit(
+    name: str, task: Task, development: Examples, members: Members, joined: Literal["each", "together"] = "each"
+) -> None:
+    """InputError with all reasons why the members cannot answer for `task` together.
+
+    joined  what becomes of the seeds: a model for each that all members have, or one model of all
+    """
     problems = [f"{member} has not been trained" for member, seeds in members.items() if not seeds]
     trained = {member: seeds for member, seeds in members.items() if seeds}
     for member, seeds in trained.items():
@@ -31,7 +36,7 @@ def refuse_unfit(name: str, task: Task, development: Examples, members: Members)
             problems.append(f"{member} was trained on data {card.data_hash}, features are now {development.data_hash}")
         problem = why_unlike(card.task, task)
         problems += [f"{member}: {problem}"] if problem else []
-    if not problems and not common_seeds(trained):
+    if joined == "each" and not problems and not common_seeds(trained):
         listed = "; ".join(f"{member}: {', '.join(seeds)}" for member, seeds in trained.items())
         problems.append(f"there is no seed that all of them were trained with ({listed})")
     carried: dict[str, str] = {}

@@ -50,17 +50,18 @@ def join(
     score       : metrics of predictions, see demeanor.evaluation.metrics.score
     InputError for members that cannot answer for `task` together.
     """
-    refuse_unfit(name, task, development, members)
-    corpora = {member: corpora_of(any_of(seeds).card) for member, seeds in members.items()}
+    refuse_unfit(name, task, development, members, settings.seeds)
+    pools = pools_of(settings, members)
+    corpora = {member: corpora_of(bundle.card) for member, bundle in next(iter(pools.values())).items()}
     every = tuple(one for own in corpora.values() for one in own)
     train, valid = (of_corpora(part, every) for part in sealed(development, task))
     protocol = {"corpus": corpus_of(valid), "train": len(train), "valid": len(valid)}
     bundles = {
-        seed: assemble(name, task, train, {one: members[one][seed] for one in members}, protocol, settings.notes,
-                       code_revision)
-        for seed in common_seeds(members)
-    }  # fmt: skip
-    weighed = weigh(settings, valid, corpora, bundles)
+        seed: assemble(name, task, train, pool, protocol, settings.notes, code_revision) for seed, pool in pools.items()
+    }
+    # Seeds that learnt the same know the same: there is nothing to weigh, and their prior is one.
+    together = settings.seeds == "together"
+    weighed = Weighed({}, divided=False, rows={}) if together else weigh(settings, valid, corpora, bundles)
     seen = known_presence(any_of(bundles).card, train, corpora)
     bundles = {seed: informed(bundle, settings, weighed, seen) for seed, bundle in bundles.items()}
     target, embedded = task.targets(valid.utterances), Embedded(valid)
@@ -73,10 +74,22 @@ def join(
         update = {"metrics": score(task, outputs[-1], target), "data_hash": development.data_hash}
         bundles[seed] = Bundle(bundle.card.model_copy(update=update), bundle.tensors)
     card = any_of(bundles).card
-    together = {key: np.stack([one[key] for one in answers]) for key in answers[0]}
+    by_subset = {key: np.stack([one[key] for one in answers]) for key in answers[0]}
     seeds = [int(bundle.card.protocol["seed"]) for bundle in bundles.values()]
-    calibration = calibrate_joined(settings, task, together, known_presence(card, valid, corpora), target, seeds)
+    calibration = calibrate_joined(settings, task, by_subset, known_presence(card, valid, corpora), target, seeds)
     return {seed: bundle.calibrated(calibration) for seed, bundle in bundles.items()}
+
+
+def pools_of(settings: JoinedSettings, members: Members) -> dict[str, dict[str, Bundle]]:
+    """Seed -> who is joined, by the name of the member: one of each branch, or all seeds of all, `<branch>_<seed>`."""
+    if settings.seeds == "each":
+        return {seed: {one: seeds[seed] for one, seeds in members.items()} for seed in common_seeds(members)}
+    every = {
+        f"{member}_{bundle.card.protocol['seed']}": bundle
+        for member, seeds in members.items()
+        for bundle in seeds.values()
+    }
+    return {next(seed for seeds in members.values() for seed in seeds): every}
 
 
 def known_presence(
@@ -123,6 +136,7 @@ def informed(
         "rule": settings.rule,
         "weights": "intervals" if card.task.kind == "regression" else "learnt" if weighed.weights else "equal",
         "learnt": pool["weights"],
+        "seeds": settings.seeds,
         "priors": "divided" if weighed.divided else "kept",
         "utterances": dict(weighed.rows),
         "least": settings.least,
@@ -136,9 +150,19 @@ def sentences(
     card: BundleCard, rule: Mapping[str, Any], seen: Mapping[str, Bool[np.ndarray, " utterances"]]
 ) -> list[str]:
     """Who was joined, how each counts, and what none of them ever saw; `rule` as in the card's protocol."""
+    members = card.protocol["members"]
+    if rule["seeds"] == "together":
+        seeds: dict[str, list[str]] = {}
+        for name in members:
+            branch, _, seed = name.rpartition("_")
+            seeds.setdefault(branch, []).append(seed)
+        called = {f"seeds {', '.join(own)} of {branch}": f"{branch}_{own[0]}" for branch, own in seeds.items()}
+    else:
+        called = {name: name for name in members}
     said = [
-        f"{name} ({' and '.join(facts['modalities'])} of {facts['corpus']}, {facts['train']} utterances)"
-        for name, facts in card.protocol["members"].items()
+        f"{name} ({' and '.join(members[one]['modalities'])} of {members[one]['corpus']}, {members[one]['train']} "
+        "utterances)"
+        for name, one in called.items()
     ]
     told = [f"joined by {rule['rule']}: {', '.join(said)}"]
     if rule["weights"] == "intervals":

@@ -166,12 +166,19 @@ class JoinedSettings(Settings):
     """Trained branches joined to one model of one task, by a rule with a name: demeanor.models.log_pool."""
 
     task: str = Field(default="sentiment", description="name in the parameters' `tasks`")
-    members: tuple[str, ...] = Field(min_length=2, description="branches, each an expert with streams of its own")
+    members: tuple[str, ...] = Field(
+        min_length=1, description="branches, each an expert with streams of its own; several, but for `seeds: together`"
+    )
+    seeds: Literal["each", "together"] = Field(
+        default="each",
+        description="each: a joined model for each seed that all members have; together: a single one that asks every "
+        "seed of every member and averages what they say, at the cost of as many models",
+    )
     rule: Literal["log_pool"] = "log_pool"
     prior: Literal["kept", "divided"] | None = Field(
         default=None,
         description="of each member: kept, or taken out and their mean put in once; None: what has the lower log loss "
-        "on validation where weights are learnt, else divided",
+        "on validation where weights are learnt, else divided; of seeds together kept",
     )
     least: int = Field(
         default=50, ge=1, description="utterances of validation that members must have in common for learnt weights"
@@ -184,4 +191,10 @@ class JoinedSettings(Settings):
     def _each_member_once(self) -> JoinedSettings:
         if len(set(self.members)) != len(self.members):
             raise ValueError(f"members: {', '.join(self.members)}: each expert has one voice")
+        if self.seeds == "each" and len(self.members) < 2:
+            raise ValueError(
+                "members: one alone has nobody to be joined with, unless `seeds: together` joins its seeds"
+            )
+        if self.seeds == "together" and self.prior == "divided":
+            raise ValueError("prior: seeds know the same, so their priors are kept; `divided` is for `seeds: each`")
         return self

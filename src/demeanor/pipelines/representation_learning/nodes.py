@@ -36,9 +36,14 @@ class Representations(RootModel[dict[str, RepresentationSettings]]):
 
     model_config = ConfigDict(frozen=True)
 
+    @property
+    def enabled(self) -> dict[str, RepresentationSettings]:
+        """Those that are learnt."""
+        return {name: one for name, one in self.root.items() if one.enabled}
+
 
 def pretraining_jobs(development: Examples, settings: Representations, checkpoints: str) -> list[Job]:
-    """One job per representation of the settings."""
+    """One job per representation of the settings that is enabled."""
     from demeanor.data.device import choose_device
     from demeanor.training.distributed.workshop import Job
 
@@ -48,7 +53,7 @@ def pretraining_jobs(development: Examples, settings: Representations, checkpoin
 
         return Job(("representation", name), run, apart=choose_device(chosen.device).type == "cpu")
 
-    return [job(name, chosen) for name, chosen in settings.root.items()]
+    return [job(name, chosen) for name, chosen in settings.enabled.items()]
 
 
 def pretrain_one(
@@ -80,18 +85,18 @@ def pretrain_one(
 def pretrain_representations(
     development: Examples, settings: Representations, checkpoints: str
 ) -> tuple[dict[str, Bundle], pd.DataFrame]:
-    """Learn every representation of the settings without labels, on the train split."""
+    """Learn every enabled representation of the settings without labels, on the train split."""
     from demeanor.training.distributed import workshop
 
     bundles: dict[str, Bundle] = {}
     rows = []
     jobs = pretraining_jobs(development, settings, checkpoints)
-    for name, (bundle, history) in zip(settings.root, workshop.current().results(jobs, development), strict=True):
+    for name, (bundle, history) in zip(settings.enabled, workshop.current().results(jobs, development), strict=True):
         bundles[name] = bundle
         rows += [{"representation": name, **row} for row in history]
         best = min(row["valid_loss"] for row in history)
         logger.info("representation %s: validation loss %.4f after %d epochs", name, best, len(history))
-    return bundles, pd.DataFrame(rows)
+    return bundles, pd.DataFrame(rows, columns=None if rows else ["representation", "epoch"])
 
 
 def embed_development(development: Examples, bundles: dict[str, Bundle]) -> dict[str, Stream]:
@@ -205,7 +210,7 @@ def sweep_representations(
 
     if not settings.enabled:
         return pd.DataFrame({"corpora": [], "modalities": []}), pd.DataFrame({"corpora": [], "modalities": []})
-    if settings.representation not in representations.root:
+    if settings.representation not in representations.root:  # one that is not enabled stands ready for this
         found = nearest(settings.representation, representations.root)
         raise InputError("sweep", [f"there is no representation '{settings.representation}'.{found}"])
     target = "+".join(sorted(development.utterances["corpus"].unique()))

@@ -39,6 +39,7 @@ class RepresentationSettings(Settings):
     compile: bool = Field(default=False, description="torch.compile the model; pays on a GPU and for long trainings")
     threads: int | None = Field(default=None, ge=1, description="CPU threads; None: as many as torch has")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, ...")
+    enabled: bool = Field(default=True, exclude=True, description="false: it stands ready and is not learnt")
 
     @model_validator(mode="after")
     def _known_representation(self) -> RepresentationSettings:
