@@ -168,6 +168,25 @@ def test_the_sample_rate_and_the_channels_may_change(tmp_path: Path, suffix: str
     assert pitch(heard.samples[5 * RATE // 2 : 7 * RATE // 2]) == pytest.approx(1000, abs=2)
 
 
+@pytest.mark.parametrize("order", ["ab", "ba"])
+def test_opus_that_is_joined_to_opus_of_other_channels_says_that_it_breaks_off(tmp_path: Path, order: str):
+    stereo = np.repeat(tone(1000, 2.0, 48_000)[:, None], 2, axis=1)
+    parts = {
+        "a": write_recording(tmp_path / "a.ogg", tone(250, 2.0, 48_000), rate=48_000, audio_codec="libopus"),
+        "b": write_recording(tmp_path / "b.ogg", stereo, rate=48_000, audio_codec="libopus"),
+    }
+    joined = tmp_path / "c.ogg"
+    joined.write_bytes(b"".join(parts[name].read_bytes() for name in order))
+    heard = listen(joined)
+    assert heard.samples is not None
+    assert len(heard.samples) == pytest.approx(2 * RATE, abs=0.1 * RATE)
+    assert heard.remarks == ("sound_breaks_off",)
+    twice = tmp_path / "d.ogg"
+    twice.write_bytes(2 * parts["a"].read_bytes())
+    again = listen(twice)
+    assert (len(again.samples), again.remarks) == (pytest.approx(4 * RATE, abs=0.1 * RATE), ())
+
+
 def test_the_default_track_is_taken_and_the_others_are_named(tmp_path: Path):
     path = write_tracks(
         tmp_path / "v.mkv",

@@ -36,6 +36,10 @@ REMARKS = {
         "the OpenFace table beside the recording holds several faces",
         "One of them is read, the surest; setting `face` of openface_csv names another by its face_id.",
     ),
+    "sound_breaks_off": (
+        "the file goes on after the sound breaks off: what follows cannot be read",
+        "Parts that do not fit were joined, of one and two channels perhaps; convert them to one format before.",
+    ),
     "sound_ends_early": (
         "the sound ends before half of the recording",
         "What there is of it is used; look whether the microphone was switched off.",

@@ -32,6 +32,7 @@ PREROLL = 0.5
 SET_BACK = 10.0
 #: Damaged packets after which a track is given up.
 HOPELESS = 10_000
+BROKEN_OFF = "the file goes on after its pictures break off: what follows cannot be seen"
 #: Seconds that a picture stands for where nothing says how long.
 USUAL_STEP = 0.04
 #: A picture that stands for more seconds than this is a gap.
@@ -242,10 +243,14 @@ def described(container: Any, label: str) -> MediaInfo:
     )
 
 
-def decoded(container: Any, stream: Any, label: str) -> Generator[Any, None, None]:
+def decoded(
+    container: Any, stream: Any, label: str, broken_off: Callable[[], None] = lambda: None
+) -> Generator[Any, None, None]:
     """Frames of one stream; a damaged packet is passed over, a stream of which nothing is left is an error. MediaError,
     both.
 
+    `broken_off` is called where the file goes on and its packets do not: Opus that is joined to Opus of other channels,
+    for example, which FFmpeg does not read past.
     So is one that takes longer than LIMITS allow; only the processor's time spent here counts, not the consumer's, nor
     what other programs on a busy machine take.
     """
@@ -258,12 +263,15 @@ def decoded(container: Any, stream: Any, label: str) -> Generator[Any, None, Non
     packets = container.demux(stream)
     while True:
         begun = thread_time()
+        packet = None
         try:
             packet = next(packets)
             decoded = packet.decode()
         except StopIteration:
             break
         except av.FFmpegError as error:
+            if packet is None:
+                broken_off()
             damaged += 1
             if damaged > HOPELESS or isinstance(error, (av.MemoryError, av.PermissionError)):
                 raise MediaError(f"{label}: cannot be decoded ({_reason(error)})") from None
@@ -371,7 +379,7 @@ def timed_frames(
         usual = float(1 / stream.average_rate) if stream.average_rate else USUAL_STEP
         before: float | None = None
         step = missing = 0.0
-        for frame in decoded(container, stream, label):
+        for frame in decoded(container, stream, label, lambda: note(BROKEN_OFF)):
             turn = painter.turn(frame) if before is None else None
             if turn is not None:
                 note(described_turn(turn))

@@ -51,8 +51,8 @@ class Heard:
     samples  mono in [-1, 1], None where the recording has no sound track
     remarks  of cancelling_channels (the louder one was taken), silent_channels (they do not count), sound_gaps (silent
              now), mixed_sound_formats (the sample rate or the channels change), mixed_down (of more than two channels),
-             low_sampling_rate (below FULL_RATE),
-             sound_ends_early (less than half of what the file declares)
+             low_sampling_rate (below FULL_RATE), sound_ends_early (less than half of what the file declares),
+             sound_breaks_off (the file goes on, but nothing after that place can be read)
     tracks   names of the tracks that are not read
     """
 
@@ -135,7 +135,7 @@ class _Track:
         seek(container, self.start, clock.origin)
         position: int | None = None
         follow, behind = True, False
-        with closing(decoded(container, stream, self.label)) as frames:
+        with closing(decoded(container, stream, self.label, self._broken_off)) as frames:
             for frame in frames:
                 if frame.sample_rate != self.rate:
                     if position is not None:
@@ -171,6 +171,9 @@ class _Track:
                         yield self.rate, block[begin:stop]
                 if self.last is not None and position >= self.last:
                     return
+
+    def _broken_off(self) -> None:
+        self.remarks.add("sound_breaks_off")
 
     def _set_rate(self, rate: int) -> None:
         if not rate:
