@@ -254,7 +254,8 @@ def section(about: dict[str, Any]) -> str:
     load, told = about["load"], ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     return f"""## {about["machine"]}
 
-{about["date"]}, {told}; {about["rounds"]} rounds, load {load[0]} to {load[1]}. Kernels: {about["instructions"]}; ours multiplies large float32 matrices by {about["linear"]}, MMSA by MKL.
+{about["date"]}, {told}; {about["rounds"]} rounds, load {load[0]} to {load[1]}.
+{about["instructions"]} kernels; ours multiplies large float32 matrices by {about["linear"]}, MMSA by MKL.
 
 {table(about["rows"])}
 
