@@ -41,6 +41,7 @@ REFERENCE = ("lf_dnn", "tfn", "mult")
 
 def published() -> dict[str, Any]:
     """The branches of conf/mosi by name."""
+    sys.path.insert(0, str(PROJECT))
     from tests.project import parameters_of
 
     return parameters_of("mosi")["branches"]
@@ -70,15 +71,17 @@ def ours(model: str, data: Path, bert: Path, epochs: int, threads: int, referenc
     table = pd.read_parquet(data / "utterances.parquet")
     examples = Examples.of(table[table["split"] != "test"], load_streams(imported))
     tokens = model == "self_mm"
-    block = published()[model]
-    options = {**block["model"], **({"encoder": str(bert)} if tokens else {}), "reference": reference}
+    block = BranchSettings(**published()[model])  # which fills in what was published
+    options = {**block.model, **({"encoder": str(bert)} if tokens else {}), "reference": reference}
     branch = BranchSettings(
         system=model,
         streams={"text": "text.tokens" if tokens else "text.words", "audio": "audio.frames", "vision": "vision.frames"},
         max_lengths={"text": 50, "audio": 375, "vision": 500},
         normalise=False,
         model=options,
-        training={**block["training"], "seeds": (1111,), "epochs": epochs, "patience": epochs, "threads": threads},
+        training=block.training.model_copy(
+            update={"seeds": (1111,), "epochs": epochs, "patience": epochs, "threads": threads}
+        ),
     )  # fmt: skip
     column = next(name for name in ("sentiment", "label") if name in table)
     task = Task(name="sentiment", kind="regression", column=column)
