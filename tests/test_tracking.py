@@ -215,3 +215,13 @@ def test_a_new_store_is_made_by_one_process_at_a_time(tmp_path: Path, monkeypatc
     assert choose_experiment("meld", tmp_path) == "7"
     fcntl.flock(met[0], fcntl.LOCK_EX | fcntl.LOCK_NB)  # it is free again
     os.close(met[0])
+
+
+def test_a_file_system_without_locks_does_not_stop_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refused(opened: int, how: int) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(tracking_store.fcntl, "flock", refused)
+    with tracking_store.alone(tmp_path):
+        entered = True
+    assert entered

@@ -12,6 +12,8 @@ from pathlib import Path
 from demeanor import remembered
 from demeanor.reachability import MODEST, SQLITE, require_answer
 
+logger = logging.getLogger(__name__)
+
 
 def tracking_uri(project: Path, configured: str | None = None) -> str:
     """MLFLOW_TRACKING_URI, else what conf says, else a SQLite file in the project's root."""
@@ -72,10 +74,16 @@ def choose_experiment(name: str, project: Path) -> str:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """One process at a time: two that meet a new store would both make its tables, and MLflow lets the slower fail."""
+    """One process at a time: two that meet a new store would both make its tables, and MLflow lets the slower fail.
+
+    On a file system without locks they are not kept apart.
+    """
     opened = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(opened, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX)
+        except OSError as error:
+            logger.debug("%s cannot be locked (%s)", folder, error)
         yield
     finally:
         os.close(opened)

@@ -249,10 +249,11 @@ def decoded(
     """Frames of one stream; a damaged packet is passed over, a stream of which nothing is left is an error. MediaError,
     both.
 
-    `broken_off` is called where the file goes on and its packets do not: Opus that is joined to Opus of other channels,
-    for example, which FFmpeg does not read past.
     So is one that takes longer than LIMITS allow; only the processor's time spent here counts, not the consumer's, nor
     what other programs on a busy machine take.
+
+    `broken_off` is called where the file goes on and its packets do not: Opus that is joined to Opus of other channels,
+    for example, which FFmpeg does not read past.
     """
     context = stream.codec_context
     context.thread_count = 1
