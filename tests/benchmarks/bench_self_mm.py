@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 PROJECT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(PROJECT))  # for tests.project, where this is run as a script
 RESULTS = PROJECT / "docs" / "benchmarks"
 PEERS = PROJECT.parent / "shared" / "peers" / "mmsa"
 #: model -> (data set, train samples, epochs); the heaviest one on a tenth of MOSI.
@@ -41,7 +42,6 @@ REFERENCE = ("lf_dnn", "tfn", "mult")
 
 def published() -> dict[str, Any]:
     """The branches of conf/mosi by name."""
-    sys.path.insert(0, str(PROJECT))
     from tests.project import parameters_of
 
     return parameters_of("mosi")["branches"]
@@ -257,7 +257,7 @@ def section(about: dict[str, Any]) -> str:
     load, told = about["load"], ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     return f"""## {about["machine"]}
 
-{about["date"]}, {told}; {about["rounds"]} rounds, load {load[0]} to {load[1]}.
+{about["date"]}, {told}; rounds: {about["rounds"]}, load {load[0]} to {load[1]}.
 {about["instructions"]} kernels; ours multiplies large float32 matrices by {about["linear"]}, MMSA by MKL.
 
 {table(about["rows"])}

@@ -10,6 +10,7 @@ import io
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import thread_time
 from typing import Any
@@ -380,7 +381,7 @@ def timed_frames(
         usual = float(1 / stream.average_rate) if stream.average_rate else USUAL_STEP
         before: float | None = None
         step = missing = 0.0
-        for frame in decoded(container, stream, label, lambda: note(BROKEN_OFF)):
+        for frame in decoded(container, stream, label, partial(note, BROKEN_OFF)):
             turn = painter.turn(frame) if before is None else None
             if turn is not None:
                 note(described_turn(turn))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -135,7 +136,8 @@ class _Track:
         seek(container, self.start, clock.origin)
         position: int | None = None
         follow, behind = True, False
-        with closing(decoded(container, stream, self.label, self._broken_off)) as frames:
+        broken_off = partial(self.remarks.add, "sound_breaks_off")
+        with closing(decoded(container, stream, self.label, broken_off)) as frames:
             for frame in frames:
                 if frame.sample_rate != self.rate:
                     if position is not None:
@@ -171,9 +173,6 @@ class _Track:
                         yield self.rate, block[begin:stop]
                 if self.last is not None and position >= self.last:
                     return
-
-    def _broken_off(self) -> None:
-        self.remarks.add("sound_breaks_off")
 
     def _set_rate(self, rate: int) -> None:
         if not rate:

@@ -59,9 +59,7 @@ def join(
     bundles = {
         seed: assemble(name, task, train, pool, protocol, settings.notes, code_revision) for seed, pool in pools.items()
     }
-    # Seeds that learnt the same know the same: there is nothing to weigh, and their prior is one.
-    together = settings.seeds == "together"
-    weighed = Weighed({}, divided=False, rows={}) if together else weigh(settings, valid, corpora, bundles)
+    weighed = weigh(settings, valid, corpora, bundles)
     seen = known_presence(any_of(bundles).card, train, corpora)
     bundles = {seed: informed(bundle, settings, weighed, seen) for seed, bundle in bundles.items()}
     target, embedded = task.targets(valid.utterances), Embedded(valid)

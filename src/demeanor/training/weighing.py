@@ -46,6 +46,9 @@ def weigh(
     corpora  member -> those that it was trained on
     bundles  by seed, all members together with equal weights; the seeds are joined
     """
+    if settings.seeds == "together":
+        # Seeds that learnt the same know the same: there is nothing to weigh, and their prior is one.
+        return Weighed({}, divided=False, rows={})
     card, names = any_of(bundles).card, list(corpora)
     embedded = Embedded(valid)
     models = [TrainedModel.load(bundle, "auto") for bundle in bundles.values()]

@@ -17,6 +17,7 @@ from demeanor.data.places import anchored
 from demeanor.data.progress import with_progress
 from demeanor.data.stream import Stream
 from demeanor.data.task import Task, Tasks
+from demeanor.pipelines.branches import enabled
 from demeanor.training.pretraining.settings import RepresentationSettings
 from demeanor.training.pretraining.sweep import SweepSettings
 
@@ -39,7 +40,7 @@ class Representations(RootModel[dict[str, RepresentationSettings]]):
     @property
     def enabled(self) -> dict[str, RepresentationSettings]:
         """Those that are learnt."""
-        return {name: one for name, one in self.root.items() if one.enabled}
+        return {name: self.root[name] for name in enabled(self.root)}
 
 
 def pretraining_jobs(development: Examples, settings: Representations, checkpoints: str) -> list[Job]:
