@@ -92,6 +92,12 @@ def test_what_is_joined_names_branches_that_are_trained():
     ]
     with pytest.raises(InputError, match="no mapping"):
         selection_of({"branches": branches, "joined": ["words", "voice"]})
+    nested = {"both": {"members": ["mean", "voice"]}, "mean": {"members": ["words"]}}
+    assert selection_of({"branches": branches, "joined": nested}).joined[0] == ("both", ("mean", "voice"))
+    with pytest.raises(InputError, match=r"'mean' is not enabled: joined\.both needs it"):
+        selection_of({"branches": branches, "joined": {**nested, "mean": {"members": ["words"], "enabled": False}}})
+    with pytest.raises(InputError, match="both needs mean needs both: one of them has to come first"):
+        selection_of({"branches": branches, "joined": {**nested, "mean": {"members": ["words", "both"]}}})
 
 
 @pytest.mark.parametrize("branches", [None, ["late_fusion"], {}, {"one": {"enabled": False}}, {"one": "late_fusion"}])

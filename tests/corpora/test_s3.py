@@ -62,7 +62,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     own = {"aws_access_key_id": keys["AccessKeyId"], "aws_secret_access_key": keys["SecretAccessKey"]}
     client = boto3.client("s3", endpoint_url=address, **{**anyone, **own})
     yield {"address": address, "client": client, "keys": keys, "folder": folder}
-    # What moto's server holds belongs to the process: the next one starts empty, should this module be left and met again.
+    # What moto holds belongs to the process: the next server starts empty, should this module be left and met again.
     urllib.request.urlopen(urllib.request.Request(f"{address}/moto-api/reset", method="POST")).close()
     server.stop()
 

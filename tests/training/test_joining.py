@@ -328,6 +328,34 @@ def test_seeds_together_are_one_model_that_says_the_mean_of_what_they_say(develo
     np.testing.assert_allclose(TrainedModel.load(made["seed_1"]).predict(valid), np.mean(outputs, axis=0), atol=1e-5)
 
 
+def test_all_seeds_of_one_expert_join_another_as_one_voice(development, examples, members, tmp_path):
+    mean = join_branches("mean", development, settings_of("emotion", ("words",), seeds="together"), TASKS,
+                         {"words": members["words"]})  # fmt: skip
+    together = {"mean": mean, "voice": members["voice"]}
+    made = join_branches("both", development, settings_of("emotion", tuple(together)), TASKS, together)
+    assert list(made) == ["seed_1"]
+    made["seed_1"].save(tmp_path / "bundle")
+    model, test = TrainedModel.load(tmp_path / "bundle"), examples.split("test")
+    assert set(model.card.inputs) == {"mean.words_1.text", "mean.words_2.text", "voice.audio"}
+    # Of both it says what its pool makes of what the mean and the voice say by themselves; of one, what that one says.
+    temperatures = [one["seed_1"].card.calibration.subsets[subset].temperature
+                    for one, subset in ((mean, "text"), (members["voice"], "audio"))]  # fmt: skip
+    parts = [TrainedModel.load(one["seed_1"]).predict(test) / temperature
+             for one, temperature in zip(together.values(), temperatures, strict=True)]  # fmt: skip
+    (weights,) = model.card.settings["weights"].values()
+    heard = test.stream("audio.frames").ragged.lengths > 0
+    pool = LogPoolSettings(**model.card.settings)
+    own = np.log(np.array([one.prior for one in pool.members.values()]))
+    said = [part - np.log(np.exp(part).sum(axis=1, keepdims=True)) for part in parts]
+    base, shifts = (own.mean(axis=0), own) if pool.divided else (0.0, own * 0)
+    both = base + sum(weights[name] * (part - shift) for name, part, shift in zip(together, said, shifts, strict=True))
+    expected = np.where(heard[:, None], both, said[0])
+    expected = expected - np.log(np.exp(expected).sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(model.predict(test), expected, atol=1e-4)
+    assert model.score_examples(test, explained=True)["contribution_text"].abs().max() > 0
+    assert "mean (text of toy" in model.card.notes
+
+
 def test_seeds_of_several_branches_need_not_be_the_same_to_be_together(development, members):
     later = {"seed_9": Bundle(
         members["voice"]["seed_1"].card.model_copy(

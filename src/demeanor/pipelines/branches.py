@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +65,14 @@ def selection_of(parameters: Mapping[str, Any]) -> Selection:
 def _joined(
     joined: Mapping[str, Any], names: tuple[str, ...], branches: Mapping[str, Any]
 ) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """The enabled entries of `joined` with their members; InputError for one whose members are not all trained."""
+    """The enabled entries of `joined` with their members: branches, or what is itself joined; InputError for one whose
+    members are not all trained, or which is a member of its own."""
     advice = "It maps names to what is joined, for example experts: {task: emotion, members: [words, voice]}."
     if not isinstance(joined, Mapping) or not all(isinstance(value, Mapping) for value in joined.values()):
         raise InputError("parameter 'joined'", ["it is no mapping of mappings"], advice)
-    made, problems = [], []
+    made: dict[str, tuple[str, ...]] = {}
+    problems = []
+    known = (*names, *enabled(joined))
     for name in enabled(joined):
         members = joined[name].get("members")
         if not isinstance(members, list | tuple):
@@ -76,16 +80,22 @@ def _joined(
             continue
         problems += [f"'{name}' is the name of a branch, too"] if name in branches else []
         for member in map(str, members):
-            if member in branches and member not in names:
+            if member in known:
+                continue
+            if member in branches or member in joined:
                 problems.append(
                     f"'{member}' is not enabled: joined.{name} needs it, unless joined.{name}.enabled=false."
                 )
-            elif member not in names:
-                problems.append(f"'{member}', a member of '{name}', is no branch.{nearest(member, names)}")
-        made.append((name, tuple(map(str, members))))
+            else:
+                problems.append(f"'{member}', a member of '{name}', is no branch.{nearest(member, known)}")
+        made[name] = tuple(map(str, members))
+    try:
+        TopologicalSorter(made).prepare()
+    except CycleError as error:
+        problems.append(f"{' needs '.join(reversed(error.args[1]))}: one of them has to come first")
     if problems:
         raise InputError("parameter 'joined'", problems, advice)
-    return tuple(made)
+    return tuple(made.items())
 
 
 def _check_corpora(parameters: Mapping[str, Any], branches: Mapping[str, Mapping[str, Any]]) -> None:

@@ -167,7 +167,9 @@ class JoinedSettings(Settings):
 
     task: str = Field(default="sentiment", description="name in the parameters' `tasks`")
     members: tuple[str, ...] = Field(
-        min_length=1, description="branches, each an expert with streams of its own; several, but for `seeds: together`"
+        min_length=1,
+        description="branches, or names of `joined`, each an expert with streams of its own; several, but for "
+        "`seeds: together`",
     )
     seeds: Literal["each", "together"] = Field(
         default="each",
