@@ -216,6 +216,10 @@ def test_misspelt_settings_are_refused_before_anything_runs():
         branch(system="text_onli")
     with pytest.raises(ValueError, match="Extra inputs"):
         BranchSettings(system="text_only", streams={"text": "text.words"}, model={"hiden": 3})
+    assert TrainingSettings(seeds=3).seeds == (1, 2, 3)
+    for none in (0, (), True):
+        with pytest.raises(ValueError, match="seeds"):
+            TrainingSettings(seeds=none)
 
 
 def test_checkpoints_leave_frozen_encoders_out_and_go_on_with_the_same_ones_alone(development, tmp_path):

@@ -23,6 +23,7 @@ from demeanor.pipelines.evaluation.choosing import comparable_scores
 from demeanor.pipelines.evaluation.nodes import choose_champions, score_sealed_test
 from demeanor.pipelines.fusion_training.nodes import join_branches, train_branch
 from demeanor.training.experts import sources_of
+from demeanor.training.joining import join
 from demeanor.training.settings import BranchSettings, JoinedSettings, TrainingSettings
 from tests.toy import EMOTION, EMOTIONS, SENTIMENT, toy_examples
 
@@ -282,9 +283,10 @@ def test_members_of_other_classes_are_joined_by_a_map_or_refused(development, me
 def test_what_cannot_be_joined_is_refused_with_all_reasons(development, members, tmp_path):
     number = trained(development, "audio", "sentiment", TASKS, tmp_path, (1,))
     with pytest.raises(InputError) as told:
-        join_branches(
-            "experts", development, settings_of("emotion"), TASKS, {"words": members["words"], "voice": number, "x": {}}
-        )
+        join(
+            "experts", settings_of("emotion"), EMOTION, development,
+            {"words": members["words"], "voice": number, "x": {}}, validation_score,
+        )  # fmt: skip
     assert "x has not been trained" in str(told.value)
     assert "voice: it does sentiment: regression in [-3, 3], which is no answer to emotion" in str(told.value)
     later = {"seed_9": members["voice"]["seed_1"]}
@@ -326,6 +328,17 @@ def test_seeds_together_are_one_model_that_says_the_mean_of_what_they_say(develo
     made = join_branches("mean", development, settings_of("sentiment", one, seeds="together"), TASKS, numbers)
     outputs = [TrainedModel.load(bundle).predict(valid) for bundle in numbers["words"].values()]
     np.testing.assert_allclose(TrainedModel.load(made["seed_1"]).predict(valid), np.mean(outputs, axis=0), atol=1e-5)
+
+
+def test_who_was_not_trained_because_its_corpus_is_not_there_is_left_out(development, members, caplog):
+    assert join_branches("experts", development, settings_of("emotion"), TASKS, {**members, "words": {}}) == {}
+    assert "experts is not made: words is not trained" in caplog.text
+    assert join_branches("mean", development, settings_of("emotion", ("words",), seeds="together"), TASKS,
+                         {"words": {}}) == {}  # fmt: skip
+    three = settings_of("emotion", ("words", "voice", "face"))
+    made = join_branches("experts", development, three, TASKS, {**members, "face": {}})
+    assert "experts is joined without face, which is not trained" in caplog.text
+    assert list(made["seed_1"].card.settings["members"]) == ["words", "voice"]
 
 
 def test_all_seeds_of_one_expert_join_another_as_one_voice(development, examples, members, tmp_path):

@@ -22,6 +22,8 @@ SAMPLE_RATE = 16_000
 SILENCE = 1e-4
 #: Samples that are converted at once.
 CONVERTED = 1 << 20
+#: What a clip holds for its own process alone.
+HELD = ("waveform", "film", "_samples_digest")
 #: How recordings are decoded; counts up when the same file gives other samples or pictures than before, so that what
 #: was extracted from them is made again.
 DECODING = 2
@@ -156,7 +158,7 @@ class Clip:
         return self if "speakers" in reads or not self.speakers else replace(self, speakers=())
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key not in ("waveform", "film")}
+        return {key: value for key, value in self.__dict__.items() if key not in HELD}
 
     def content(self, reads: frozenset[str]) -> str:
         """Hash of all of this clip that an extractor reading `reads` can see.
@@ -174,12 +176,17 @@ class Clip:
         if "speakers" in reads:
             parts += ["speakers", _dialogue_digest(self.speakers)]
         if "audio" in reads and (self.recorded is not None or self.stored is not None):
-            parts += ["samples", _digest(np.ascontiguousarray(self._samples()))]
+            parts += ["samples", self._samples_digest]
         elif "audio" in reads:
             parts += ["audio", *self._content_of(self.media if self.sound is None else self.sound)]
         if "video" in reads:
             parts += ["video", *self._content_of(self.media)]
         return sha256_of(parts)
+
+    @cached_property
+    def _samples_digest(self) -> str:
+        """Hash of the samples that are at hand: every stream of sound asks for it, some several times."""
+        return _digest(np.ascontiguousarray(self._samples()))
 
     def _content_of(self, recording: Path | bytes | RemoteFile | None) -> list[Any]:
         if recording is None:
@@ -214,7 +221,7 @@ def to_int16(samples: np.ndarray) -> np.ndarray:
 def _digest(content: bytes | np.ndarray) -> str:
     import hashlib
 
-    return hashlib.sha256(content.tobytes() if isinstance(content, np.ndarray) else content).hexdigest()
+    return hashlib.sha256(content.data if isinstance(content, np.ndarray) else content).hexdigest()
 
 
 @lru_cache(maxsize=64)

@@ -151,9 +151,8 @@ def sentences(
     members = card.protocol["members"]
     if rule["seeds"] == "together":
         seeds: dict[str, list[str]] = {}
-        for name in members:
-            branch, _, seed = name.rpartition("_")
-            seeds.setdefault(branch, []).append(seed)
+        for name, one in members.items():
+            seeds.setdefault(name.removesuffix(f"_{one['seed']}"), []).append(str(one["seed"]))
         called = {f"seeds {', '.join(own)} of {branch}": f"{branch}_{own[0]}" for branch, own in seeds.items()}
     else:
         called = {name: name for name in members}

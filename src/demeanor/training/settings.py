@@ -22,7 +22,9 @@ class TrainingSettings(Settings):
     and fewer epochs. `batch_size` counts utterances, or dialogues for systems that read whole dialogues.
     """
 
-    seeds: tuple[int, ...] = Field(default=(1, 2, 3), min_length=1, description="one model per seed")
+    seeds: tuple[int, ...] = Field(
+        default=(1, 2, 3), min_length=1, description="one model per seed; a number: as many, from 1 on"
+    )
     epochs: int = Field(default=60, ge=1)
     patience: int = Field(default=12, ge=1, description="epochs without improvement on validation before it stops")
     refit: bool = Field(
@@ -51,6 +53,12 @@ class TrainingSettings(Settings):
     devices: int | Literal["auto"] = Field(default=1, description="processes; auto: one per GPU")
     threads: int = Field(default=2, ge=1, description="CPU threads; results on CPU depend on it in the last digits")
     workers: int = Field(default=0, ge=0, description="processes that make batches ahead")
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _so_many(cls, given: Any) -> Any:
+        """`--params` takes no lists."""
+        return tuple(range(1, given + 1)) if isinstance(given, int) and not isinstance(given, bool) else given
 
     @model_validator(mode="after")
     def _refit_knows_its_rates(self) -> TrainingSettings:

@@ -186,8 +186,17 @@ def join_branches(
 ) -> dict[str, Bundle]:
     """Trained branches as one model, a bundle for each seed that all have, each told to the tracker as a training is.
 
-    InputError where they cannot answer for one task together.
+    A member that was not trained, because the union leaves out all it learns from, is left out with a warning; none is
+    made, with a warning, where nobody is left, or one alone who has nobody to be joined with. InputError where they
+    cannot answer for one task together.
     """
+    absent = ", ".join(member for member, seeds in members.items() if not seeds)
+    members = {member: seeds for member, seeds in members.items() if seeds}
+    if len(members) < (2 if settings.seeds == "each" else 1):
+        logger.warning("%s is not made: %s is not trained", name, absent)
+        return {}
+    if absent:
+        logger.warning("%s is joined without %s, which is not trained", name, absent)
     from demeanor.evaluation.environment import code_revision
     from demeanor.evaluation.validation import validation_score
     from demeanor.training import tracking
