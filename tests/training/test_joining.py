@@ -332,12 +332,12 @@ def test_seeds_together_are_one_model_that_says_the_mean_of_what_they_say(develo
 
 def test_who_was_not_trained_because_its_corpus_is_not_there_is_left_out(development, members, caplog):
     assert join_branches("experts", development, settings_of("emotion"), TASKS, {**members, "words": {}}) == {}
-    assert "experts is not made: words is not trained" in caplog.text
+    assert "experts is not made, for lack of words" in caplog.text
     assert join_branches("mean", development, settings_of("emotion", ("words",), seeds="together"), TASKS,
                          {"words": {}}) == {}  # fmt: skip
     three = settings_of("emotion", ("words", "voice", "face"))
     made = join_branches("experts", development, three, TASKS, {**members, "face": {}})
-    assert "experts is joined without face, which is not trained" in caplog.text
+    assert "experts is joined without face, for which nothing was trained" in caplog.text
     assert list(made["seed_1"].card.settings["members"]) == ["words", "voice"]
 
 

@@ -193,10 +193,10 @@ def join_branches(
     absent = ", ".join(member for member, seeds in members.items() if not seeds)
     members = {member: seeds for member, seeds in members.items() if seeds}
     if len(members) < (2 if settings.seeds == "each" else 1):
-        logger.warning("%s is not made: %s is not trained", name, absent)
+        logger.warning("%s is not made, for lack of %s", name, absent)
         return {}
     if absent:
-        logger.warning("%s is joined without %s, which is not trained", name, absent)
+        logger.warning("%s is joined without %s, for which nothing was trained", name, absent)
     from demeanor.evaluation.environment import code_revision
     from demeanor.evaluation.validation import validation_score
     from demeanor.training import tracking
