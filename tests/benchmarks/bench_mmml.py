@@ -35,6 +35,7 @@ from demeanor.data.bundle import InputSpecification
 from demeanor.data.provenance import Provenance
 from demeanor.data.task import Task
 from demeanor.kernels.linear import use_onednn_linear
+from demeanor.models.blocks.layers import QuickDropout
 from demeanor.models.mmml.dialogue import rows_before
 from demeanor.models.mmml.frames import valid_frames
 from demeanor.models.mmml.inputs import join_tokens, normalise_waveform
@@ -101,6 +102,10 @@ class Straight(nn.Module):
         self.system = copy.deepcopy(system)
         for network in (self.system.words.network, self.system.speech.network):
             network.set_attn_implementation("eager")
+            for module in list(network.modules()):
+                for name, child in module.named_children():
+                    if type(child) is QuickDropout:
+                        setattr(module, name, nn.Dropout(child.p))
 
     def load(self, batch: Batch, rows: list[int]) -> list[Tensor]:
         """Each row and its context, tokenised rows joined, waveforms read and normalised, padded to the fixed sizes."""

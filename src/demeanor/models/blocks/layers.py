@@ -93,7 +93,12 @@ class QuickDropout(nn.Dropout):
         """[...] of any shape, which stays."""
         if not self.training or self.p in (0.0, 1.0) or values.device.type != "cpu" or values.numel() < LARGE:
             return super().forward(values)
-        return _Masked.apply(values, *kept_entries(values.shape, self.p))
+        return dropped(values, self.p)
+
+
+def dropped(values: Float[Tensor, "*any"], chance: float) -> Float[Tensor, "*any"]:
+    """Values [...] on a CPU with each entry zero by this chance, the others scaled so that their mean stays."""
+    return _Masked.apply(values, *kept_entries(values.shape, chance))
 
 
 class _Masked(torch.autograd.Function):

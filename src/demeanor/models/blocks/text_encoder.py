@@ -18,7 +18,8 @@ from demeanor.data.bundle import InputSpecification
 from demeanor.data.errors import InputError
 from demeanor.data.places import anchored
 from demeanor.data.settings import Settings
-from demeanor.models.blocks.layers import QuickDropout, zero_padding
+from demeanor.models.blocks.layers import zero_padding
+from demeanor.models.blocks.quick_encoder import quicken
 
 #: Where the provenance of a token stream may name the encoder whose tokenizer made it, in order of preference.
 PROVENANCE_KEYS = ("encoder", "model", "checkpoint", "tokenizer", "pretrained")
@@ -69,10 +70,7 @@ class TextEncoder(nn.Module):
         self.padding = int(config.pad_token_id or 0)
         if not finetune:
             self.network.requires_grad_(False)
-        for module in list(self.network.modules()):
-            for name, child in module.named_children():
-                if type(child) is nn.Dropout:
-                    setattr(module, name, QuickDropout(child.p))
+        quicken(self.network)
         _hooked(self.network)
 
     def train(self, mode: bool = True) -> TextEncoder:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from demeanor.data.errors import InputError, MissingExtraError, nearest
+from demeanor.models.blocks.quick_encoder import quicken
 from demeanor.models.blocks.text_encoder import locate
 
 SMALL_SPEECH = "small"
@@ -64,7 +65,9 @@ def build_encoder(
             raise InputError(what, [f"'{kind}' is not among {', '.join(among)}"])
         config = AutoConfig.for_model(kind, **values)
         network = AutoModel.from_config(config, attn_implementation="sdpa")
-        return network, config.to_dict(), False
+        complete = config.to_dict()
+        quicken(network)
+        return network, complete, False
     if not name:
         raise InputError(what, ["none is named"], f"Name a folder, a name on the hub, or {', '.join(PRESETS)}.")
     try:
@@ -81,7 +84,9 @@ def build_encoder(
             ],
             "Give a folder with config.json and model.safetensors.",
         ) from error
-    return network, network.config.to_dict(), True
+    complete = network.config.to_dict()
+    quicken(network)
+    return network, complete, True
 
 
 def add_adapters(network: nn.Module, rank: int) -> nn.Module:
