@@ -36,3 +36,7 @@ def sleep(seconds: float, report: Report) -> int:
     report(os.getpid())
     time.sleep(seconds)
     return os.getpid()
+
+
+def variable(name: str, report: Report) -> str | None:
+    return os.environ.get(name)

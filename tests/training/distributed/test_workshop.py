@@ -55,6 +55,17 @@ def test_an_error_is_raised_where_the_work_was_asked_for(worker: Worker):
     assert "errands.py" in broken.value.__notes__[0], "where it happened is lost"
 
 
+def test_its_threads_wait_without_holding_a_core_unless_the_caller_says_otherwise(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+):
+    assert worker.call(errands.variable, "OMP_WAIT_POLICY", report=nothing) == "passive"
+    assert worker.call(errands.variable, "OMP_NUM_THREADS", report=nothing) == "1"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    other = Worker()
+    assert other.call(errands.variable, "OMP_WAIT_POLICY", report=nothing) == "active"
+    other.close()
+
+
 def test_a_worker_that_dies_is_told_and_replaced(worker: Worker):
     with pytest.raises(WorkerDied, match="killed by signal 9"):
         worker.call(errands.die, report=nothing)
