@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow.models import get_model_info
 
 from demeanor.data.bundle import Bundle
 from demeanor.data.errors import ProvenanceError
@@ -114,7 +115,8 @@ def test_every_system_goes_from_a_file_shaped_like_mosi_to_the_registry(tmp_path
     made = json.loads((folder / "data/08_reporting/mosi/registration.json").read_text())["sentiment"]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
     monkeypatch.chdir(folder)
-    # Its features cannot be made from a recording: the model says so instead of guessing.
+    # Its features cannot be made from a recording: the model says so instead of guessing, and has no example of one.
+    assert get_model_info(made["uri"]).saved_input_example_info is None
     with pytest.raises(ProvenanceError, match="recomputed"):
         TrainedModel.load(load_bundle(made["uri"])).score([{"text": "So it is."}])
 

@@ -53,7 +53,8 @@ def register_champions(
         }
         metrics = {f"{r['corpus']}.{key}" if r["learnt_from"] else key: value for r in scored
                    for key, value in r["metrics"].items() if value is not None}  # fmt: skip
-        example = example_row(utterances, root)
+        # MLflow tries what it is given, and tells at length what did not work.
+        example = example_row(utterances, root) if card.recomputable else None
         judged = Judged(champion["metric"], champion["value"], card.data_hash)
         model = registered_name(card, settings.registered_as)
         try:

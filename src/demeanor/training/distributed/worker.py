@@ -24,8 +24,8 @@ from demeanor.data.errors import DemeanorError
 
 #: Libraries of arithmetic read these when they are loaded; torch's threads are set by each training.
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-#: A thread that waits for the others of a training gives its core to the trainings beside it. By default it keeps it and
-#: looks again and again: two trainings of two threads each on two cores then take many times as long.
+#: A thread that waits for the others of its training gives its core to the trainings beside it. By default it keeps it
+#: and looks again and again: two trainings of two threads each on two cores then take many times as long.
 WAITING = {"OMP_WAIT_POLICY": "passive"}
 
 
