@@ -4,6 +4,9 @@ import os
 
 # ONNX Runtime, by which a voice is found, opens a session of usage reports when it is imported, unless it reads this.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# Threads of torch that wait for each other keep their cores by default and look again and again: where anything else
+# runs on the machine, all of it then takes many times as long. OpenMP reads this when torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 __version__ = "0.1.0"
 

@@ -58,6 +58,7 @@ def test_an_error_is_raised_where_the_work_was_asked_for(worker: Worker):
 def test_its_threads_wait_without_holding_a_core_unless_the_caller_says_otherwise(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ):
+    """Set where the package is imported, before anything loads torch."""
     assert worker.call(errands.variable, "OMP_WAIT_POLICY", report=nothing) == "passive"
     assert worker.call(errands.variable, "OMP_NUM_THREADS", report=nothing) == "1"
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")

@@ -24,9 +24,6 @@ from demeanor.data.errors import DemeanorError
 
 #: Libraries of arithmetic read these when they are loaded; torch's threads are set by each training.
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-#: A thread that waits for the others of its training gives its core to the trainings beside it. By default it keeps it
-#: and looks again and again: two trainings of two threads each on two cores then take many times as long.
-WAITING = {"OMP_WAIT_POLICY": "passive"}
 
 
 class WorkerDied(DemeanorError):
@@ -52,7 +49,7 @@ class Worker:
                 [sys.executable, "-m", __name__, str(theirs.fileno()), *self._preload],
                 stdin=subprocess.PIPE,  # held open and never written: its end tells the worker that nobody is left
                 pass_fds=[theirs.fileno()],
-                env={**WAITING, **os.environ, **dict.fromkeys(THREADS, "1")},
+                env={**os.environ, **dict.fromkeys(THREADS, "1")},
             )
 
     def call(self, function: Callable[..., Any], *arguments: Any, report: Callable[..., None]) -> Any:
