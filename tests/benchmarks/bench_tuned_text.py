@@ -15,6 +15,7 @@ import json
 import sys
 import time
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from demeanor.models.blocks.text_encoder import locate
 PROJECT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(PROJECT))
 from tests.benchmarks import scale_page  # noqa: E402
+from tests.benchmarks.bench_mmml import saved_bytes  # noqa: E402
 
 RESULTS = PROJECT / "docs" / "benchmarks"
 ROWS, LENGTHS, KINDS = 32, (16, 32, 64, 96), ("bfloat16", "float32")
@@ -54,25 +56,15 @@ def batch_of(steps: int) -> dict[str, torch.Tensor]:
     return {"input_ids": ids, "attention_mask": (torch.arange(steps) < lengths[:, None]).long()}
 
 
-def step(network: nn.Module, batch: dict[str, torch.Tensor], kind: str) -> int:
-    """Forward and backward; bytes that were kept between them."""
-    weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
-    kept: dict[int, int] = {}
+def forward(network: nn.Module, batch: dict[str, torch.Tensor], kind: str) -> torch.Tensor:
+    with torch.autocast("cpu", torch.bfloat16, enabled=kind == "bfloat16"):
+        return network(**batch).last_hidden_state
 
-    def keep(saved: torch.Tensor) -> torch.Tensor:
-        storage = saved.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return saved
 
-    with (
-        torch.autograd.graph.saved_tensors_hooks(keep, lambda saved: saved),
-        torch.autocast("cpu", torch.bfloat16, enabled=kind == "bfloat16"),
-    ):
-        states = network(**batch).last_hidden_state
-    states.float().square().mean().backward()
+def step(network: nn.Module, batch: dict[str, torch.Tensor], kind: str) -> None:
+    """Forward and backward."""
+    forward(network, batch, kind).float().square().mean().backward()
     network.zero_grad()
-    return sum(kept.values())
 
 
 def measured(rounds: int) -> list[dict[str, Any]]:
@@ -80,7 +72,7 @@ def measured(rounds: int) -> list[dict[str, Any]]:
     for kind in KINDS:
         for steps in LENGTHS:
             batch = batch_of(steps)
-            kept = {name: step(network, batch, kind) for name, network in networks.items()}
+            kept = {name: saved_bytes(partial(forward, net, batch, kind), net) for name, net in networks.items()}
             seconds = dict.fromkeys(networks, float("inf"))
             for _ in range(rounds):
                 for name, network in networks.items():

@@ -65,9 +65,8 @@ def build_encoder(
             raise InputError(what, [f"'{kind}' is not among {', '.join(among)}"])
         config = AutoConfig.for_model(kind, **values)
         network = AutoModel.from_config(config, attn_implementation="sdpa")
-        complete = config.to_dict()
         quicken(network)
-        return network, complete, False
+        return network, config.to_dict(), False
     if not name:
         raise InputError(what, ["none is named"], f"Name a folder, a name on the hub, or {', '.join(PRESETS)}.")
     try:
@@ -84,9 +83,8 @@ def build_encoder(
             ],
             "Give a folder with config.json and model.safetensors.",
         ) from error
-    complete = network.config.to_dict()
     quicken(network)
-    return network, complete, True
+    return network, network.config.to_dict(), True
 
 
 def add_adapters(network: nn.Module, rank: int) -> nn.Module:
