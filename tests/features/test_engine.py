@@ -26,7 +26,7 @@ from demeanor.features.cache import ShardCache
 from demeanor.features.clips import clips_of
 from demeanor.features.engine import StreamRequest, extract_streams
 from demeanor.features.pools import HerePool, ProcessPool
-from demeanor.features.tasks import Task, after_death
+from demeanor.features.tasks import Task, after_death, wake, work
 from tests.features.media_samples import faces, voice, write_recording
 
 REQUESTS = {
@@ -90,6 +90,34 @@ def test_the_number_of_workers_changes_no_bit(made, tmp_path: Path):
     two, _ = run(made, tmp_path / "two", workers=2)
     for name in REQUESTS:
         assert one[name].content_sha256 == two[name].content_sha256
+
+
+def test_workers_wake_while_many_clips_are_hashed_and_change_no_bit(made, tmp_path: Path, monkeypatch):
+    one, _ = run(made, tmp_path / "one", workers=1)
+    woken: list[str] = []
+    original = ProcessPool.wake
+    monkeypatch.setattr(ProcessPool, "wake", lambda self, *maker: (woken.append(maker[0]), original(self, *maker)))
+    monkeypatch.setattr("demeanor.features.engine.MANY", 1)
+    two, _ = run(made, tmp_path / "two", workers=2)
+    assert woken == ["opensmile_functionals", "face_descriptors"]  # splitting texts needs no workers
+    for name in REQUESTS:
+        assert one[name].content_sha256 == two[name].content_sha256
+    woken.clear()
+    _, aside = run(made, tmp_path / "two", workers=2, requests={"text.tokens": REQUESTS["text.tokens"]})
+    assert not woken
+    assert aside.empty
+
+
+@pytest.mark.parametrize("settings", ["{}", '{"features": "none of them"}'])
+def test_what_cannot_be_woken_is_told_by_its_first_clip(made, settings: str):
+    wake("opensmile_functionals", settings)
+    clip = clips_of(made[1], made[0])[0]
+    task = Task("opensmile_functionals", settings, (clip,), ("a",))
+    if settings == "{}":
+        assert work(task).values["a"].shape == (1, 88)
+    else:
+        with pytest.raises(InputError, match="features: Input should be"):
+            work(task)
 
 
 def test_a_second_run_makes_only_what_changed(made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

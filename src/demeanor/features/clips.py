@@ -15,6 +15,10 @@ from demeanor.data.stream import Stream
 from demeanor.features.base import Clip, Word
 
 WAVEFORM, WORD_TIMES = "audio.waveform", "text.word_times"
+#: What a clip is made of.
+COLUMNS = (
+    "utterance_id", "dialogue", "turn", "speaker", "text", "language", "media", "audio", "start", "end",
+)  # fmt: skip
 
 
 def clips_of(utterances: pd.DataFrame, root: Path | str, streams: Mapping[str, Stream] | None = None) -> list[Clip]:
@@ -26,9 +30,17 @@ def clips_of(utterances: pd.DataFrame, root: Path | str, streams: Mapping[str, S
     """
     streams = streams or {}
     waveform, times = streams.get(WAVEFORM), streams.get(WORD_TIMES)
-    rows = utterances.to_dict(orient="records")
+    columns = {name: _cells(utterances[name]) for name in COLUMNS if name in utterances}
+    rows = [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
     dialogues = {name: _Dialogue.of(turns) for name, turns in _turns(rows).items()}
-    return [_clip(row, anchored(root), waveform, times, dialogues[row["dialogue"]]) for row in rows]
+    folder = anchored(root)
+    return [_clip(row, folder, waveform, times, dialogues[row["dialogue"]]) for row in rows]
+
+
+def _cells(column: pd.Series) -> list[Any]:
+    """Its values as Python has them, None where there is none."""
+    values, known = column.tolist(), column.notna().to_numpy()
+    return values if known.all() else [value if there else None for value, there in zip(values, known, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -49,16 +61,13 @@ def _turns(rows: list[dict[Any, Any]]) -> dict[str, dict[int, tuple[str | None, 
     """dialogue -> turn -> transcript and speaker, in the order of turns."""
     turns: dict[str, dict[int, tuple[str | None, str | None]]] = {}
     for row in sorted(rows, key=lambda row: row["turn"]):
-        text, speaker = (None if pd.isna(row.get(name)) else row[name] for name in ("text", "speaker"))
-        turns.setdefault(row["dialogue"], {})[row["turn"]] = (text, speaker)
+        turns.setdefault(row["dialogue"], {})[row["turn"]] = (row.get("text"), row.get("speaker"))
     return turns
 
 
 def _clip(row: dict[Any, Any], root: Path, waveform: Stream | None, times: Stream | None, dialogue: _Dialogue) -> Clip:
     identity = row["utterance_id"]
-    text, media, end, sound = (
-        None if pd.isna(row.get(name)) else row[name] for name in ("text", "media", "end", "audio")
-    )
+    text, media, sound = row.get("text"), row.get("media"), row.get("audio")
     held = waveform is not None and identity in waveform.ragged
     in_file = held and waveform is not None and waveform.path is not None
     words = _words(text, times, identity)
@@ -70,7 +79,7 @@ def _clip(row: dict[Any, Any], root: Path, waveform: Stream | None, times: Strea
         media=None if media is None else located(root, media),
         sound=None if sound is None else located(root, sound),
         start=float(row["start"]),
-        end=end,
+        end=row.get("end"),
         recorded=waveform.ragged[identity] if waveform is not None and held and not in_file else None,
         stored=waveform.path if waveform is not None and in_file else None,
         alignment=times.provenance.alignment or "corpus" if words is not None and times is not None else "",

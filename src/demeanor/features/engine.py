@@ -29,13 +29,15 @@ from demeanor.features import find_extractor
 from demeanor.features.base import STORED, Clip, Extractor
 from demeanor.features.cache import ShardCache
 from demeanor.features.clips import WORD_TIMES, with_words
-from demeanor.features.pools import pool_for
+from demeanor.features.pools import ProcessPool, pool_for
 from demeanor.features.tasks import Partner, Task, chunks
 
 #: Clips per shard: of clip-wise extractors at most, and of encoders, which sort more of them by length.
 SHARD, ENCODER_SHARD = 16, 256
 #: Tasks per worker that a small job is cut into, so that no worker idles while the last one finishes.
 TASKS_EACH = 8
+#: Clips whose hashes take so long that workers are started meanwhile.
+MANY = 2048
 REPORT_COLUMNS = ("utterance_id", "stream", "reason")
 
 
@@ -134,10 +136,14 @@ def _make(
     together  the stream whose pass looked for this one as well
     """
     provenance = extractor.provenance()
+    shards = ShardCache.of(cache, extractor, provenance)
+    if len(clips) - len(shards) > MANY and cluster is None:
+        pool = pool_for(extractor, workers, len(clips))
+        if isinstance(pool, ProcessPool):
+            pool.wake(extractor.name, _as_json(extractor))
     keys, failures = _keys(extractor, clips)
     unique = {keys[clip.utterance_id]: clip for clip in clips if keys[clip.utterance_id] not in failures}
     given = len(unique) + len(failures)
-    shards = ShardCache.of(cache, extractor, provenance)
     me = (extractor.name, _as_json(extractor))  # a stream of the same maker finds its values in the same cache
     different = {(other.name, _as_json(other)): other for other in beside}
     others = [_Beside.of(other, clips, unique, cache) for name, other in different.items() if name != me]

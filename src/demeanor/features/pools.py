@@ -18,7 +18,7 @@ from threading import Thread
 from typing import Any, Protocol, runtime_checkable
 
 from demeanor.features.base import Extractor
-from demeanor.features.tasks import Outcome, Task, after_death, work, work_with
+from demeanor.features.tasks import Outcome, Task, after_death, wake, work, work_with
 
 #: Seconds after which a worker without work ends, also one whose run was killed.
 IDLE = 30
@@ -107,6 +107,14 @@ class ProcessPool:
             env=dict.fromkeys(names, "1"),
         )  # fmt: skip
         return self._pool
+
+    def wake(self, extractor: str, settings: str) -> None:
+        """Have the workers start and import what an extractor needs, which takes seconds, while the caller looks for
+        what there is to do. Those that turn out not to be needed end by themselves."""
+        with deaf_to_interrupts():
+            executor = self._executor()
+            for _ in range(self.workers):
+                executor.submit(wake, extractor, settings)
 
     def run(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
         """Outcomes as worker processes finish them; a run that is stopped leaves no worker behind."""
