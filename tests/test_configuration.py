@@ -9,9 +9,10 @@ from kedro.config import MissingConfigException
 from kedro.io import DataCatalog
 from kedro.validation import DataValidationError
 
-from demeanor.configuration import ARGUMENTS, ConfigLoader
+from demeanor.configuration import ARGUMENTS, ConfigLoader, loader_of
 from demeanor.data.errors import InputError
 from demeanor.data.utterances import make_table
+from demeanor.pipelines import fusion_training
 from demeanor.pipelines.branches import REPRESENTATION, Selection, selection_of
 from tests.project import PROJECT, parameters_of
 
@@ -69,6 +70,16 @@ def test_credentials_may_stand_in_ones_own_settings_alone(conf: Path):
         loader["credentials"]
     write(conf / "local/credentials.yml", "store: {key: mine}\n")
     assert loader["credentials"] == {"store": {"key": "mine"}}
+
+
+def test_pipelines_without_a_session_read_the_configuration_once(monkeypatch: pytest.MonkeyPatch):
+    """`kedro registry list` took nine seconds when each branch asked for itself."""
+    read: list[Path] = []
+    monkeypatch.setattr("demeanor.pipelines.branches._selection", None)
+    monkeypatch.setattr("demeanor.configuration.loader_of", lambda conf: (read.append(conf), loader_of(conf))[1])
+    monkeypatch.chdir(PROJECT)
+    assert len(fusion_training.create_pipeline().nodes) > 10
+    assert read == [PROJECT / "conf"]
 
 
 def test_branches_are_those_that_are_enabled():

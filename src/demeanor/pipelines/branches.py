@@ -143,22 +143,9 @@ def _reads_embeddings(settings: Mapping[str, Any]) -> bool:
     )
 
 
-def selected() -> tuple[str, ...]:
-    """Names of the branches in use."""
-    return _current().names
-
-
-def joined() -> dict[str, tuple[str, ...]]:
-    """Name -> members of what is joined of branches."""
-    return dict(_current().joined)
-
-
-def reads_representations(branch: str) -> bool:
-    """Does the branch need what representation_learning makes?"""
-    return branch in _current().embedded
-
-
-def _current() -> Selection:
+def selected() -> Selection:
+    """The branches in use, which of them read representations, and what is joined of them. Where no session has handed
+    them over, the whole configuration is read for it: ask once."""
     return _of_default_environment() if _selection is None else _selection
 
 

@@ -11,7 +11,7 @@ from kedro.pipeline import Node, Pipeline
 from demeanor.data.bundle import Bundle
 from demeanor.data.examples import Examples
 from demeanor.data.task import Tasks
-from demeanor.pipelines.branches import joined, reads_representations, selected
+from demeanor.pipelines.branches import selected
 from demeanor.pipelines.fusion_training import nodes
 from demeanor.pipelines.job_plans import planned
 from demeanor.training.settings import BranchSettings, JoinedSettings
@@ -23,7 +23,8 @@ def create_pipeline() -> Pipeline:
     A branch is the namespace `fusion_training.<branch>`: `--namespaces fusion_training.self_mm` trains that one alone,
     and `--namespaces fusion_training.emotion_experts` joins anew what has been trained.
     """
-    branches, together = selected(), joined()
+    selection = selected()
+    branches, together = selection.names, dict(selection.joined)
     gather = Node(
         nodes.gather_bundles,
         {name: f"{name}_bundles" for name in (*branches, *together)},
@@ -37,13 +38,13 @@ def create_pipeline() -> Pipeline:
         name="draw_training",
     )
     read = ["development", "checkpoints"] if branches else []
-    if any(reads_representations(branch) for branch in branches):
+    if selection.embedded:
         read.append("representations")
     return Pipeline(
         [
             gather,
             draw,
-            *(branch_pipeline(branch) for branch in branches),
+            *(branch_pipeline(branch, branch in selection.embedded) for branch in branches),
             *(joined_pipeline(name, members) for name, members in together.items()),
         ],
         namespace="fusion_training",
@@ -57,9 +58,9 @@ def create_pipeline() -> Pipeline:
     )
 
 
-def branch_pipeline(branch: str) -> Pipeline:
-    """One branch, from the parameter `branches.<branch>` to its bundles and history."""
-    embedded = reads_representations(branch)
+def branch_pipeline(branch: str, embedded: bool) -> Pipeline:
+    """One branch, from the parameter `branches.<branch>` to its bundles and history; an `embedded` one reads what
+    representation_learning makes."""
     data = ["development", "representations"] if embedded else ["development"]
     train = Node(
         trainer_on_embeddings(branch) if embedded else trainer(branch),
