@@ -58,6 +58,26 @@ def test_a_clip_that_kills_its_workers_is_set_aside_alone(tmp_path: Path, more: 
         np.testing.assert_array_equal(stream.ragged[clip], healthy.ragged[clip])
 
 
+def test_what_a_worker_had_finished_and_not_handed_over_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    distributed = pytest.importorskip("distributed")
+    original, lost = distributed.Future.result, []
+
+    def result(self, *arguments, **more):
+        if not lost:
+            lost.append(self.status)
+            raise distributed.KilledWorker(self.key, None, 0)
+        return original(self, *arguments, **more)
+
+    monkeypatch.setattr(distributed.Future, "result", result)
+    with distributed.LocalCluster(
+        n_workers=1, processes=False, threads_per_worker=1, dashboard_address=None
+    ) as cluster:
+        stream, aside = run(clips(6), tmp_path, LIGHT, workers=1, cluster=cluster.scheduler_address)
+    assert lost == ["finished"]
+    assert aside.empty
+    assert (stream.ragged.lengths > 0).all()
+
+
 def test_a_worker_killed_on_the_cluster_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Nor do the values of an encoder change, whose clips are worked on in groups; those that are worked on one by one
     are killed above."""

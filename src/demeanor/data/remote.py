@@ -9,6 +9,7 @@ it takes from where it always does: its own environment variables, or fsspec's c
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ class RemoteError(DemeanorError):
     """A recording at an address cannot be read; the run goes on without it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RemoteFile:
     """A file at an address, or `size` bytes of it from `start`, which are called `name`."""
 
@@ -53,7 +54,9 @@ class RemoteFile:
         if not ADDRESS.match(text):
             return None
         member = MEMBER.fullmatch(text)
-        return cls(text) if member is None else cls(member[1], member[2], int(member[3]), int(member[4]))
+        if member is None:
+            return cls(text)
+        return cls(sys.intern(member[1]), member[2], int(member[3]), int(member[4]))  # thousands share an archive
 
     def __str__(self) -> str:
         return self.address if self.size is None else f"{self.address}#{self.name};{self.start};{self.size}"

@@ -29,7 +29,7 @@ HELD = ("waveform", "film", "_samples_digest")
 DECODING = 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Word:
     """One word of a transcript; start and end in seconds from the start of the utterance.
 

@@ -30,10 +30,11 @@ def clips_of(utterances: pd.DataFrame, root: Path | str, streams: Mapping[str, S
     """
     streams = streams or {}
     waveform, times = streams.get(WAVEFORM), streams.get(WORD_TIMES)
-    columns = {name: _cells(utterances[name]) for name in COLUMNS if name in utterances}
-    rows = [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
-    dialogues = {name: _Dialogue.of(turns) for name, turns in _turns(rows).items()}
+    nothing = [None] * len(utterances)
+    columns = {name: _cells(utterances[name]) if name in utterances else nothing for name in COLUMNS}
+    dialogues = {name: _Dialogue.of(turns) for name, turns in _turns(columns).items()}
     folder = anchored(root)
+    rows = (dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True))
     return [_clip(row, folder, waveform, times, dialogues[row["dialogue"]]) for row in rows]
 
 
@@ -57,17 +58,18 @@ class _Dialogue:
         return cls(transcripts, speakers, {turn: place for place, turn in enumerate(turns)})
 
 
-def _turns(rows: list[dict[Any, Any]]) -> dict[str, dict[int, tuple[str | None, str | None]]]:
+def _turns(columns: Mapping[str, list[Any]]) -> dict[str, dict[int, tuple[str | None, str | None]]]:
     """dialogue -> turn -> transcript and speaker, in the order of turns."""
     turns: dict[str, dict[int, tuple[str | None, str | None]]] = {}
-    for row in sorted(rows, key=lambda row: row["turn"]):
-        turns.setdefault(row["dialogue"], {})[row["turn"]] = (row.get("text"), row.get("speaker"))
+    dialogue, turn, text, speaker = (columns[name] for name in ("dialogue", "turn", "text", "speaker"))
+    for n in sorted(range(len(turn)), key=turn.__getitem__):
+        turns.setdefault(dialogue[n], {})[turn[n]] = (text[n], speaker[n])
     return turns
 
 
 def _clip(row: dict[Any, Any], root: Path, waveform: Stream | None, times: Stream | None, dialogue: _Dialogue) -> Clip:
     identity = row["utterance_id"]
-    text, media, sound = row.get("text"), row.get("media"), row.get("audio")
+    text, media, sound = row["text"], row["media"], row["audio"]
     held = waveform is not None and identity in waveform.ragged
     in_file = held and waveform is not None and waveform.path is not None
     words = _words(text, times, identity)
@@ -79,7 +81,7 @@ def _clip(row: dict[Any, Any], root: Path, waveform: Stream | None, times: Strea
         media=None if media is None else located(root, media),
         sound=None if sound is None else located(root, sound),
         start=float(row["start"]),
-        end=row.get("end"),
+        end=row["end"],
         recorded=waveform.ragged[identity] if waveform is not None and held and not in_file else None,
         stored=waveform.path if waveform is not None and in_file else None,
         alignment=times.provenance.alignment or "corpus" if words is not None and times is not None else "",

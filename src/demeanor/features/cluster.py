@@ -80,12 +80,15 @@ class DaskPool:
                 return
             future = next(finished)
             task = flying.pop(future)
-            if future.status == "finished":
-                yield future.result()
+            try:
+                done = future.result()
+            except Exception as error:  # also of one that had finished: its worker may die before it has handed it over
+                problem = error
+                if not died(problem):
+                    raise
+            else:
+                yield done
                 continue
-            problem = future.exception()
-            if problem is None or not died(problem):
-                raise problem or RuntimeError(f"a task ended as '{future.status}'")
             outcome, retried = after_death(task, problem)
             again += retried
             if outcome:
