@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Collection
 
 import pytest
 import yaml
@@ -46,11 +47,22 @@ from demeanor.server.models import find
     "code", [MAKE_PIPELINES, "import sys, demeanor.__main__", SERVE], ids=["kedro", "demeanor", "serve"]
 )
 def test_nothing_heavy_is_imported(code: str):
-    told = f"{code}\nprint(sorted(set({HEAVY!r}) & set(sys.modules)))"
+    assert imported(code, HEAVY) == "[]"
+
+
+def test_who_trains_or_answers_imports_torch_and_no_second_library_of_its_size():
+    """SciPy's statistics took a second and 60 MiB of every worker."""
+    names = {*HEAVY, "scipy"} - {"torch", "av"}
+    assert imported("import sys, demeanor.inference.model, demeanor.training.fit", names) == "[]"
+
+
+def imported(code: str, names: Collection[str]) -> str:
+    """Which of these modules are there after the code, in a process of its own."""
+    told = f"{code}\nprint(sorted(set({tuple(names)!r}) & set(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", told], cwd=PROJECT, env=environment(PROJECT), capture_output=True, text=True, check=True
     )
-    assert done.stdout.strip() == "[]"
+    return done.stdout.strip()
 
 
 def test_the_sealed_test_reaches_evaluation_alone():

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import betabinom
 
 Array = NDArray[Any]
 LEAST_GROUPS = 10
@@ -37,6 +36,8 @@ def expected_coverage(
 
     A set that always holds the likeliest class, and seeds that are joined, hold a little more than this says.
     """
+    from scipy.stats import betabinom  # a second and 60 MiB, for what is asked in reports alone
+
     chances, total = np.ones(1), 0
     for fitted, asked in parts:
         # At least one: a part is never so small that it says nothing.
