@@ -277,7 +277,7 @@ What saves time: only real steps are computed, about a third of them, in batches
 that tensors leave behind is kept for the next step; and linear layers go through oneDNN where torch's MKL
 is the slower library (kernels/linear.py). TFN's time is its
 outer product of 140,000 columns with nine million weights, which every step needs three times; the
-product is made slice by slice and its dropout from single random bits. Of the memory, some 370 MiB are
+product is made slice by slice and its dropout from single random bits. Of the memory, some 310 MiB are
 Python with torch and pandas, and BERT's gradients and Adam's two moments are 1.3 GiB.
 """
 
