@@ -45,12 +45,12 @@ def test_run_is_a_command_with_kedros_options():
 
 def test_branches_outside_a_session_are_those_that_a_session_reads(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(branches, "_selection", None)
-    assert "late_fusion" in branches.selected()
+    assert "late_fusion" in branches.selected().names
 
 
 def test_without_a_configuration_there_are_pipelines_without_branches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """An installed wheel knows where its configuration lies only once `--conf-source` has been read."""
     monkeypatch.setattr(branches, "_selection", None)
     monkeypatch.chdir(tmp_path)
-    assert branches.selected() == ()
+    assert branches.selected() == branches.Selection()
     assert "fusion_training" in register_pipelines()
