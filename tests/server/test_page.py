@@ -105,6 +105,29 @@ def test_an_example_is_scored_and_everybody_can_read_it(browser, address, scheme
 
 
 @in_browser
+def test_a_page_that_is_opened_while_models_are_loaded_goes_on_by_itself(browser, address):
+    tab = browser.new_context().new_page()
+    refused: list[str] = []
+
+    def early(route: Any) -> None:
+        if refused:
+            route.continue_()
+            return
+        refused.append(route.request.url)
+        told = {"code": "not_ready", "message": "the models are still being loaded"}
+        route.fulfill(status=503, headers={"Retry-After": "1"}, json=told)
+
+    tab.route("**/v1/model*", early)
+    tab.goto(address)
+    until(tab, "/goes on by itself/.test(document.getElementById('status').textContent)")
+    until(tab, "document.getElementById('model').textContent")
+    assert refused
+    assert tab.text_content("#status") == ""
+    assert "curl" in tab.text_content("body")
+    tab.context.close()
+
+
+@in_browser
 def test_by_keyboard_from_span_to_span_and_without_the_face(browser, address):
     tab, wrong = opened(browser, address)
     tab.get_by_role("button", name="Example: sad").click()
