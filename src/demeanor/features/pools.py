@@ -111,10 +111,14 @@ class ProcessPool:
     def wake(self, extractor: str, settings: str) -> None:
         """Have the workers start and import what an extractor needs, which takes seconds, while the caller looks for
         what there is to do. Those that turn out not to be needed end by themselves."""
-        with deaf_to_interrupts():
-            executor = self._executor()
-            for _ in range(self.workers):
-                executor.submit(wake, extractor, settings)
+        try:
+            with deaf_to_interrupts():
+                executor = self._executor()
+                for _ in range(self.workers):
+                    executor.submit(wake, extractor, settings)
+        except Exception as error:  # the pool broke since it was asked for: the first task asks for another
+            if not died(error):
+                raise
 
     def run(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
         """Outcomes as worker processes finish them; a run that is stopped leaves no worker behind."""
