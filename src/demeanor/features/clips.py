@@ -30,18 +30,12 @@ def clips_of(utterances: pd.DataFrame, root: Path | str, streams: Mapping[str, S
     """
     streams = streams or {}
     waveform, times = streams.get(WAVEFORM), streams.get(WORD_TIMES)
-    nothing = [None] * len(utterances)
-    columns = {name: _cells(utterances[name]) if name in utterances else nothing for name in COLUMNS}
+    given = utterances.reindex(columns=list(COLUMNS)).astype(object)
+    columns = {str(name): cells.tolist() for name, cells in given.where(given.notna(), None).items()}
     dialogues = {name: _Dialogue.of(turns) for name, turns in _turns(columns).items()}
     folder = anchored(root)
     rows = (dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True))
     return [_clip(row, folder, waveform, times, dialogues[row["dialogue"]]) for row in rows]
-
-
-def _cells(column: pd.Series) -> list[Any]:
-    """Its values as Python has them, None where there is none."""
-    values, known = column.tolist(), column.notna().to_numpy()
-    return values if known.all() else [value if there else None for value, there in zip(values, known, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -80,17 +80,14 @@ class DaskPool:
                 return
             future = next(finished)
             task = flying.pop(future)
+            outcome: Outcome | None
             try:
-                done = future.result()
+                outcome = future.result()
             except Exception as error:  # also of one that had finished: its worker may die before it has handed it over
-                problem = error
-                if not died(problem):
+                if not died(error):
                     raise
-            else:
-                yield done
-                continue
-            outcome, retried = after_death(task, problem)
-            again += retried
+                outcome, retried = after_death(task, error)
+                again += retried
             if outcome:
                 yield outcome
 
