@@ -12,6 +12,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from demeanor.corpora.base import Corpus, CorpusSettings
@@ -174,3 +175,26 @@ def test_what_is_wrong_is_said_all_at_once(folder: Path, tmp_path: Path) -> None
         shards_of("x-{5..2}.tar")
     with pytest.raises(InputError, match="at most"):
         shards_of("x-{000..999}-{000..999}.tar")
+
+
+def test_an_utterance_may_lie_in_two_files_but_has_one_sound(tmp_path: Path):
+    sound = write_recording(tmp_path / "a.wav", voice(0.3), audio_codec="pcm_s16le").read_bytes()
+    for name, members in (("words", {"a.txt": b"hello", "b.txt": b"there"}), ("sounds", {"a.wav": sound})):
+        with tarfile.open(tmp_path / f"{name}.tar", "w") as archive:
+            for member, content in members.items():
+                add(archive, member, content)
+    with tarfile.open(tmp_path / "more.tar", "w") as archive:
+        add(archive, "a.flac", sound)
+    (tmp_path / "0.tar").symlink_to(tmp_path / "words.tar")
+    (tmp_path / "1.tar").symlink_to(tmp_path / "sounds.tar")
+    (tmp_path / "2.tar").symlink_to(tmp_path / "more.tar")
+
+    def read(pattern: str) -> Corpus:
+        return CorpusSettings(reader="shards", options={"path": str(tmp_path / pattern)}).read(tmp_path / "out")
+
+    table = read("{0..1}.tar").utterances.set_index("utterance_id")
+    assert table["text"].to_dict() == {"a": "hello", "b": "there"}
+    assert table.loc["a", "media"].startswith((tmp_path / "1.tar").as_uri() + "#a.wav;")
+    assert pd.isna(table.loc["b", "media"])
+    with pytest.raises(InputError, match="utterance a has a second audio"):
+        read("{0..2}.tar")

@@ -112,3 +112,24 @@ def test_reading_all_of_a_mapped_file_holds_little_of_it(tmp_path):
         highest = max(highest, held())
     assert highest - before < 24 << 20
     assert kept.sum() == 3 * len(kept)
+
+
+def test_a_selection_finds_its_own_sequences_alone():
+    ragged = made([2, 0, 5, 1])
+    turned = ragged.select(["u3", "u2", "u1", "u0"])  # as many, in another order
+    assert [turned.position(name) for name in ragged.ids] == [3, 2, 1, 0]
+    part = turned.select(["u2", "u0"])
+    assert ("u2" in part, "u3" in part, "u9" in part) == (True, False, False)
+    np.testing.assert_array_equal(part["u0"], ragged["u0"])
+    np.testing.assert_array_equal(part.select(["u0"])["u0"], ragged["u0"])
+    with pytest.raises(InputError, match="u3"):
+        part.select(["u0", "u3"])
+
+
+def test_streams_with_the_same_ids_share_them_as_long_as_somebody_has_them(tmp_path):
+    for name in ("a", "b"):
+        made([2, 0]).save(tmp_path / name)
+    made([1, 1, 1]).save(tmp_path / "c")
+    first, second, other = (Ragged.load(tmp_path / name) for name in ("a", "b", "c"))
+    assert first.ids is second.ids
+    assert other.ids == ("u0", "u1", "u2")

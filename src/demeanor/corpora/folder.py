@@ -96,10 +96,10 @@ class FolderReader(Reader):
         splits = splits_of(table, rows, labels, settings, findings, problems)
         if problems:
             raise InputError(where, problems)
-        for row, split in zip(rows, splits, strict=True):
-            row["split"] = split
-        rows, set_aside = find_recordings(rows, root, where, findings, manifest is not None)
-        checked = make_table(rows, where)
+        plain = rows.assign(split=splits).astype(object)
+        told: list[dict[str, Any]] = [*plain.where(plain.notna(), None).to_dict("records")]  # type: ignore[list-item]
+        found_rows, set_aside = find_recordings(told, root, where, findings, manifest is not None)
+        checked = make_table(found_rows, where)
         card = Card(settings.name, "that of your own recordings")
         return Corpus(settings.name, checked, root, card, findings=tuple(findings), set_aside=set_aside)
 
@@ -125,31 +125,32 @@ def _is_recording(path: Path) -> bool:
 
 def rows_of_table(
     table: pd.DataFrame, line: pd.Series | None, separator: str, settings: FolderSettings, problems: list[str]
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """Rows of the utterances table and the names of the label columns; what is wrong goes to `problems`."""
+) -> tuple[pd.DataFrame, list[str]]:
+    """Rows of the utterances table, their splits apart, and names of the label columns; what is wrong goes to
+    `problems`."""
     if "id" not in table:
         problems.append(f"there is no column 'id'.{nearest('id', table.columns)}")
     if not any(name in table for name in SOURCES):
         problems.append("there is none of the columns text, audio, video, media")
     labels = _label_columns(table, settings, problems)
     if problems:
-        return [], []
+        return pd.DataFrame(), []
     clean = _clean(table, separator, Path(settings.path))
     values = {name: _label(table[name].astype(str).str.strip(), separator) for name in labels}
     places = line if line is not None else pd.Series(range(1, len(table) + 1), index=table.index)
     for wrong, what in _checks(clean, values, settings):
         if wrong.any():
             problems.append(f"{what} in {listed(places[wrong])}")
-    turn = _turns(clean)
-    apart = clean["audio"].ne("").any()
-    return [
-        {"utterance_id": row["id"], "corpus": settings.name, "dialogue": row["dialogue"], "turn": turn[n],
-         "speaker": row["speaker"] or None, "start": 0.0 if pd.isna(row["start"]) else row["start"], "end": row["end"],
-         "text": spoken(row["text"]), "language": row["language"] or settings.language, "media": row["media"] or None,
-         **({"audio": row["audio"] or None} if apart else {}),
-         **{name: value.iloc[n] for name, value in values.items()}}
-        for n, row in enumerate(clean.to_dict("records"))
-    ], labels  # fmt: skip
+    filled = {name: clean[name].where(clean[name] != "", None) for name in ("speaker", "media", "audio")}
+    language = clean["language"].where(clean["language"] != "", settings.language)
+    rows = pd.DataFrame(
+        {"utterance_id": clean["id"], "corpus": settings.name, "dialogue": clean["dialogue"], "turn": _turns(clean),
+         "speaker": filled["speaker"], "start": clean["start"].fillna(0.0), "end": clean["end"],
+         "text": clean["text"].map(spoken), "language": language, "media": filled["media"]}
+    )  # fmt: skip
+    if clean["audio"].ne("").any():
+        rows["audio"] = filled["audio"]
+    return rows.assign(**values), labels
 
 
 def _clean(table: pd.DataFrame, separator: str, root: Path) -> pd.DataFrame:
@@ -227,7 +228,7 @@ def _label(column: pd.Series, separator: str) -> pd.Series:
 
 
 def splits_of(
-    table: pd.DataFrame, rows: list[dict[str, Any]], labels: list[str], settings: FolderSettings,
+    table: pd.DataFrame, rows: pd.DataFrame, labels: list[str], settings: FolderSettings,
     findings: list[Finding], problems: list[str],
 ) -> list[str]:  # fmt: skip
     """The manifest's own split, or one by speaker or dialogue, or all test where there is nothing to learn from."""
@@ -236,15 +237,15 @@ def splits_of(
         unknown = sorted(set(given) - set(SPLIT_NAMES))
         problems += [f"split '{name}' is none.{nearest(name, SPLIT_NAMES)}" for name in unknown]
         return [SPLIT_NAMES.get(name, "test") for name in given]
-    if not labels or not any(pd.notna(row[name]) for row in rows for name in labels):
+    if not labels or not rows[labels].notna().any(axis=None):
         findings.append(
             Finding("no_labels", "warning", "there is no label: nothing can be learnt, only predicted", len(rows),
                     advice="Add a column with a number or a class, for example `sentiment`.")
         )  # fmt: skip
         return ["test"] * len(rows)
-    draft = make_table([row | {"split": "train"} for row in rows], "manifest")
+    draft = make_table(rows.assign(split="train"), "manifest")
     by = "speaker" if draft["speaker"].notna().all() and draft["speaker"].nunique() >= 3 else "dialogue"
     made = random_split(draft, by, settings.shares, settings.seed)
     findings.append(Finding("own_split", "note", f"split by {by}, seed {settings.seed}, sha256 {made.sha256[:16]}"))
     place = {name: part for part, ids in made.parts.items() for name in ids}
-    return [place[row["utterance_id"]] for row in rows]
+    return [place[name] for name in rows["utterance_id"]]

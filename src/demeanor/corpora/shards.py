@@ -71,35 +71,48 @@ class ShardReader(FolderReader):
 
     def read(self, settings: Any, output: Path) -> Corpus:
         problems: list[str] = []
-        utterances: dict[str, dict[str, Any]] = {}
-        files: dict[str, RemoteFile] = {}
+        parts, places = [], []
         addresses = shards_of(settings.path)
         for address in with_progress(addresses, "looking through the tar files", "files"):
+            utterances: dict[str, dict[str, Any]] = {}
+            files: dict[str, RemoteFile] = {}
             try:
                 _look_through(address, settings.language, utterances, files, problems)
             except RemoteError as error:
                 problems.append(str(error))
             except DAMAGE as error:
                 problems.append(f"{labelled(address)}: not a readable tar file ({str(error) or type(error).__name__})")
-        if not utterances and not problems:
+            # Of a million rows those of one file are dictionaries, the others columns of text.
+            parts.append(pd.DataFrame(list(utterances.values()), dtype="str"))
+            places.append(pd.Series({name: str(place) for name, place in files.items()}, dtype="str"))
+        table = _joined(parts, problems)
+        if table.empty and not problems:
             problems.append("there is no recording and no text in them")
         if problems:
             raise InputError(settings.path, problems, "docs/corpora.md#tar-files shows such files.")
-        table = pd.DataFrame(list(utterances.values()), dtype=object).fillna("")
         found: list[str] = []
         rows, labels = rows_of_table(table, None, ",", settings, found)
         findings: list[Finding] = []
         splits = [] if found else splits_of(table, rows, labels, settings, findings, found)
         if found:
             raise InputError(settings.path, found, "docs/corpora.md#tar-files shows such files.")
-        for row, split in zip(rows, splits, strict=True):
-            row["split"] = split
-            for column in ("media", "audio"):
-                if row.get(column):
-                    row[column] = str(files[row[column]])
-        checked = make_table(rows, settings.path)
+        for column in (name for name in ("media", "audio") if name in rows):
+            rows[column] = rows[column].map(pd.concat(places))
+        checked = make_table(rows.assign(split=splits), settings.path)
         return Corpus(settings.name, checked, output, Card(settings.name, "that of your own recordings"),
                       findings=tuple(findings))  # fmt: skip
+
+
+def _joined(parts: list[pd.DataFrame], problems: list[str]) -> pd.DataFrame:
+    """One table of what the files hold; of an utterance whose members lie in several, one row."""
+    table = pd.concat(parts, ignore_index=True)
+    if not table.empty and table["id"].duplicated().any():
+        by_id = table.groupby("id", sort=False)
+        for column in (name for name in ("video", "audio") if name in table):
+            counts = by_id[column].count()
+            problems += [f"utterance {key} has a second {column} in another file" for key in counts.index[counts > 1]]
+        table = by_id.last().reset_index()
+    return table.fillna("")
 
 
 def shards_of(pattern: str) -> list[str]:

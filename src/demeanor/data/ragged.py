@@ -1,31 +1,19 @@
-"""Ragged: sequences of different lengths in one flat array, on disk as one memory-mapped safetensors file.
-
-A safetensors file is an 8-byte little-endian header length, a JSON header, then raw values
-(https://github.com/huggingface/safetensors#format). The header may end in spaces; `RaggedWriter` uses that
-to reserve room, so that a stream of unknown length is written in one pass without being held in memory.
-"""
+"""Ragged: sequences of different lengths in one flat array, on disk as one memory-mapped file."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import mmap
-import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
 from demeanor.data.errors import InputError
-from demeanor.data.files import parse_json, write_atomically
-from demeanor.data.safetensors_header import DTYPES, read_header
+from demeanor.data.ragged_file import Names, RaggedWriter, mapped
 
-HEADER_ROOM = 1 << 16
+__all__ = ["Ragged", "RaggedWriter"]
 #: Bytes that a process may have gathered from a mapped file before it lets its pages go.
 HELD = 4 << 20
-DTYPE_NAMES = {np.dtype(value): key for key, value in DTYPES.items()}
 
 
 class Ragged:
@@ -35,13 +23,17 @@ class Ragged:
              asks for a sequence gets float32
     offsets: array [N + 1], sequence n is values[offsets[n]:offsets[n + 1]]
     ids    : N utterance ids, in order
+    digests: None, or [N, 32] bytes, the SHA-256 of the stored bytes of each sequence
 
     `select` gives a view on some of the sequences without copying any value. A length of zero is an absent
     modality, an ordinary value.
     """
 
-    def __init__(self, values: np.ndarray, offsets: np.ndarray, ids: Sequence[str], rows: np.ndarray | None = None):
+    def __init__(
+        self, values: np.ndarray, offsets: np.ndarray, ids: Sequence[str] | Names, digests: np.ndarray | None = None
+    ):
         offsets = np.asarray(offsets, dtype=np.int64)
+        names = ids if isinstance(ids, Names) else Names(ids)
         problems = []
         if values.ndim != 2:
             problems.append(f"values must be two-dimensional [steps, features], found shape {values.shape}")
@@ -49,16 +41,20 @@ class Ragged:
             problems.append("offsets must start at 0 and never fall")
         elif offsets[-1] != len(values):
             problems.append(f"the last offset is {offsets[-1]} but there are {len(values)} steps")
-        if rows is None and len(ids) != len(offsets) - 1:
-            problems.append(f"{len(ids)} ids for {len(offsets) - 1} sequences")
+        if len(names.ids) != len(offsets) - 1:
+            problems.append(f"{len(names.ids)} ids for {len(offsets) - 1} sequences")
         if problems:
             raise InputError("ragged array", problems)
         self.values = values
         self._plain = values.view(np.ndarray)  # the same memory: a slice of a map costs four times as much
         self.offsets = offsets
-        self._rows = np.arange(len(offsets) - 1) if rows is None else np.asarray(rows, dtype=np.int64)
-        self.ids: tuple[str, ...] = tuple(ids)
-        self._index: dict[str, int] | None = None
+        self._digests = digests
+        self.ids = names.ids
+        self._names = names
+        self._rows = np.arange(len(offsets) - 1)
+        self._chosen = False
+        #: Of a selection: row of `values` -> its place here, or -1; made when it is asked for.
+        self._places: np.ndarray | None = None
         self._held = 0
 
     @classmethod
@@ -112,32 +108,45 @@ class Ragged:
         return (self[n] for n in range(len(self)))
 
     def __contains__(self, key: str) -> bool:
-        return key in self._positions
+        return self._place(key) is not None
 
-    @property
-    def _positions(self) -> dict[str, int]:
-        if self._index is None:
-            self._index = {name: n for n, name in enumerate(self.ids)}
-        return self._index
+    def _place(self, key: str) -> int | None:
+        """Of the sequence with this id, None where there is none."""
+        row = self._names.places.get(key)
+        if row is None or not self._chosen:
+            return row
+        if self._places is None:
+            self._places = np.full(len(self._names.ids), -1, dtype=np.int32)
+            self._places[self._rows] = np.arange(len(self._rows), dtype=np.int32)
+        place = int(self._places[row])
+        return None if place < 0 else place
 
     def position(self, key: str) -> int:
         """Row of the sequence with id `key`; InputError if there is none."""
-        try:
-            return self._positions[key]
-        except KeyError:
-            raise InputError("ragged array", [f"no sequence with id '{key}'"]) from None
+        place = self._place(key)
+        if place is None:
+            raise InputError("ragged array", [f"no sequence with id '{key}'"])
+        return place
 
     def select(self, ids: Iterable[str]) -> Ragged:
         """The sequences of `ids`, in that order, sharing this array's values.
 
         InputError names the ids that it lacks.
         """
-        ids = list(ids)
-        missing = [name for name in ids if name not in self]
+        ids = tuple(ids)
+        places = [self._place(name) for name in ids]
+        missing = [name for name, place in zip(ids, places, strict=True) if place is None]
         if missing:
             raise InputError("ragged array", [f"no sequence with id '{name}'" for name in missing])
-        rows = self._rows[[self._positions[name] for name in ids]] if ids else np.zeros(0, dtype=np.int64)
-        return Ragged(self.values, self.offsets, ids, rows)
+        chosen = Ragged(self.values, self.offsets, self._names, self._digests)
+        chosen.ids, chosen._rows, chosen._chosen = ids, self._rows[np.array(places, dtype=np.int64)], True
+        return chosen
+
+    def digest(self, key: str) -> str | None:
+        """The SHA-256 of the stored bytes of sequence `key`, in hexadecimal, where it was noted when they were written;
+        InputError if there is no such sequence."""
+        row = self._rows[self.position(key)]
+        return None if self._digests is None else self._digests[row].tobytes().hex()
 
     def gather(
         self, positions: Sequence[int] | np.ndarray, max_length: int | None = None
@@ -176,111 +185,4 @@ class Ragged:
     @classmethod
     def load(cls, path: Path | str) -> Ragged:
         """Memory-map a stored array: nothing but the header, offsets and ids is read now."""
-        return cls(*_mapped(path))
-
-
-class RaggedWriter:
-    """Append sequences one after the other; use `RaggedWriter.open` so that the file appears whole or not at all."""
-
-    def __init__(
-        self, handle: BinaryIO, dimension: int, dtype: np.dtype, metadata: Mapping[str, str], hashed: bool = True
-    ):
-        if np.dtype(dtype) not in DTYPE_NAMES:
-            raise InputError("ragged array", [f"values of type {dtype} cannot be stored"])
-        self._handle, self.dimension, self.dtype = handle, dimension, np.dtype(dtype)
-        self._metadata = dict(metadata)
-        self._lengths: list[int] = []
-        self._ids: list[str] = []
-        self._hash = hashlib.sha256() if hashed else None
-        handle.write(b"\0" * (8 + HEADER_ROOM))
-
-    @classmethod
-    @contextmanager
-    def open(
-        cls,
-        path: Path | str,
-        dimension: int,
-        dtype: np.dtype | type,
-        metadata: Mapping[str, str] | None = None,
-        hashed: bool = True,
-    ) -> Iterator[RaggedWriter]:
-        """A writer of sequences [time, dimension]; the file is there once the block has ended without an error. With
-        `hashed` it says the hash of its content, for those who ask whether that has changed."""
-        with write_atomically(path) as temporary, open(temporary, "wb") as handle:
-            writer = cls(handle, dimension, np.dtype(dtype), metadata or {}, hashed)
-            yield writer
-            writer._finish()
-
-    def append(self, name: str, sequence: np.ndarray) -> None:
-        """Write sequence [T, D]; T may be 0. InputError for another number of dimensions or columns."""
-        if sequence.size == 0:
-            sequence = np.zeros((0, self.dimension), dtype=self.dtype)
-        if sequence.ndim != 2 or sequence.shape[1] != self.dimension:
-            raise InputError(
-                f"ragged array, id '{name}'", [f"expected [steps, {self.dimension}], found {sequence.shape}"]
-            )
-        content = np.ascontiguousarray(sequence, dtype=self.dtype).tobytes()
-        self._handle.write(content)
-        self._add_to_hash(content)
-        self._lengths.append(len(sequence))
-        self._ids.append(name)
-
-    def _add_to_hash(self, content: bytes) -> None:
-        if self._hash is not None:
-            self._hash.update(content)
-
-    def _finish(self) -> None:
-        offsets = np.concatenate([[0], np.cumsum(self._lengths, dtype=np.int64)]).astype(np.int64)
-        steps = int(offsets[-1])
-        ends = [steps * self.dimension * self.dtype.itemsize]
-        # Alignment: the format wants no gaps, so the 8-byte offsets follow the values wherever those end.
-        self._handle.write(offsets.tobytes())
-        ends.append(ends[-1] + offsets.nbytes)
-        names = np.frombuffer(json.dumps(self._ids, ensure_ascii=False).encode("utf-8"), dtype=np.uint8)
-        self._handle.write(names.tobytes())
-        self._add_to_hash(offsets.tobytes() + names.tobytes())
-        ends.append(ends[-1] + names.nbytes)
-        header = {
-            "__metadata__": {
-                **self._metadata,
-                "format": "demeanor.ragged",
-                **({} if self._hash is None else {"content_sha256": self._hash.hexdigest()}),
-            },
-            "values": _entry(DTYPE_NAMES[self.dtype], [steps, self.dimension], 0, ends[0]),
-            "offsets": _entry("I64", [len(offsets)], ends[0], ends[1]),
-            "ids": _entry("U8", [names.size], ends[1], ends[2]),
-        }
-        text = json.dumps(header, ensure_ascii=True).encode("ascii")
-        if len(text) > HEADER_ROOM:
-            raise InputError("ragged array", [f"its metadata take {len(text)} bytes, more than {HEADER_ROOM}"])
-        self._handle.seek(0)
-        self._handle.write(struct.pack("<Q", HEADER_ROOM) + text.ljust(HEADER_ROOM, b" "))
-
-
-def _entry(dtype: str, shape: list[int], start: int, end: int) -> dict:
-    return {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
-
-
-def _mapped(path: Path | str) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    header, base = read_header(path)
-    missing = {"values", "offsets", "ids"} - header.keys()
-    if missing:
-        raise InputError(str(path), [f"holds no '{name}': not a ragged stream" for name in sorted(missing)])
-    unknown = [key for key in ("values", "offsets", "ids") if header[key]["dtype"] not in DTYPES]
-    if unknown or header["offsets"]["dtype"] != "I64" or header["ids"]["dtype"] != "U8":
-        raise InputError(str(path), ["its values are of a type that no ragged stream has"])
-
-    def array(key: str) -> np.ndarray:
-        entry = header[key]
-        dtype, shape = np.dtype(DTYPES[entry["dtype"]]), tuple(entry["shape"])
-        if 0 in shape:
-            return np.zeros(shape, dtype=dtype)
-        return np.memmap(path, dtype=dtype, mode="r", offset=base + entry["data_offsets"][0], shape=shape)
-
-    try:
-        names = parse_json(array("ids").tobytes().decode("utf-8"), str(path))
-    except UnicodeDecodeError:
-        names = None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise InputError(str(path), ["its ids are no list of names"])
-    return array("values"), np.array(array("offsets")), names
+        return cls(*mapped(path))

@@ -97,8 +97,8 @@ def _problems(cases: pd.DataFrame) -> list[str]:
     return lines
 
 
-def make_table(rows: list[dict[str, Any]], where: str = "utterances") -> pd.DataFrame:
-    """A checked table from one dict per utterance; columns in standard order, labels after them."""
+def make_table(rows: list[dict[str, Any]] | pd.DataFrame, where: str = "utterances") -> pd.DataFrame:
+    """A checked table from one row or dict per utterance; columns in standard order, labels after them."""
     return validate(_arranged(rows), where)
 
 
@@ -109,7 +109,7 @@ def table_of_checked(rows: list[dict[str, Any]]) -> pd.DataFrame:
     return table.astype({name: kind for name, kind in TYPES.items() if name in table})
 
 
-def _arranged(rows: list[dict[str, Any]]) -> pd.DataFrame:
+def _arranged(rows: list[dict[str, Any]] | pd.DataFrame) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     for name in ("speaker", "text", "media", "end"):
         if name not in table:

@@ -109,7 +109,7 @@ class Clip:
         if self.recorded is not None:
             return to_int16(self.recorded.reshape(-1))
         if self.stored is not None:
-            return np.asarray(_stored(str(self.stored), self.stored.stat().st_mtime_ns)[self.utterance_id]).reshape(-1)
+            return np.asarray(_store(self.stored)[self.utterance_id]).reshape(-1)
         recording = self.media if self.sound is None else self.sound
         if recording is None:
             return None
@@ -185,7 +185,12 @@ class Clip:
 
     @cached_property
     def _samples_digest(self) -> str:
-        """Hash of the samples that are at hand: every stream of sound asks for it, some several times."""
+        """Hash of the samples that are at hand: every stream of sound asks for it, some several times. Of those in the
+        store it was noted when they were written."""
+        if self.recorded is None and self.stored is not None:
+            noted = _store(self.stored).digest(self.utterance_id)
+            if noted is not None:
+                return noted
         return _digest(np.ascontiguousarray(self._samples()))
 
     def _content_of(self, recording: Path | bytes | RemoteFile | None) -> list[Any]:
@@ -234,6 +239,11 @@ def _dialogue_digest(transcripts: tuple[str | None, ...]) -> str:
 def _file_digest(path: str, size: int, modified: int) -> str:
     """Hash of a file; many utterances of one long recording share it."""
     return sha256_of_file(path)
+
+
+def _store(path: Path) -> Ragged:
+    """The stream that holds samples, as it is on disk now."""
+    return _stored(str(path), path.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=4)

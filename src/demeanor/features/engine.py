@@ -6,10 +6,8 @@ whose extractor is what it was, is never worked on twice, neither by the next ru
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,10 +15,8 @@ import pandas as pd
 from pydantic import Field
 
 from demeanor.data.errors import InputError
-from demeanor.data.files import sha256_of
 from demeanor.data.processors import available_cores
 from demeanor.data.progress import Progress
-from demeanor.data.provenance import Provenance
 from demeanor.data.ragged import RaggedWriter
 from demeanor.data.safetensors_header import read_metadata
 from demeanor.data.settings import Settings
@@ -28,14 +24,10 @@ from demeanor.data.stream import SUFFIX, Stream
 from demeanor.features import find_extractor
 from demeanor.features.base import STORED, Clip, Extractor
 from demeanor.features.cache import ShardCache
-from demeanor.features.clips import WORD_TIMES, with_words
+from demeanor.features.clips import WAVEFORM, WORD_TIMES, with_words
+from demeanor.features.plan import Beside, Plan, as_json, tasks_of
 from demeanor.features.pools import ProcessPool, pool_for
-from demeanor.features.tasks import Partner, Task, chunks
 
-#: Clips per shard: of clip-wise extractors at most, and of encoders, which sort more of them by length.
-SHARD, ENCODER_SHARD = 16, 256
-#: Tasks per worker that a small job is cut into, so that no worker idles while the last one finishes.
-TASKS_EACH = 8
 #: Clips whose hashes take so long that workers are started meanwhile.
 MANY = 2048
 REPORT_COLUMNS = ("utterance_id", "stream", "reason")
@@ -140,18 +132,16 @@ def _make(
     if len(clips) - len(shards) > MANY and cluster is None:
         pool = pool_for(extractor, workers, len(clips))
         if isinstance(pool, ProcessPool):
-            pool.wake(extractor.name, _as_json(extractor))
-    keys, failures = _keys(extractor, clips)
-    unique = {keys[clip.utterance_id]: clip for clip in clips if keys[clip.utterance_id] not in failures}
-    given = len(unique) + len(failures)
-    me = (extractor.name, _as_json(extractor))  # a stream of the same maker finds its values in the same cache
-    different = {(other.name, _as_json(other)): other for other in beside}
-    others = [_Beside.of(other, clips, unique, cache) for name, other in different.items() if name != me]
-    groups = _groups(extractor, unique, shards, workers)
-    total = sum(map(len, groups))
-    tasks = _tasks(extractor, provenance, unique, groups, others)
-    with Progress(name, total, "clips", progress) as shown:
-        for outcome in pool_for(extractor, workers, total, cluster).run(tasks):
+            pool.wake(extractor.name, as_json(extractor))
+    me = (extractor.name, as_json(extractor))  # a stream of the same maker finds its values in the same cache
+    different = {(other.name, as_json(other)): other for other in beside}
+    others = [Beside(other, cache) for name, other in different.items() if name != me]
+    plan, worked = Plan(extractor, clips, shards), 0
+    failures: dict[str, str] = {}
+    with Progress(name, len(clips), "clips", progress) as shown:
+        ahead, groups = plan.groups(workers)
+        tasks = tasks_of(extractor, provenance, groups, others)
+        for outcome in pool_for(extractor, workers, ahead, cluster).run(tasks):
             unfit = shards.unfit(outcome.values)
             shards.add({key: value for key, value in outcome.values.items() if key not in unfit})
             for other, values in zip(outcome.task.partners, outcome.partners, strict=True):
@@ -160,107 +150,26 @@ def _make(
                     beyond = taken.shards.unfit(values)  # its own pass tells the reason
                     taken.shards.add({key: value for key, value in values.items() if key not in beyond})
             failures.update({**outcome.failures, **unfit})
-            shown.advance(len(outcome.values) + len(outcome.failures))
-        source = f"made with {together}" if together else "kept from before"
-        kept = f", {len(unique) - total} {source}" if len(unique) > total else ""
+            worked += len(outcome.values) + len(outcome.failures)
+            shown.advance(worked + plan.passed - shown.done)
+        kept = plan.different - len(plan.failures) - plan.wanted
+        failures.update(plan.failures)
+        source = f", {kept} {f'made with {together}' if together else 'kept from before'}" if kept else ""
         aside = f", {len(failures)} set aside" if failures else ""
-        shown.say(f"{name}: {shown.done} clips made{kept}{aside}")
-    if failures and len(failures) == given:
+        shown.say(f"{name}: {plan.wanted} clips made{source}{aside}")
+    if failures and len(failures) == plan.different:
         raise InputError(f"stream '{name}'", [f"no clip could be read: {reason}" for reason in failures.values()])
     path = output / f"{name}{SUFFIX}"
-    plan = sha256_of([name, provenance.model_dump(mode="json"), list(keys.items()), sorted(failures)])
-    if not (path.exists() and read_metadata(path).get("plan") == plan):
-        metadata = {"stream": name, "provenance": provenance.model_dump_json(), "plan": plan}
-        with RaggedWriter.open(path, extractor.dimension, extractor.stored_dtype, metadata) as writer:
-            for identity, key in keys.items():
+    fingerprint = plan.fingerprint(name, provenance, failures)
+    if not (path.exists() and read_metadata(path).get("plan") == fingerprint):
+        metadata = {"stream": name, "provenance": provenance.model_dump_json(), "plan": fingerprint}
+        each = name == WAVEFORM  # what is made of sound asks what it is, time and again
+        with RaggedWriter.open(path, extractor.dimension, extractor.stored_dtype, metadata, each=each) as writer:
+            for identity, key in zip(plan.ids, plan.keys, strict=True):
                 writer.append(identity, extractor.absent if key in failures else shards[key])
     shards.merge()
     stream = Stream.load(path)
     if progress and (remark := extractor.remark(stream.ragged)):
         sys.stderr.write(f"{name}: {remark}\n")
-    return stream, {name: failures[key] for name, key in keys.items() if key in failures}
-
-
-def _keys(extractor: Extractor, clips: Sequence[Clip]) -> tuple[dict[str, str], dict[str, str]]:
-    """Utterance -> hash of its content; and hash -> reason for those that the system does not let us read."""
-    keys: dict[str, str] = {}
-    failures: dict[str, str] = {}
-    for clip in clips:
-        try:
-            key = clip.content(extractor.reads) + extractor.companion(clip)
-        except OSError as error:
-            key = f"unreadable {clip.utterance_id}"
-            failures[key] = f"{error.filename or name_of(clip)}: cannot be read ({error.strerror or error})"
-        keys[clip.utterance_id] = key
-    return keys, failures
-
-
-def name_of(clip: Clip) -> str:
-    """What a clip is called in messages: its recording, or its utterance."""
-    return str(clip.media) if isinstance(clip.media, Path) else clip.utterance_id
-
-
-def _groups(extractor: Extractor, unique: Mapping[str, Clip], shards: ShardCache, workers: int) -> list[Sequence[str]]:
-    """Keys of what has to be done, task by task.
-
-    Encoders batch clips of like length, and the last bits of their values depend on batch composition; their groups
-    are therefore drawn from all clips, and a group of which anything is missing is made as a whole. So a run that
-    was stopped ends with the very bytes of one that was not.
-    """
-    if extractor.batched:
-        ordered = sorted(unique, key=lambda key: (extractor.cost(unique[key]), key))
-        return [group for group in chunks(ordered, ENCODER_SHARD) if shards.missing(group)]
-    missing = shards.missing(unique)
-    return list(chunks(missing, min(SHARD, max(len(missing) // (TASKS_EACH * workers), 1))))
-
-
-def _tasks(
-    extractor: Extractor, provenance: Provenance, unique: Mapping[str, Clip], groups: Sequence[Sequence[str]],
-    others: Sequence[_Beside],
-) -> Iterator[Task]:  # fmt: skip
-    """A task for each group, made when it is asked for: of a million clips a few dozen are under way at a time."""
-    settings = _as_json(extractor)
-    for group in groups:
-        clips = tuple(unique[key].only(extractor.reads) for key in group)
-        yield Task(
-            extractor.name, settings, clips, tuple(group), provenance, partners=_partners(others, group),
-            whole=extractor.encodes and not extractor.apart,
-        )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _Beside:
-    """An extractor that looks at clips decoded for another one: its cache, and which of its values are missing.
-
-    keys  key of the other's values -> that of its own
-    """
-
-    name: tuple[str, str]
-    provenance: Provenance
-    shards: ShardCache
-    keys: Mapping[str, str]
-
-    @classmethod
-    def of(cls, extractor: Extractor, clips: Sequence[Clip], unique: Mapping[str, Clip], cache: Path) -> _Beside:
-        own, failures = _keys(extractor, clips)
-        provenance = extractor.provenance()
-        shards = ShardCache.of(cache, extractor, provenance)
-        wanted = {key: own[clip.utterance_id] for key, clip in unique.items()}
-        missing = set(shards.missing([key for key in dict.fromkeys(wanted.values()) if key not in failures]))
-        first: dict[str, str] = {}
-        for key, value in wanted.items():
-            if value in missing:
-                first.setdefault(value, key)  # clips that are one to this extractor are looked at once
-        return cls(
-            (extractor.name, _as_json(extractor)), provenance, shards, {key: value for value, key in first.items()}
-        )
-
-
-def _partners(others: Sequence[_Beside], group: Sequence[str]) -> tuple[Partner, ...]:
-    """Those of which something is missing for the clips of a task."""
-    found = [Partner(*other.name, tuple(other.keys.get(key) for key in group), other.provenance) for other in others]
-    return tuple(partner for partner in found if any(key is not None for key in partner.keys))
-
-
-def _as_json(extractor: Extractor) -> str:
-    return json.dumps(extractor.options(), sort_keys=True)
+    named = zip(plan.ids, plan.keys, strict=True)
+    return stream, {identity: failures[key] for identity, key in named if key in failures}

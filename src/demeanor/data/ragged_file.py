@@ -1,0 +1,183 @@
+"""The file of a ragged stream: written in one pass, mapped when it is read.
+
+A safetensors file is an 8-byte little-endian header length, a JSON header, then raw values
+(https://github.com/huggingface/safetensors#format). The header may end in spaces; `RaggedWriter` uses that
+to reserve room, so that a stream of unknown length is written in one pass without being held in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+from weakref import WeakValueDictionary
+
+import numpy as np
+
+from demeanor.data.errors import InputError
+from demeanor.data.files import parse_json, write_atomically
+from demeanor.data.safetensors_header import DTYPES, read_header
+
+HEADER_ROOM = 1 << 16
+DTYPE_NAMES = {np.dtype(value): key for key, value in DTYPES.items()}
+
+
+class Names:
+    """Ids in order, and where each stands. The streams of a corpus have the same ones: those that are read from files
+    share them, and so do their selections."""
+
+    def __init__(self, ids: Iterable[str]):
+        self.ids: tuple[str, ...] = tuple(ids)
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """id -> its place; of two with one name the later one."""
+        return {name: n for n, name in enumerate(self.ids)}
+
+
+#: Hash of a list of ids -> what was read of it, as long as anybody has it.
+_KNOWN: WeakValueDictionary[bytes, Names] = WeakValueDictionary()
+
+
+class Mapped(NamedTuple):
+    """What a file holds: values [steps, D], offsets [N + 1], ids, and digests [N, 32] where there are some."""
+
+    values: np.ndarray
+    offsets: np.ndarray
+    names: Names
+    digests: np.ndarray | None
+
+
+class RaggedWriter:
+    """Append sequences one after the other; use `RaggedWriter.open` so that the file appears whole or not at all."""
+
+    def __init__(
+        self, handle: BinaryIO, dimension: int, dtype: np.dtype, metadata: Mapping[str, str], hashed: bool = True,
+        each: bool = False,
+    ):  # fmt: skip
+        if np.dtype(dtype) not in DTYPE_NAMES:
+            raise InputError("ragged array", [f"values of type {dtype} cannot be stored"])
+        self._handle, self.dimension, self.dtype = handle, dimension, np.dtype(dtype)
+        self._metadata = dict(metadata)
+        self._lengths: list[int] = []
+        self._ids: list[str] = []
+        self._hash = hashlib.sha256() if hashed else None
+        self._digests: list[bytes] | None = [] if each else None
+        handle.write(b"\0" * (8 + HEADER_ROOM))
+
+    @classmethod
+    @contextmanager
+    def open(
+        cls,
+        path: Path | str,
+        dimension: int,
+        dtype: np.dtype | type,
+        metadata: Mapping[str, str] | None = None,
+        hashed: bool = True,
+        each: bool = False,
+    ) -> Iterator[RaggedWriter]:
+        """A writer of sequences [time, dimension]; the file is there once the block has ended without an error. With
+        `hashed` it says the hash of its content, for those who ask whether that has changed; with `each` that of every
+        sequence as well (`Ragged.digest`)."""
+        with write_atomically(path) as temporary, open(temporary, "wb") as handle:
+            writer = cls(handle, dimension, np.dtype(dtype), metadata or {}, hashed, each)
+            yield writer
+            writer._finish()
+
+    def append(self, name: str, sequence: np.ndarray) -> None:
+        """Write sequence [T, D]; T may be 0. InputError for another number of dimensions or columns."""
+        if sequence.size == 0:
+            sequence = np.zeros((0, self.dimension), dtype=self.dtype)
+        if sequence.ndim != 2 or sequence.shape[1] != self.dimension:
+            raise InputError(
+                f"ragged array, id '{name}'", [f"expected [steps, {self.dimension}], found {sequence.shape}"]
+            )
+        content = np.ascontiguousarray(sequence, dtype=self.dtype).tobytes()
+        self._handle.write(content)
+        self._add_to_hash(content)
+        if self._digests is not None:
+            self._digests.append(hashlib.sha256(content).digest())
+        self._lengths.append(len(sequence))
+        self._ids.append(name)
+
+    def _add_to_hash(self, content: bytes) -> None:
+        if self._hash is not None:
+            self._hash.update(content)
+
+    def _finish(self) -> None:
+        offsets = np.concatenate([[0], np.cumsum(self._lengths, dtype=np.int64)]).astype(np.int64)
+        steps = int(offsets[-1])
+        ends = [steps * self.dimension * self.dtype.itemsize]
+        # Alignment: the format wants no gaps, so the 8-byte offsets follow the values wherever those end.
+        self._handle.write(offsets.tobytes())
+        ends.append(ends[-1] + offsets.nbytes)
+        names = np.frombuffer(json.dumps(self._ids, ensure_ascii=False).encode("utf-8"), dtype=np.uint8)
+        self._handle.write(names.tobytes())
+        self._add_to_hash(offsets.tobytes() + names.tobytes())
+        ends.append(ends[-1] + names.nbytes)
+        digests = {}
+        if self._digests is not None:
+            self._handle.write(b"".join(self._digests))
+            digests = {"digests": _entry("U8", [len(self._digests), 32], ends[2], ends[2] + 32 * len(self._digests))}
+        header = {
+            "__metadata__": {
+                **self._metadata,
+                "format": "demeanor.ragged",
+                **({} if self._hash is None else {"content_sha256": self._hash.hexdigest()}),
+            },
+            "values": _entry(DTYPE_NAMES[self.dtype], [steps, self.dimension], 0, ends[0]),
+            "offsets": _entry("I64", [len(offsets)], ends[0], ends[1]),
+            "ids": _entry("U8", [names.size], ends[1], ends[2]),
+            **digests,
+        }
+        text = json.dumps(header, ensure_ascii=True).encode("ascii")
+        if len(text) > HEADER_ROOM:
+            raise InputError("ragged array", [f"its metadata take {len(text)} bytes, more than {HEADER_ROOM}"])
+        self._handle.seek(0)
+        self._handle.write(struct.pack("<Q", HEADER_ROOM) + text.ljust(HEADER_ROOM, b" "))
+
+
+def _entry(dtype: str, shape: list[int], start: int, end: int) -> dict:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+
+
+def mapped(path: Path | str) -> Mapped:
+    """Map a stored array; offsets and ids are read. InputError, with what is wrong, for any other file."""
+    header, base = read_header(path)
+    missing = {"values", "offsets", "ids"} - header.keys()
+    if missing:
+        raise InputError(str(path), [f"holds no '{name}': not a ragged stream" for name in sorted(missing)])
+    unknown = [key for key in ("values", "offsets", "ids") if header[key]["dtype"] not in DTYPES]
+    if unknown or header["offsets"]["dtype"] != "I64" or header["ids"]["dtype"] != "U8":
+        raise InputError(str(path), ["its values are of a type that no ragged stream has"])
+
+    def array(key: str) -> np.ndarray:
+        entry = header[key]
+        dtype, shape = np.dtype(DTYPES[entry["dtype"]]), tuple(entry["shape"])
+        if 0 in shape:
+            return np.zeros(shape, dtype=dtype)
+        return np.memmap(path, dtype=dtype, mode="r", offset=base + entry["data_offsets"][0], shape=shape)
+
+    names = _names(array("ids").tobytes(), path)
+    noted = header.get("digests", {})
+    known = (noted.get("dtype"), noted.get("shape")) == ("U8", [len(names.ids), 32])
+    return Mapped(array("values"), np.array(array("offsets")), names, array("digests") if known else None)
+
+
+def _names(content: bytes, path: Path | str) -> Names:
+    digest = hashlib.sha256(content).digest()
+    known = _KNOWN.get(digest)
+    if known is not None:
+        return known
+    try:
+        ids = parse_json(content.decode("utf-8"), str(path))
+    except UnicodeDecodeError:
+        ids = None
+    if not isinstance(ids, list) or not all(isinstance(name, str) for name in ids):
+        raise InputError(str(path), ["its ids are no list of names"])
+    return _KNOWN.setdefault(digest, Names(ids))

@@ -1,0 +1,167 @@
+"""What of an extractor's values has to be made: of which clips, in which groups, and for which others beside."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
+from pathlib import Path
+
+from demeanor.data.files import sha256_of
+from demeanor.data.provenance import Provenance
+from demeanor.features.base import Clip, Extractor
+from demeanor.features.cache import ShardCache
+from demeanor.features.clips import taken
+from demeanor.features.tasks import Partner, Task, chunks
+
+#: Clips per shard: of clip-wise extractors at most, and of encoders, which sort more of them by length.
+SHARD, ENCODER_SHARD = 16, 256
+#: Tasks per worker that a small job is cut into, so that no worker idles while the last one finishes.
+TASKS_EACH = 8
+
+#: Clips that are worked on together, by the hashes of their content.
+Group = dict[str, Clip]
+
+
+class Plan:
+    """The clips of one extractor whose values are missing, found while the first of them are worked on already: what is
+    kept of a clip is its name and the hash of its content.
+
+    ids, keys  of the clips that have been looked at, in order: all of them once the last group was taken
+    failures   key -> reason of those that the system does not let us read
+    passed     clips so far that need no work: their values are there, or are made for one with the same content
+    wanted     clips so far that do
+    """
+
+    def __init__(self, extractor: Extractor, clips: Sequence[Clip], shards: ShardCache):
+        self.extractor, self.clips, self.shards = extractor, clips, shards
+        self.ids: list[str] = []
+        self.keys: list[str] = []
+        self.failures: dict[str, str] = {}
+        self.passed = self.wanted = 0
+        self._seen: set[str] = set()
+
+    @property
+    def different(self) -> int:
+        """Contents among the clips that were looked at."""
+        return len(self._seen)
+
+    def groups(self, workers: int) -> tuple[int, Iterator[Group]]:
+        """What has to be made, task by task; and how many clips that is, of more than some hundred at least so many.
+
+        Encoders batch clips of like length, and the last bits of their values depend on batch composition; their groups
+        are therefore drawn from all clips, and a group of which anything is missing is made as a whole. So a run that
+        was stopped ends with the very bytes of one that was not.
+        """
+        if self.extractor.batched:
+            return self._by_cost()
+        missing = self._missing()
+        ahead = list(islice(missing, TASKS_EACH * workers * SHARD))
+        size = min(SHARD, max(len(ahead) // (TASKS_EACH * workers), 1))
+        return len(ahead), _parted(chain(ahead, missing), size)
+
+    def _looked_at(self) -> Iterator[tuple[str, Clip, bool]]:
+        """Key and clip, one after the other, and whether it can be read and is the first with this content."""
+        for clip in self.clips:
+            key, reason = key_of(self.extractor, clip)
+            if reason:
+                self.failures[key] = reason
+            self.ids.append(clip.utterance_id)
+            self.keys.append(key)
+            first = not reason and key not in self._seen
+            self._seen.add(key)
+            yield key, clip, first
+
+    def _missing(self) -> Iterator[tuple[str, Clip]]:
+        for key, clip, first in self._looked_at():
+            if first and key not in self.shards:
+                self.wanted += 1
+                yield key, clip
+            else:
+                self.passed += 1
+
+    def _by_cost(self) -> tuple[int, Iterator[Group]]:
+        cost = self.extractor.cost
+        found = [(cost(clip), key, row) for row, (key, clip, first) in enumerate(self._looked_at()) if first]
+        groups = [
+            group for group in chunks(sorted(found), ENCODER_SHARD) if self.shards.missing(key for _, key, _ in group)
+        ]
+        self.wanted = sum(map(len, groups))
+        self.passed = len(self.clips) - self.wanted
+
+        def drawn() -> Iterator[Group]:
+            for group in groups:
+                clips = taken(self.clips, [row for _, _, row in group])
+                yield {key: clip for (_, key, _), clip in zip(group, clips, strict=True)}
+
+        return self.wanted, drawn()
+
+    def fingerprint(self, stream: str, provenance: Provenance, failures: Iterable[str]) -> str:
+        """Hash of what the finished stream holds; `failures` are the keys of what is absent there."""
+        digest = hashlib.sha256(sha256_of([stream, provenance.model_dump(mode="json"), sorted(failures)]).encode())
+        for name, key in zip(self.ids, self.keys, strict=True):
+            digest.update(json.dumps([name, key]).encode("ascii"))
+        return digest.hexdigest()
+
+
+class Beside:
+    """An extractor that looks at clips decoded for another one: its cache, and which of its values are missing."""
+
+    def __init__(self, extractor: Extractor, cache: Path):
+        self.extractor = extractor
+        self.name = (extractor.name, as_json(extractor))
+        self.provenance = extractor.provenance()
+        self.shards = ShardCache.of(cache, extractor, self.provenance)
+        self._given: set[str] = set()
+
+    def partner(self, group: Group) -> Partner | None:
+        """What a task on this group makes of it for this one; None where all of that is there."""
+        keys = tuple(self._wanted(clip) for clip in group.values())
+        return Partner(*self.name, keys, self.provenance) if any(key is not None for key in keys) else None
+
+    def _wanted(self, clip: Clip) -> str | None:
+        """Clips that are one to this extractor are looked at once."""
+        key, reason = key_of(self.extractor, clip)
+        if reason or key in self.shards or key in self._given:
+            return None
+        self._given.add(key)
+        return key
+
+
+def tasks_of(
+    extractor: Extractor, provenance: Provenance, groups: Iterator[Group], others: Sequence[Beside]
+) -> Iterator[Task]:
+    """A task for each group, made when it is asked for: of a million clips a few dozen are under way at a time."""
+    settings = as_json(extractor)
+    for group in groups:
+        partners = [partner for other in others if (partner := other.partner(group)) is not None]
+        clips = tuple(clip.only(extractor.reads) for clip in group.values())
+        yield Task(
+            extractor.name, settings, clips, tuple(group), provenance, partners=tuple(partners),
+            whole=extractor.encodes and not extractor.apart,
+        )  # fmt: skip
+
+
+def key_of(extractor: Extractor, clip: Clip) -> tuple[str, str]:
+    """The hash of a clip's content, and why the system does not let us read it, or nothing."""
+    try:
+        return clip.content(extractor.reads) + extractor.companion(clip), ""
+    except OSError as error:
+        reason = f"{error.filename or name_of(clip)}: cannot be read ({error.strerror or error})"
+        return f"unreadable {clip.utterance_id}", reason
+
+
+def name_of(clip: Clip) -> str:
+    """What a clip is called in messages: its recording, or its utterance."""
+    return str(clip.media) if isinstance(clip.media, Path) else clip.utterance_id
+
+
+def as_json(extractor: Extractor) -> str:
+    """Its settings, as workers are told them."""
+    return json.dumps(extractor.options(), sort_keys=True)
+
+
+def _parted(items: Iterator[tuple[str, Clip]], size: int) -> Iterator[Group]:
+    while group := dict(islice(items, size)):
+        yield group
