@@ -18,6 +18,7 @@ from demeanor.inference.extraction import Extracted
 from demeanor.inference.model import Embedded, TrainedModel
 from demeanor.models import SYSTEMS, find_system
 from demeanor.pipelines.evaluation.asking import ask_champions
+from demeanor.pipelines.evaluation.nodes import score_sealed_test
 from demeanor.pipelines.evaluation.reasons import ablate_modalities, explain_champions
 from demeanor.pipelines.evaluation.settings import EvaluationSettings
 from demeanor.serving.packaging import signature_of
@@ -100,10 +101,13 @@ def test_an_ablation_builds_each_network_once(examples, bundle, monkeypatch):
     plain = predict.build
     monkeypatch.setattr(predict, "build", lambda given: built.append(given) or plain(given))
     champions = {"sentiment": {"branch": "fusion", "seed": "seed_1"}}
-    found = {"fusion": {"seed_1": bundle, "seed_2": bundle}}
+    other = bundle.card.model_copy(update={"protocol": {**bundle.card.protocol, "seed": 2}})
+    found = {"fusion": {"seed_1": bundle, "seed_2": Bundle(other, bundle.tensors)}}
     sealed = examples.split("test")
     settings = EvaluationSettings(resamples=20)
-    asked = ask_champions(sealed, champions, found)
+    predictions, _ = score_sealed_test(sealed, found)
+    built.clear()
+    asked = ask_champions(sealed, champions, found, predictions)
     table = ablate_modalities(asked, sealed, champions, {"sentiment": SENTIMENT}, settings)
     contributions, reasons = explain_champions(asked, sealed, champions, found, settings)
     assert len(built) == 2  # both tables are made of the same passes

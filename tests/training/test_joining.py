@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from demeanor.data.bundle import Bundle
 from demeanor.data.calibration import CalibrationSettings
@@ -15,9 +16,12 @@ from demeanor.data.ragged import Ragged
 from demeanor.data.stream import Stream
 from demeanor.data.task import Task, Tasks
 from demeanor.evaluation.validation import validation_score
+from demeanor.inference.asked import Asked
 from demeanor.inference.explanation import can_explain
 from demeanor.inference.hub import hub_readme
 from demeanor.inference.model import TrainedModel
+from demeanor.inference.predict import build
+from demeanor.models import find_system
 from demeanor.models.log_pool import LogPoolSettings
 from demeanor.pipelines.evaluation.choosing import comparable_scores
 from demeanor.pipelines.evaluation.nodes import choose_champions, score_sealed_test
@@ -155,6 +159,27 @@ def test_it_is_saved_loaded_exported_explained_and_scored_like_any_other(joined,
     np.testing.assert_allclose(answers.loc[lacking, "contribution_audio"], 0, atol=1e-6)
     _, (receipt, *_) = score_sealed_test(test, {"experts": joined})
     assert "learnt on 54 utterances" in receipt["notes"]
+
+
+def test_members_that_have_been_asked_are_not_asked_again(joined, members, examples, monkeypatch: pytest.MonkeyPatch):
+    """Whole bundles are built anew for each model: what counts is who computes."""
+    test, bundle = examples.split("test"), joined["seed_1"]
+    alone, asked = TrainedModel.load(bundle).predict(test), Asked(test)
+    first = [asked(members[name]["seed_1"]) for name in ("words", "voice")]
+    assert asked(members["words"]["seed_1"]) is first[0]
+
+    def computes(*_: object) -> None:
+        raise AssertionError("a member was asked again")
+
+    for kind in ("text_only", "audio_only"):
+        monkeypatch.setattr(find_system(kind), "forward", computes)
+    said = asked(bundle)
+    np.testing.assert_allclose(said.outputs, alone, atol=1e-5)
+    assert said.seconds > sum(one.seconds for one in first)
+    with pytest.raises(AssertionError, match="asked again"):
+        Asked(test)(bundle)
+    with pytest.raises(InputError, match=r"no member 'word'\. Did you mean 'words'"):
+        build(bundle).take({"word": torch.zeros(1, 3)})
 
 
 def test_a_voice_that_is_noise_hardly_counts(development, members, tmp_path):

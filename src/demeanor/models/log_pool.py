@@ -35,6 +35,7 @@ from torch.nn import functional
 from demeanor.data.batch import Batch
 from demeanor.data.bundle import InputSpecification
 from demeanor.data.calibration import subset_name
+from demeanor.data.errors import InputError, nearest
 from demeanor.data.settings import Settings
 from demeanor.data.task import Task
 from demeanor.models import find_system
@@ -104,6 +105,7 @@ class LogPool(System):
     def __init__(self, settings: LogPoolSettings, inputs: Mapping[str, InputSpecification], task: Task):
         super().__init__(settings, inputs, task)
         self.members = nn.ModuleDict()
+        self._told: dict[str, Tensor] = {}
         for name, member in settings.members.items():
             own = {role: inputs[f"{name}.{role}"] for role in member.roles if f"{name}.{role}" in inputs}
             system = find_system(member.system)
@@ -158,7 +160,8 @@ class LogPool(System):
                 said.append(torch.zeros(len(batch), self.task.outputs, device=batch.device))
                 widths.append(torch.ones(len(batch), device=batch.device))
                 continue
-            answer = system(own).prediction.float()
+            told = self._told.get(name)
+            answer = system(own).prediction.float() if told is None else told[batch.rows.cpu()].to(batch.device)
             auxiliary[name] = answer
             # An absent expert may answer anything, not a number even: none of it may reach the sum.
             answer = torch.where(there[:, None], answer, torch.zeros_like(answer))
@@ -184,6 +187,15 @@ class LogPool(System):
         nobody = ~who.any(dim=1, keepdim=True)
         pooled = torch.where(nobody, pooled * 0.0 + self._log_prior(self.settings.prior, stacked), pooled)
         return Output(pooled if self.task.kind == "multilabel" else functional.log_softmax(pooled, dim=1), auxiliary)
+
+    def take(self, answers: Mapping[str, Float[Tensor, "examples _"]]) -> None:
+        """From now on these members are not asked: their answers are the given ones, of each of the examples that
+        batches come from, with all that it has. InputError for whom the pool does not have."""
+        unknown = [f"there is no member '{name}'.{nearest(name, list(self.members))}" for name in answers
+                   if name not in self.members]  # fmt: skip
+        if unknown:
+            raise InputError("joined model", unknown)
+        self._told = dict(answers)
 
     def _speaks(self, own: Batch, system: System) -> Bool[Tensor, " batch"]:
         """Rows that have something of what a member asks for; what it can do without, a context, is not enough."""

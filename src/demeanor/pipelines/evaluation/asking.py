@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from demeanor.data.bundle import BundleCard
 from demeanor.data.calibration import Calibration
 from demeanor.data.examples import Examples
 from demeanor.data.progress import with_progress
@@ -58,9 +59,10 @@ class SubsetAnswers:
 
 
 def ask_champions(
-    sealed_test: Examples, champions: dict[str, dict[str, Any]], bundles: AllBundles
+    sealed_test: Examples, champions: dict[str, dict[str, Any]], bundles: AllBundles, predictions: pd.DataFrame
 ) -> dict[str, SubsetAnswers]:
-    """Task -> what all seeds of its champion say of the sealed test with every set of modalities."""
+    """Task -> what all seeds of its champion say of the sealed test with every set of modalities; of all of them it is
+    what `predictions` hold already."""
     from demeanor.evaluation.attribution import every_subset
     from demeanor.inference.model import Embedded, TrainedModel
     from demeanor.inference.presence import presence
@@ -72,10 +74,22 @@ def ask_champions(
         card = card_of(found)
         subsets = every_subset(card.modalities)
         models = [TrainedModel.load(bundle) for bundle in found.values()]
-        outputs = np.stack([model.outputs(embedded.for_model(model), subsets) for model in models], axis=1)
+        whole = _predicted(predictions, card, [int(one.card.protocol["seed"]) for one in found.values()], sealed_test)
+        outputs = np.stack([model.outputs(embedded.for_model(model), subsets[:-1]) for model in models], axis=1)
+        outputs = np.concatenate([outputs, whole[None]])
         present = presence(card.inputs, sealed_test, card.representations)
         made[name] = SubsetAnswers(tuple(subsets), tuple(found), outputs, present)
     return made
+
+
+def _predicted(predictions: pd.DataFrame, card: BundleCard, seeds: Sequence[int], sealed_test: Examples) -> np.ndarray:
+    """[S, N, outputs] in the order of the sealed test."""
+    from demeanor.evaluation.predictions import prediction_columns
+
+    mine = predictions[(predictions["task"] == card.task.name) & (predictions["branch"] == card.branch)]
+    columns = prediction_columns(card.task)
+    by_seed = {seed: rows.set_index("utterance_id")[columns] for seed, rows in mine.groupby("seed")}
+    return np.stack([by_seed[seed].loc[sealed_test.ids].to_numpy(dtype=np.float32) for seed in seeds])
 
 
 def gather_calibrated(

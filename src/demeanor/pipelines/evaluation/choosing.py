@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from demeanor.data.bundle import Bundle, BundleCard
 from demeanor.data.examples import Examples
+
+if TYPE_CHECKING:
+    from demeanor.inference.asked import Asked
 
 logger = logging.getLogger(__name__)
 
@@ -37,12 +40,13 @@ def comparable_scores(
             listed = "; ".join(f"{branch}: {count} of {corpus}" for branch, (corpus, count) in judged.items())
             logger.info("%s: branches were judged by different utterances (%s); asked again by all", name, listed)
         known = {one.strip() for corpus, _ in judged.values() for one in str(corpus).split(",")}
+        valid = _asked(development, known) if not alike else None
         for branch in branches:
             metric = _card(bundles[branch]).task.selection_metric[0]
             made[branch] = (
                 {seed: bundle.card.metrics.get(metric, np.nan) for seed, bundle in bundles[branch].items()}
-                if alike
-                else _asked_again(development, known, bundles[branch], metric)
+                if valid is None
+                else _asked_again(valid, bundles[branch], metric)
             )
     return made
 
@@ -55,17 +59,20 @@ def _judged_by(card: BundleCard) -> tuple[Any, Any]:
     return card.protocol.get("corpus"), card.protocol.get("valid")
 
 
-def _asked_again(
-    development: Examples, corpora: Collection[str], by_seed: Mapping[str, Bundle], metric: str
-) -> dict[str, float]:
-    from demeanor.evaluation.metrics import score
-    from demeanor.inference.model import Embedded, TrainedModel
+def _asked(development: Examples, corpora: Collection[str]) -> Asked:
+    """Who can be asked about the validation utterances of these corpora."""
+    from demeanor.inference.asked import Asked
 
-    task, table = _card(by_seed).task, development.split("valid").utterances
-    valid = Examples.of(table[table["corpus"].isin(corpora)], development.streams)
-    target, embedded = task.targets(valid.utterances), Embedded(valid)
-    made = {}
-    for seed, bundle in by_seed.items():
-        model = TrainedModel.load(bundle, "auto")
-        made[seed] = score(task, model.predict(embedded.for_model(model)), target, warn=False).get(metric, np.nan)
-    return made
+    table = development.split("valid").utterances
+    return Asked(Examples.of(table[table["corpus"].isin(corpora)], development.streams), "auto")
+
+
+def _asked_again(asked: Asked, by_seed: Mapping[str, Bundle], metric: str) -> dict[str, float]:
+    from demeanor.evaluation.metrics import score
+
+    task = _card(by_seed).task
+    target = task.targets(asked.embedded.examples.utterances)
+    return {
+        seed: score(task, asked(bundle).outputs, target, warn=False).get(metric, np.nan)
+        for seed, bundle in by_seed.items()
+    }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -92,19 +91,17 @@ def score_sealed_test(sealed_test: Examples, bundles: AllBundles) -> tuple[pd.Da
     from demeanor.evaluation.metrics import score
     from demeanor.evaluation.predictions import predictions_table
     from demeanor.evaluation.receipts import Receipt
-    from demeanor.inference.model import Embedded, TrainedModel
+    from demeanor.inference.asked import Asked
     from demeanor.training import tracking
 
     revision = code_revision(Path.cwd())
-    embedded, parts = Embedded(sealed_test), parts_of(sealed_test)
+    asked, parts = Asked(sealed_test), parts_of(sealed_test)
     tables, receipts = [], []
     every = [(branch, bundle) for branch, by_seed in bundles.items() for bundle in by_seed.values()]
     for branch, bundle in with_progress(every, "scoring the sealed test", "bundles"):
         card = bundle.card
-        began = time.perf_counter()
-        model = TrainedModel.load(bundle)
-        predicted = model.predict(embedded.for_model(model))
-        seconds = time.perf_counter() - began
+        said = asked(bundle)
+        predicted = said.outputs
         target = card.task.targets(sealed_test.utterances)
         seed = int(card.protocol["seed"])
         table = predictions_table(card.task, branch, seed, sealed_test.utterances, predicted)
@@ -125,7 +122,7 @@ def score_sealed_test(sealed_test: Examples, bundles: AllBundles) -> tuple[pd.Da
                 data_hash=part.data_hash,
                 code_revision=revision,
                 weights_sha256=bundle.weights_sha256,
-                seconds=seconds,
+                seconds=said.seconds,
                 peak_memory_mib=peak_memory_mib(),
                 synthetic=is_synthetic(part.corpus),
                 learnt_from=learnt if parts else "",

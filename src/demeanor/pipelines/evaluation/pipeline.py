@@ -32,7 +32,7 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 asking.ask_champions,
-                ["sealed_test", "champions", "candidates"],
+                ["sealed_test", "champions", "candidates", "predictions"],
                 "subset_answers",
                 name="ask_champions",
             ),
