@@ -69,7 +69,8 @@ def make_corpus(folder: Path, clips: int) -> None:
                     archive.addfile(entry, io.BytesIO(content))
 
 
-def ingest(base: Path, clips: int, workers: int, timed: Callable[..., Any]) -> None:
+def ingest(base: Path, clips: int, workers: int, timed: Callable[..., Any]) -> float:
+    """Table and sound; the bytes that a row of the table takes in memory."""
     from demeanor.corpora.base import CorpusSettings
     from demeanor.corpora.doctor import DoctorSettings
     from demeanor.pipelines.ingestion import nodes
@@ -86,6 +87,7 @@ def ingest(base: Path, clips: int, workers: int, timed: Callable[..., Any]) -> N
     streams, _ = timed("audio.waveform", nodes.decode_audio_tracks, corpus, table, {}, *places)
     assert len(table) == clips == int((streams["audio.waveform"].ragged.lengths > 0).sum())
     table.to_parquet(work / "utterances.parquet", index=False)
+    return float(table.memory_usage(deep=True).sum()) / len(table)
 
 
 def extract(base: Path, clips: int, workers: int, timed: Callable[..., Any], cluster: str | None, place: str) -> None:
@@ -145,17 +147,18 @@ def step(options: argparse.Namespace) -> dict[str, Any]:
         seconds[name], processor[name] = round(time.perf_counter() - start, 2), round(spent() - used, 3)
         return value
 
-    base, error = options.base, None
+    base, error, row = options.base, None, None
     with Watch() as watch:
         if options.step == "ingest":
-            ingest(base, options.clips, options.workers, timed)
+            row = ingest(base, options.clips, options.workers, timed)
         elif options.step == "extract":
             extract(base, options.clips, options.workers, timed, options.cluster, options.place)
         else:
             error = train(base, options.clips, timed, options.place)
     return {
         "seconds": seconds, "cpu": processor, "cpu_seconds": round(spent(), 1), "files": watch.files, "MAE": error,
-        "MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10, "worker MiB": of_the_children()[1],
+        "row bytes": row, "MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10,
+        "worker MiB": of_the_children()[1],
     }  # fmt: skip
 
 
@@ -204,6 +207,10 @@ class Steps:
                 total += names.count(",") + 1 if complete else 0
         return total
 
+    def shards(self, place: str) -> int:
+        """Files of sound in the cache."""
+        return len(list((self.base / place / "cache").glob("librosa_functionals-*/*.safetensors")))
+
     def killed(self, clips: int, place: str) -> dict[str, Any]:
         """Extraction that is killed when half of the clips are there, and started again."""
         process = self.start("extract", clips, "--place", place)
@@ -212,10 +219,12 @@ class Steps:
         process.send_signal(signal.SIGKILL)
         process.wait()
         kept, began, waited = self.made(place), time.perf_counter(), []
+        # Not by the index: a run that starts first notes there what the killed one had written but not noted.
+        files = self.shards(place)
 
         def look() -> None:
-            while self.made(place) <= kept:
-                time.sleep(1)
+            while self.shards(place) <= files:
+                time.sleep(0.2)
             waited.append(round(time.perf_counter() - began, 1))
 
         threading.Thread(target=look, daemon=True).start()

@@ -70,16 +70,17 @@ def written(result: Mapping[str, Any]) -> str:
             "|---|---|---|---|---|",
             *_memory(small, large, part, clips),
             "",
-            f"At most {files} files were open at once. Values stream: no step holds those of all clips. What is held "
-            "of each clip is its row, its place and its hashes, so memory is not quite flat: the last column.",
+            f"At most {files} files were open at once. Values and clips stream: no step holds those of all. What is "
+            f"held of each clip is its row ({large['ingest']['row bytes']:.0f} bytes in columns of Arrow; Parquet on "
+            "disk), its name, its place and the hash of its content, so memory is not quite flat: the last column.",
             "",
             "## Killed on the way",
             "",
             f"* The extraction of {clips:,} clips was killed (`kill -9`) when {whole['clips kept']:,} were there and "
-            f"started again. The first new ones were there after {waited:.0f} s by the clock: Python, the table, the "
-            "hash of every clip, the index, the start of the workers; from the tar files to the score all took "
-            f"{_wall(large):.0f} s ({100 * waited / _wall(large):.1f} %). That is for "
-            f"the most part the same for any number of clips ({run['seconds until it went on']:.0f} s for {part:,}). "
+            f"started again. The first new ones were there after {waited:.1f} s by the clock: Python, the table, the "
+            "hashes of those before them, the index, the start of the workers; from the tar files to the score all "
+            f"took {_wall(large):.0f} s ({100 * waited / _wall(large):.2f} %). That is for the "
+            f"most part the same for any number of clips ({run['seconds until it went on']:.1f} s for {part:,}). "
             f"At most {twice} clips, those under way, were made twice ({100 * twice / clips:.2f} %).",
             f"* The same with {part:,} clips (killed at {run['clips kept']:,}), and on a Dask cluster of "
             f"{result['workers']} workers of which one was killed at a third: the streams are byte for byte those of "
