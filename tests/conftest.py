@@ -47,3 +47,14 @@ def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
             done = shell(folder, ". .venv/bin/activate", "kedro run", OMP_NUM_THREADS="1", COLUMNS="200")
             (folder / "run.log").write_text(done.stdout + done.stderr, encoding="utf-8")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def root_of_before():
+    """Where relative paths are meant from is an environment variable: no test leaves its own to those after it."""
+    before = os.environ.get("DEMEANOR_PROJECT_ROOT")
+    yield
+    if before is None:
+        os.environ.pop("DEMEANOR_PROJECT_ROOT", None)
+    else:
+        os.environ["DEMEANOR_PROJECT_ROOT"] = before
