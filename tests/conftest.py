@@ -52,9 +52,8 @@ def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def root_of_before():
     """Where relative paths are meant from is an environment variable: no test leaves its own to those after it."""
-    before = os.environ.get("DEMEANOR_PROJECT_ROOT")
+    from demeanor.data.places import ROOT, use_root
+
+    before = os.environ.get(ROOT)
     yield
-    if before is None:
-        os.environ.pop("DEMEANOR_PROJECT_ROOT", None)
-    else:
-        os.environ["DEMEANOR_PROJECT_ROOT"] = before
+    use_root(before)

@@ -96,8 +96,9 @@ class ShardReader(FolderReader):
         splits = [] if found else splits_of(table, rows, labels, settings, findings, found)
         if found:
             raise InputError(settings.path, found, "docs/corpora.md#tar-files shows such files.")
+        address_of = pd.concat(places)
         for column in (name for name in ("media", "audio") if name in rows):
-            rows[column] = rows[column].map(pd.concat(places))
+            rows[column] = rows[column].map(address_of)
         checked = make_table(rows.assign(split=splits), settings.path)
         return Corpus(settings.name, checked, output, Card(settings.name, "that of your own recordings"),
                       findings=tuple(findings))  # fmt: skip
