@@ -44,7 +44,9 @@ from demeanor.server.models import find
 
 
 @pytest.mark.parametrize(
-    "code", [MAKE_PIPELINES, "import sys, demeanor.__main__", SERVE], ids=["kedro", "demeanor", "serve"]
+    "code",
+    [MAKE_PIPELINES, "import sys, demeanor.datasets", "import sys, demeanor.__main__", SERVE],
+    ids=["kedro", "catalog", "demeanor", "serve"],
 )
 def test_nothing_heavy_is_imported(code: str):
     assert imported(code, HEAVY) == "[]"

@@ -12,7 +12,6 @@ from typing import Any
 import fsspec
 from kedro.io.core import get_filepath_str
 from kedro_datasets.json import JSONDataset
-from kedro_datasets.matplotlib import MatplotlibDataset
 from kedro_datasets.pandas import CSVDataset, ParquetDataset
 from kedro_datasets.text import TextDataset
 from kedro_datasets.yaml import YAMLDataset
@@ -38,7 +37,7 @@ def whole_file(filesystem: Any, protocol: str, path: PurePosixPath) -> Iterator[
         filesystem.put_file(str(Path(folder) / path.name), get_filepath_str(path, protocol))
 
 
-class _Whole:
+class Whole:
     """Saves through `whole_file`.
 
     The writing is done by a copy of the dataset that points there, never by this one: other threads may be reading.
@@ -54,11 +53,11 @@ class _Whole:
             writer = copy(self)
             writer._filepath, writer._version = PurePosixPath(temporary), None
             writer._protocol, writer._fs = LOCAL, fsspec.filesystem(LOCAL)
-            super(_Whole, writer).save(data)  # type: ignore[misc]
+            super(Whole, writer).save(data)  # type: ignore[misc]
         self._fs.invalidate_cache(get_filepath_str(self._filepath, self._protocol))
 
 
-class _Table(_Whole):
+class _Table(Whole):
     """A table of which kedro viz shows the first rows."""
 
     def preview(self, nrows: int = 5) -> TablePreview:
@@ -76,7 +75,7 @@ class CSVFile(_Table, CSVDataset):
     """pandas.CSVDataset, saved whole."""
 
 
-class JSONFile(_Whole, JSONDataset):
+class JSONFile(Whole, JSONDataset):
     """json.JSONDataset, saved whole."""
 
 
@@ -91,22 +90,13 @@ class FoundFacts(JSONFile):
         return True  # that there is none is an ordinary state
 
 
-class YAMLFile(_Whole, YAMLDataset):
+class YAMLFile(Whole, YAMLDataset):
     """yaml.YAMLDataset, saved whole."""
 
 
-class TextFile(_Whole, TextDataset):
+class TextFile(Whole, TextDataset):
     """text.TextDataset, saved whole."""
 
     def preview(self) -> HTMLPreview:
         """A page as it is, any other text as it is typed."""
         return text_of(self.load(), self._filepath.suffix == ".html")
-
-
-class FigureFile(_Whole, MatplotlibDataset):
-    """matplotlib.MatplotlibDataset, saved whole; what is loaded is the content of the PNG file."""
-
-    def load(self) -> bytes:
-        """The file's bytes, as kedro viz and MLflow take a picture."""
-        with self._fs.open(get_filepath_str(self._get_load_path(), self._protocol), "rb") as handle:
-            return handle.read()
