@@ -35,6 +35,7 @@ import psutil
 
 PROJECT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(PROJECT))
+import demeanor  # noqa: E402, F401  # before pandas, as `kedro` has it: it says by what Arrow allocates
 from tests.benchmarks import scale_page  # noqa: E402
 from tests.benchmarks.bench_many_clips import WORDS, Watch  # noqa: E402
 

@@ -72,7 +72,7 @@ def test_recordings_that_this_user_may_not_open_are_set_aside(tmp_path, monkeypa
         return path.name
 
     monkeypatch.setattr(Path, "is_file", is_file)
-    monkeypatch.setattr("demeanor.corpora.checks.sha256_of_file", hashed)
+    monkeypatch.setattr("demeanor.corpora.duplicates.sha256_of_file", hashed)
     report = examine(corpus, probes=probes(u1=MediaProbe(error="Permission denied")))
     assert report.set_aside == {
         "u0": "recording cannot be opened (Permission denied)",

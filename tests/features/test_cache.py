@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import hashlib
 import os
 import resource
 import shutil
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +17,13 @@ import pytest
 from demeanor.data.files import sha256_of
 from demeanor.data.ragged import Ragged
 from demeanor.data.utterances import make_table
-from demeanor.features import cache
+from demeanor.features import cache, shard_index
 from demeanor.features import clip as clips_of_a_corpus
 from demeanor.features.base import Clip
-from demeanor.features.cache import INDEX, Shard, ShardCache
+from demeanor.features.cache import ShardCache
 from demeanor.features.clips import clips_of
 from demeanor.features.engine import StreamRequest, extract_streams
+from demeanor.features.shard_index import INDEX, LINE, Block, add_to_index, blocks_of
 from tests.features.media_samples import voice, write_recording
 
 WIDTH = 3
@@ -89,18 +93,39 @@ def test_hundreds_of_shards_need_no_open_file_and_no_map(tmp_path: Path, few_fil
     holds(opened(tmp_path), 600)
 
 
+def test_what_lies_where_is_not_in_memory(tmp_path: Path):
+    """As objects of Python these keys and their places take more than 20 MB."""
+
+    def resident() -> int:
+        gc.collect()
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
+
+    keys = (hashlib.sha256(n.to_bytes(4, "big")).hexdigest() for n in range(60_000))
+    lines, first = [], 0
+    while ids := tuple(islice(keys, LINE)):
+        lines.append(Block("a.safetensors", 9, 60_000, first, first, "<f4", WIDTH, ids, (1,) * len(ids)))
+        first += len(ids)
+    (tmp_path / "a.safetensors").write_bytes(b"nine byte")
+    add_to_index(tmp_path, lines)
+    del lines
+    before = resident()
+    found = opened(tmp_path)
+    assert resident() - before < 8 << 20
+    assert len(found) == 60_000
+    assert hashlib.sha256((59_999).to_bytes(4, "big")).hexdigest() in found
+
+
 def test_the_index_spares_opening_a_shard_and_may_be_lost_torn_or_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     filled(tmp_path, 12)
     asked: list[str] = []
-    plain = Shard.read.__func__  # type: ignore[attr-defined]
 
-    def counted(kind: type[Shard], path: Path) -> Shard:
+    def counted(path: Path) -> Iterator[Block]:
         asked.append(path.name)
-        return plain(kind, path)
+        return blocks_of(path)
 
-    monkeypatch.setattr(Shard, "read", classmethod(counted))
+    monkeypatch.setattr(cache, "blocks_of", counted)
     holds(opened(tmp_path), 24)
     assert not asked
     index = tmp_path / INDEX
@@ -153,7 +178,7 @@ def test_a_merge_that_is_killed_loses_nothing_and_is_made_up_for(
         if moment == "while it is written":
             patch.setattr(cache.RaggedWriter, "_finish", killed)
         elif moment == "before the index":
-            patch.setattr(cache, "write_atomically", killed)
+            patch.setattr(shard_index, "write_atomically", killed)
         else:
             patch.setattr(Path, "unlink", killed)
         with pytest.raises(KeyboardInterrupt):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ import pandas as pd
 
 from demeanor.corpora.base import Corpus, Finding
 from demeanor.corpora.paths import VIDEO_SUFFIXES, MediaFolder
-from demeanor.data.files import sha256_of_file
 from demeanor.data.media import HARMLESS, REMARKS, MediaProbe
 from demeanor.data.ragged import Ragged
 from demeanor.data.remote import RemoteFile, located
@@ -25,17 +25,16 @@ CHUNK_BYTES = 1 << 26
 SPEEDS = {"zh": (0.5, 15.0), "ja": (0.5, 15.0), "ko": (0.5, 15.0)}
 ALPHABET_SPEED = (1.0, 35.0)
 SHORTEST_SECONDS = 0.1
-UNIQUE_WORDS = 4
 
 
-def _why_not_there(root: Path, files: list[str], finder: MediaFolder, taken: frozenset[str]) -> str:
+def _why_not_there(root: Path, files: list[str], finder: MediaFolder, taken: Callable[[], frozenset[str]]) -> str:
     """Why one of the files of an utterance cannot be opened; empty if all are there."""
     for file in files:
         if RemoteFile.parse(file):
             continue  # whether it is there is seen when it is opened
         try:
             if not (root / file).is_file():
-                return f"recording is missing{finder.hint(file, taken)}"
+                return f"recording is missing{finder.hint(file, taken())}"
             if (root / file).stat().st_size == 0:
                 return "recording is an empty file"
         except OSError as error:  # its folder is closed to this user, or the disk has a fault
@@ -48,7 +47,7 @@ def media(corpus: Corpus, probes: Mapping[str, MediaProbe] | None) -> tuple[list
     table = corpus.utterances[corpus.utterances["media"].notna()]
     unusable: dict[str, str] = {}
     finder = MediaFolder(corpus.root)
-    taken = frozenset(table["media"])
+    taken = cache(lambda: frozenset(table["media"]))
     sounds: dict[str, str] = {}
     if "audio" in table:
         apart = table[table["audio"].notna()]
@@ -94,27 +93,39 @@ def media(corpus: Corpus, probes: Mapping[str, MediaProbe] | None) -> tuple[list
 
 def _remarked(table: pd.DataFrame, probes: Mapping[str, MediaProbe]) -> list[Finding]:
     """What probing remarked: modalities that are broken, tracks that are not read, how the sound was put together."""
-    concerned: dict[tuple[str, str, str, str], list[str]] = defaultdict(list)
+    concerned: dict[tuple[str, str, str, str], _Concerned] = defaultdict(_Concerned)
     for name in table["utterance_id"]:
         probe = probes.get(name, MediaProbe())
         for modality, reason in probe.broken.items():
             what = "sound" if modality == "audio" else "picture"
             advice = f"{modality} counts as absent there; the rest is used."
-            concerned[f"broken_{modality}", "warning", f"the {what} cannot be decoded", advice].append(
+            concerned[f"broken_{modality}", "warning", f"the {what} cannot be decoded", advice].add(
                 f"{name} ({reason})"
             )
         if probe.tracks:
             advice = "The default one is read, as players do; set the disposition of the others if it is the wrong one."
-            concerned["several_tracks", "note", "there are further tracks, which are not read", advice].append(
+            concerned["several_tracks", "note", "there are further tracks, which are not read", advice].add(
                 f"{name} ({', '.join(probe.tracks)})"
             )
         for remark in probe.remarks:
             message, advice = REMARKS[remark]
-            concerned[remark, "note" if remark in HARMLESS else "warning", message, advice].append(name)
+            concerned[remark, "note" if remark in HARMLESS else "warning", message, advice].add(name)
     return [
-        Finding(kind, "note" if severity == "note" else "warning", message, len(names), _three(names), advice)
-        for (kind, severity, message, advice), names in concerned.items()
+        Finding(kind, "note" if severity == "note" else "warning", message, found.count, tuple(found.first), advice)
+        for (kind, severity, message, advice), found in concerned.items()
     ]
+
+
+@dataclass
+class _Concerned:
+    """How many utterances, and the first three of them: a remark may concern a million."""
+
+    count: int = 0
+    first: list[str] = field(default_factory=list)
+
+    def add(self, name: str) -> None:
+        self.count += 1
+        self.first += [name] if self.count <= 3 else []
 
 
 def transcripts(
@@ -159,72 +170,6 @@ def durations(table: pd.DataFrame, probes: Mapping[str, MediaProbe] | None) -> p
         index=table.index, dtype=float,
     )  # fmt: skip
     return seconds.fillna(probed - table["start"])
-
-
-def duplicates(corpus: Corpus, hash_media: bool) -> list[Finding]:
-    """The same transcript, recording or audio features in several splits."""
-    table = corpus.utterances
-    split = dict(zip(table["utterance_id"], table["split"], strict=True))
-    text = table["text"].fillna("").str.lower().str.replace(r"\W+", " ", regex=True).str.strip()
-    # "yes" and "thank you" stand in every split of every corpus and prove nothing.
-    long = text.str.count(" ") + 1 >= UNIQUE_WORDS
-    long |= (table["language"].isin(SPEEDS)) & (text.str.len() >= 2 * UNIQUE_WORDS)
-    groups = {"duplicate_text": ("transcript", _groups(zip(text[long], table.loc[long, "utterance_id"], strict=True)))}
-    if hash_media:
-        groups["duplicate_media"] = ("recording", _groups(_media_hashes(corpus)))
-    for name, stream in corpus.streams.items():
-        if stream.modality == "audio":
-            groups[f"duplicate_{name}"] = (f"sequence of {name}", _groups(_sequence_hashes(stream.ragged)))
-    findings = []
-    for kind, (what, found) in groups.items():
-        across = [names for names in found if len({split[name] for name in names if name in split}) > 1]
-        if across:
-            concerned = sum(len(names) for names in across)
-            findings.append(
-                Finding(kind, "warning", f"the same {what} stands in several splits ({len(across)} of them)",
-                        concerned, tuple(" = ".join(names[:2]) for names in across[:3]),
-                        "The test is no longer unseen; remove them from train or say so.")
-            )  # fmt: skip
-    return findings
-
-
-def _groups(pairs: Any) -> list[list[str]]:
-    groups: dict[Any, list[str]] = defaultdict(list)
-    for key, name in pairs:
-        groups[key].append(name)
-    return [names for names in groups.values() if len(names) > 1]
-
-
-def _media_hashes(corpus: Corpus) -> Iterator[tuple[str, str]]:
-    """(hash, utterance id) of recordings that are one utterance each; a file of a size of its own is not read."""
-    table = corpus.utterances
-    alone = table["media"].notna() & ~table["media"].duplicated(keep=False)
-    sizes: dict[int, list[tuple[str, Any]]] = defaultdict(list)
-    for name, path in zip(table.loc[alone, "utterance_id"], table.loc[alone, "media"], strict=True):
-        place = located(corpus.root, path)
-        if isinstance(place, RemoteFile):
-            continue
-        try:
-            size = place.stat().st_size if place.is_file() else 0
-        except OSError:  # `media` tells of it
-            continue
-        if size:
-            sizes[size].append((name, place))
-    for members in sizes.values():
-        for name, place in members if len(members) > 1 else ():
-            try:
-                digest = sha256_of_file(place)
-            except OSError:  # likewise
-                continue
-            yield digest, name
-
-
-def _sequence_hashes(ragged: Ragged) -> Iterator[tuple[bytes, str]]:
-    lengths = ragged.lengths
-    repeated = pd.Series(lengths).duplicated(keep=False)
-    for n, name in enumerate(ragged.ids):
-        if repeated[n] and lengths[n]:
-            yield hashlib.blake2b(ragged[n].tobytes(), digest_size=16).digest(), name
 
 
 def streams(found: Mapping[str, Stream], table: pd.DataFrame) -> tuple[dict[str, dict[str, Any]], list[Finding]]:

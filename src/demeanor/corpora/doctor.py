@@ -13,7 +13,8 @@ import pandas as pd
 from pydantic import Field
 
 from demeanor.corpora.base import Card, Corpus, Finding
-from demeanor.corpora.checks import duplicates, media, streams, transcripts
+from demeanor.corpora.checks import media, streams, transcripts
+from demeanor.corpora.duplicates import duplicates
 from demeanor.data.errors import InputError
 from demeanor.data.media import MediaProbe
 from demeanor.data.settings import Settings

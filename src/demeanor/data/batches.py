@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
@@ -40,10 +41,12 @@ class Batches:
         self.batching = batching
         table = examples.utterances
         self._ragged = {role: examples.stream(value.stream).ragged for role, value in inputs.items()}
-        self._ids = np.array(table["utterance_id"], dtype=object)
+        # The streams' names of the same rows: the table would make a string of its own for each.
+        names = next((ragged.ids for ragged in self._ragged.values()), table["utterance_id"])
+        self._ids = np.array(names, dtype=object)
         self._dialogue = table["dialogue"].astype("category").cat.codes.to_numpy(copy=True)
         self._turn = table["turn"].to_numpy(copy=True)
-        self._party = parties(self._dialogue, self._turn, table["speaker"].astype(object).to_numpy())
+        self._party = parties(self._dialogue, self._turn, table["speaker"])
         self._labels: dict[str, np.ndarray] = {}
         if task is not None:
             self._labels = {"target": task.targets(table), **task.unimodal_targets(table), **(labels or {})}
@@ -92,28 +95,34 @@ class Batches:
 
         Each [rows] of row numbers.
         """
-        groups = self._groups()
-        sizes = np.array([self._size(group) for group in groups])
-        planned: list[list[int]] = []
-        for members in self._rounds(groups, draws, shuffle):
-            order = members if shuffle is None else members[shuffle.permutation(len(members))]
+        order, begins = self._grouped()
+        one_each = self.batching == "utterance"
+        sizes = self.lengths if one_each else np.diff(begins)
+        planned: list[np.ndarray] = []
+        for members in self._rounds(order[begins[:-1]], draws, shuffle):
+            shuffled = members if shuffle is None else members[shuffle.permutation(len(members))]
             window = len(members) if shuffle is None else BUCKET * batch_size
-            for start in range(0, len(order), max(window, 1)):
-                bucket = order[start : start + window]
+            for start in range(0, len(shuffled), max(window, 1)):
+                bucket = shuffled[start : start + window]
                 bucket = bucket[np.argsort(sizes[bucket], kind="stable")]
                 planned += fill(bucket, sizes, batch_size, max_tokens_per_batch)
         if shuffle is not None:
             planned = [planned[n] for n in shuffle.permutation(len(planned))]
-        return [np.concatenate([groups[n] for n in batch]) for batch in planned]
+        if one_each:
+            return planned
+        return [np.concatenate([order[begins[n] : begins[n + 1]] for n in batch]) for batch in planned]
 
     def _rounds(
-        self, groups: Sequence[np.ndarray], draws: Mapping[str, float] | None, shuffle: np.random.Generator | None
+        self, groups: np.ndarray, draws: Mapping[str, float] | None, shuffle: np.random.Generator | None
     ) -> list[np.ndarray]:
         """Numbers of the groups that are planned together. A fraction of a round is a part of the corpus by chance, of
-        the same size in every epoch."""
+        the same size in every epoch.
+
+        groups: [groups] the first row of each.
+        """
         if draws is None or shuffle is None:
             return [np.arange(len(groups))]
-        corpora = self.examples.utterances["corpus"].astype(str).to_numpy()[[group[0] for group in groups]]
+        corpora = self.examples.utterances["corpus"].astype(str).to_numpy()[groups]
         rounds = []
         for number in range(math.ceil(max(draws[name] for name in set(corpora)))):
             members = []
@@ -125,15 +134,13 @@ class Batches:
         # Utterances of all rounds share batches; a dialogue that came twice in one would be laid out as a single one.
         return [np.concatenate(rounds)] if self.batching == "utterance" else [one for one in rounds if len(one)]
 
-    def _groups(self) -> list[np.ndarray]:
+    def _grouped(self) -> tuple[np.ndarray, np.ndarray]:
+        """[N] rows, those of a group side by side, and [groups + 1] where each group begins among them."""
         if self.batching == "utterance":
-            return [np.array([n]) for n in range(len(self))]
+            return np.arange(len(self)), np.arange(len(self) + 1)
         order = np.lexsort((self._turn, self._dialogue))
-        starts = np.flatnonzero(np.diff(self._dialogue[order])) + 1
-        return [rows for rows in np.split(order, starts) if len(rows)]
-
-    def _size(self, group: np.ndarray) -> int:
-        return int(self.lengths[group[0]]) if self.batching == "utterance" else len(group)
+        begins = np.flatnonzero(np.diff(self._dialogue[order], prepend=-2))
+        return order, np.append(begins, len(order))
 
     def dialogue_of(self, rows: np.ndarray) -> np.ndarray:
         """[B] a number for the dialogue of each row."""
@@ -160,41 +167,38 @@ class _Planned(torch.utils.data.Dataset):
         return self.batches[self.plan[index]]
 
 
-def fill(order: np.ndarray, sizes: np.ndarray, batch_size: int, max_tokens_per_batch: int | None) -> list[list[int]]:
+def fill(order: np.ndarray, sizes: np.ndarray, batch_size: int, max_tokens_per_batch: int | None) -> list[np.ndarray]:
     """Cut a sorted order into batches of at most `batch_size` groups and, padded, `max_tokens_per_batch` steps.
 
     order [groups] of group numbers, sizes [all groups] in steps.
     """
-    batches: list[list[int]] = []
-    current: list[int] = []
-    for n in order:
-        longest = max(int(sizes[n]), 1)  # the order is sorted, so the newcomer is the longest
-        full = len(current) == batch_size
-        if current and (
-            full or (max_tokens_per_batch is not None and longest * (len(current) + 1) > max_tokens_per_batch)
-        ):
-            batches.append(current)
-            current = []
-        current.append(int(n))
-    if current:
-        batches.append(current)
-    return batches
+    batches: list[np.ndarray] = []
+    start = 0
+    for place, longest in enumerate(np.maximum(sizes[order], 1)):  # sorted, so the newcomer is the longest
+        count = place - start
+        full = count == batch_size
+        if count and (full or (max_tokens_per_batch is not None and longest * (count + 1) > max_tokens_per_batch)):
+            batches.append(order[start:place])
+            start = place
+    return [*batches, order[start:]] if len(order) else []
 
 
-def parties(dialogue: np.ndarray, turn: np.ndarray, speaker: np.ndarray) -> np.ndarray:
+def parties(dialogue: np.ndarray, turn: np.ndarray, speaker: pd.Series) -> np.ndarray:
     """[N] number of the speaker within its dialogue by first appearance; -1 where unknown."""
+    name, names = pd.factorize(speaker.astype("str"))
+    order = np.lexsort((turn, dialogue))
+    order = order[name[order] >= 0]
+    _, first, of = np.unique(
+        dialogue[order].astype(np.int64) * len(names) + name[order], return_index=True, return_inverse=True
+    )
+    # One after the other as they appear; those of a dialogue are side by side, and count from the first of them.
+    by_appearance = np.argsort(first)
+    at = dialogue[order[first[by_appearance]]]
+    begins = np.flatnonzero(np.diff(at, prepend=-2))
+    number = np.empty(len(at), dtype=np.int64)
+    number[by_appearance] = np.arange(len(at)) - np.repeat(begins, np.diff(np.append(begins, len(at))))
     party = np.full(len(dialogue), -1, dtype=np.int64)
-    known: dict[tuple[int, str], int] = {}
-    seen: dict[int, int] = {}
-    for n in np.lexsort((turn, dialogue)):
-        name = speaker[n]
-        if not isinstance(name, str):
-            continue
-        key = (int(dialogue[n]), name)
-        if key not in known:
-            known[key] = seen.get(key[0], 0)
-            seen[key[0]] = known[key] + 1
-        party[n] = known[key]
+    party[order] = number[of]
     return party
 
 

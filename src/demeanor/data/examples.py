@@ -18,7 +18,7 @@ from demeanor.data.stream import SUFFIX, Stream
 from demeanor.data.utterances import validate
 
 #: Rows of the table that are held as text.
-ROWS_AT_ONCE = 10_000
+ROWS_AT_ONCE = 1_000
 
 
 @dataclass(frozen=True)

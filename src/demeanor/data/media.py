@@ -57,7 +57,7 @@ def remarked(remarks: Iterable[str], tracks: Sequence[str] = ()) -> list[str]:
     return [*passed_over, *(REMARKS[remark][0] for remark in remarks)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class MediaProbe:
     """The outcome of opening one recording.
 

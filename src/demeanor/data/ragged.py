@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -133,13 +134,15 @@ class Ragged:
 
         InputError names the ids that it lacks.
         """
-        ids = tuple(ids)
-        places = [self._place(name) for name in ids]
-        missing = [name for name, place in zip(ids, places, strict=True) if place is None]
+        ids = list(ids)
+        found = (self._place(name) for name in ids)
+        places = np.fromiter((-1 if place is None else place for place in found), np.int64, len(ids))
+        missing = [ids[n] for n in np.flatnonzero(places < 0)]
         if missing:
             raise InputError("ragged array", [f"no sequence with id '{name}'" for name in missing])
-        chosen = Ragged(self.values, self.offsets, self._names, self._digests)
-        chosen.ids, chosen._rows, chosen._chosen = ids, self._rows[np.array(places, dtype=np.int64)], True
+        chosen = copy(self)
+        chosen._rows, chosen._chosen, chosen._places, chosen._held = self._rows[places], True, None, 0
+        chosen.ids = tuple(map(self._names.ids.__getitem__, chosen._rows.tolist()))  # one string for all that have it
         return chosen
 
     def digest(self, key: str) -> str | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -64,10 +65,10 @@ class RaggedWriter:
             raise InputError("ragged array", [f"values of type {dtype} cannot be stored"])
         self._handle, self.dimension, self.dtype = handle, dimension, np.dtype(dtype)
         self._metadata = dict(metadata)
-        self._lengths: list[int] = []
-        self._ids: list[str] = []
+        self._lengths = array("q")
+        self._ids = bytearray()  # as JSON: a million names as objects take ten times the room
         self._hash = hashlib.sha256() if hashed else None
-        self._digests: list[bytes] | None = [] if each else None
+        self._digests: bytearray | None = bytearray() if each else None
         handle.write(b"\0" * (8 + HEADER_ROOM))
 
     @classmethod
@@ -101,29 +102,31 @@ class RaggedWriter:
         self._handle.write(content)
         self._add_to_hash(content)
         if self._digests is not None:
-            self._digests.append(hashlib.sha256(content).digest())
+            self._digests += hashlib.sha256(content).digest()
+        self._ids += f"{', ' if self._lengths else ''}{json.dumps(name, ensure_ascii=False)}".encode()
         self._lengths.append(len(sequence))
-        self._ids.append(name)
 
-    def _add_to_hash(self, content: bytes) -> None:
+    def _add_to_hash(self, content: bytes | bytearray) -> None:
         if self._hash is not None:
             self._hash.update(content)
 
     def _finish(self) -> None:
-        offsets = np.concatenate([[0], np.cumsum(self._lengths, dtype=np.int64)]).astype(np.int64)
+        offsets = np.zeros(len(self._lengths) + 1, dtype=np.int64)
+        np.cumsum(self._lengths, out=offsets[1:])
         steps = int(offsets[-1])
         ends = [steps * self.dimension * self.dtype.itemsize]
         # Alignment: the format wants no gaps, so the 8-byte offsets follow the values wherever those end.
         self._handle.write(offsets.tobytes())
         ends.append(ends[-1] + offsets.nbytes)
-        names = np.frombuffer(json.dumps(self._ids, ensure_ascii=False).encode("utf-8"), dtype=np.uint8)
-        self._handle.write(names.tobytes())
-        self._add_to_hash(offsets.tobytes() + names.tobytes())
-        ends.append(ends[-1] + names.nbytes)
+        names = b"[" + self._ids + b"]"
+        self._handle.write(names)
+        self._add_to_hash(offsets.tobytes())
+        self._add_to_hash(names)
+        ends.append(ends[-1] + len(names))
         digests = {}
         if self._digests is not None:
-            self._handle.write(b"".join(self._digests))
-            digests = {"digests": _entry("U8", [len(self._digests), 32], ends[2], ends[2] + 32 * len(self._digests))}
+            self._handle.write(self._digests)
+            digests = {"digests": _entry("U8", [len(self._lengths), 32], ends[2], ends[2] + len(self._digests))}
         header = {
             "__metadata__": {
                 **self._metadata,
@@ -132,7 +135,7 @@ class RaggedWriter:
             },
             "values": _entry(DTYPE_NAMES[self.dtype], [steps, self.dimension], 0, ends[0]),
             "offsets": _entry("I64", [len(offsets)], ends[0], ends[1]),
-            "ids": _entry("U8", [names.size], ends[1], ends[2]),
+            "ids": _entry("U8", [len(names)], ends[1], ends[2]),
             **digests,
         }
         text = json.dumps(header, ensure_ascii=True).encode("ascii")

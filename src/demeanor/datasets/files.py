@@ -49,6 +49,7 @@ class Whole:
     _version: Any
 
     def save(self, data: Any) -> None:
+        """Put `data` there whole, or leave what was there."""
         with whole_file(self._fs, self._protocol, self._get_save_path()) as temporary:  # type: ignore[attr-defined]
             writer = copy(self)
             writer._filepath, writer._version = PurePosixPath(temporary), None

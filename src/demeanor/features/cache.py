@@ -4,33 +4,39 @@ A shard is one ragged file of some dozens of clips whose ids are content hashes.
 and never changes, so a run that is killed loses at most the shards it was working on, and a clip whose media,
 text or word times change simply has another hash. When a stream is complete its shards are put together.
 
-Beside the shards lies `index.jsonl`, a line for each with all that is needed to read it: thousands of shards are
-found without opening one, and none stays open or mapped between two readings, whatever a system's limits are. The
-index may be lost, torn or behind: what it does not describe is read from the shards themselves.
+Beside the shards lies an index (demeanor.features.shard_index): thousands of them are found without opening one, and
+none stays open or mapped between two readings, whatever a system's limits are.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from demeanor.data.errors import InputError
-from demeanor.data.files import sha256_of, write_atomically, write_json
+from demeanor.data.files import sha256_of, write_json
+from demeanor.data.private_database import private_database
 from demeanor.data.provenance import Provenance
-from demeanor.data.ragged import Ragged, RaggedWriter
+from demeanor.data.ragged import RaggedWriter
 from demeanor.data.safetensors_header import read_header
 from demeanor.data.stream import SUFFIX
 from demeanor.features.base import Extractor
+from demeanor.features.shard_index import (
+    LINE,
+    Block,
+    add_to_index,
+    blocks_of,
+    read_index,
+    sizes_in,
+    take_from_index,
+)
 
 #: A half-written file this old (seconds) was left by a run that is no more.
 STALE = 3600.0
-INDEX = "index.jsonl"
 #: Name of shards put together; it sorts behind the hexadecimal names of the others and so counts where both are there.
 TOGETHER = "merged-"
 #: Bytes that shards are put together to; those of half the size are left alone.
@@ -39,28 +45,19 @@ MERGED = 256 << 20
 FEW = 32
 LARGEST_HALF = float(np.finfo(np.float16).max)
 
+TABLES = (
+    "CREATE TABLE files (number INTEGER PRIMARY KEY, name TEXT UNIQUE, size INTEGER)",
+    "CREATE TABLE places (key TEXT PRIMARY KEY, file INTEGER, start INTEGER, steps INTEGER) WITHOUT ROWID",
+    "CREATE INDEX in_order ON places (file, start, key)",
+)
 
-@dataclass(frozen=True)
-class Shard:
-    """One file: bytes in all, where its values begin, their type and width, and its clips with their steps."""
 
-    file: str
+class _Written(NamedTuple):
+    """A file of the cache: its name, its bytes, and where its values begin."""
+
+    name: str
     size: int
     start: int
-    dtype: str
-    dimension: int
-    ids: tuple[str, ...]
-    lengths: tuple[int, ...]
-
-    @classmethod
-    def read(cls, path: Path) -> Shard:
-        """InputError where the file is damaged, FileNotFoundError where it has gone."""
-        size = path.stat().st_size
-        ragged = Ragged.load(path)
-        header, base = read_header(path)
-        start = base + header["values"]["data_offsets"][0]
-        lengths = tuple(ragged.lengths.tolist())
-        return cls(path.name, size, start, ragged.values.dtype.str, ragged.dimension, ragged.ids, lengths)
 
 
 class ShardCache:
@@ -72,9 +69,8 @@ class ShardCache:
         for path in folder.glob(".*.part"):
             if time.time() - path.stat().st_mtime > STALE:
                 path.unlink(missing_ok=True)
-        self._shards: dict[str, Shard] = {}
-        #: key -> its shard's name, its first byte there, its steps
-        self._places: dict[str, tuple[str, int, int]] = {}
+        #: Which file a key's values are in, from which byte on, and their steps.
+        self._database = private_database(*TABLES)
         self._look()
 
     @classmethod
@@ -90,65 +86,64 @@ class ShardCache:
 
     def _look(self) -> None:
         """Find every shard of the folder, by the index where it knows the file as it is."""
-        known = {shard.file: shard for shard in self._indexed()}
-        self._shards, self._places = {}, {}
-        unknown = []
-        for name, size in _sizes(self.folder):
-            shard = known.get(name)
-            if shard is None or shard.size != size:
-                try:
-                    shard = Shard.read(self.folder / name)
-                except FileNotFoundError:
-                    continue  # another run has put it together with others meanwhile
-                except InputError:
-                    (self.folder / name).unlink(missing_ok=True)  # damaged on disk: its clips are made again
-                    continue
-                unknown.append(shard)
-            self._take(shard)
-        self._note(unknown)
-
-    def _indexed(self) -> Iterator[Shard]:
-        try:
-            lines = (self.folder / INDEX).read_text(encoding="utf-8", errors="replace").splitlines()
-        except FileNotFoundError:
-            return
-        for line in lines:
+        for table in ("places", "files"):
+            self._database.execute(f"DELETE FROM {table}")
+        sizes, known, complete = sizes_in(self.folder), dict[str, int](), set[str]()
+        for block in read_index(self.folder):
+            if sizes.get(block.file) == block.size and known.get(block.file, 0) == block.first:
+                self._take(block)
+                known[block.file] = block.first + len(block.ids)
+                if known[block.file] == block.clips:
+                    complete.add(block.file)
+        for name in (name for name in sizes if name not in complete):
             try:
-                entry = json.loads(line)
-                yield Shard(**{**entry, "ids": tuple(entry["ids"]), "lengths": tuple(entry["lengths"])})
-            except (ValueError, TypeError, KeyError):
-                continue  # empty, or torn when a run was killed: the shard is read itself
+                for block in blocks_of(self.folder / name):
+                    self._take(block)
+                    add_to_index(self.folder, [block])
+            except FileNotFoundError:
+                self._forget(name)  # another run has put it together with others meanwhile
+            except InputError:
+                self._forget(name)
+                (self.folder / name).unlink(missing_ok=True)  # damaged on disk: its clips are made again
 
-    def _note(self, shards: Sequence[Shard]) -> None:
-        """Append to the index: each line begins with a line break, so that it never continues a torn one."""
-        if shards:
-            with open(self.folder / INDEX, "ab") as handle:
-                handle.write("".join(f"\n{json.dumps(asdict(shard))}" for shard in shards).encode("ascii"))
-
-    def _take(self, shard: Shard) -> None:
-        if shard.dimension != self.dimension or np.dtype(shard.dtype) != self.dtype:
+    def _take(self, block: Block) -> None:
+        if block.dimension != self.dimension or np.dtype(block.dtype) != self.dtype:
             return
-        self._shards[shard.file] = shard
-        place, width = shard.start, self.dimension * self.dtype.itemsize
-        for key, length in zip(shard.ids, shard.lengths, strict=True):
-            self._places[key] = (shard.file, place, length)
-            place += length * width
+        self._database.execute("INSERT OR IGNORE INTO files (name, size) VALUES (?, ?)", (block.file, block.size))
+        ((number,),) = self._database.execute("SELECT number FROM files WHERE name = ?", (block.file,))
+        width = self.dimension * self.dtype.itemsize
+        ends = block.start + width * np.cumsum(block.lengths, dtype=np.int64)
+        places = zip(
+            block.ids, (ends - width * np.array(block.lengths, dtype=np.int64)).tolist(), block.lengths, strict=True
+        )
+        rows = ((key, number, start, steps) for key, start, steps in places)
+        self._database.executemany("INSERT OR REPLACE INTO places VALUES (?, ?, ?, ?)", rows)
+
+    def _forget(self, name: str) -> None:
+        self._database.execute("DELETE FROM places WHERE file IN (SELECT number FROM files WHERE name = ?)", (name,))
+        self._database.execute("DELETE FROM files WHERE name = ?", (name,))
 
     def __contains__(self, key: str) -> bool:
-        return key in self._places
+        return self._database.execute("SELECT 1 FROM places WHERE key = ?", (key,)).fetchone() is not None
 
     def __len__(self) -> int:
-        return len(self._places)
+        return int(self._database.execute("SELECT COUNT(*) FROM places").fetchone()[0])
 
     def __getitem__(self, key: str) -> np.ndarray:
         """[T, D], read now; KeyError where it is not there."""
         try:
-            return self._read(*self._places[key])
+            return self._read(key)
         except FileNotFoundError:
             self._look()  # another run has put the shard together with others
-            return self._read(*self._places[key])
+            return self._read(key)
 
-    def _read(self, name: str, place: int, length: int) -> np.ndarray:
+    def _read(self, key: str) -> np.ndarray:
+        found = self._database.execute(
+            "SELECT name, start, steps FROM places JOIN files ON file = number WHERE key = ?", (key,)
+        ).fetchone()
+        if found is None:
+            raise KeyError(key)
+        name, place, length = found
         path = self.folder / name
         values = np.fromfile(path, self.dtype, length * self.dimension, offset=place)
         if values.size != length * self.dimension:
@@ -157,7 +152,7 @@ class ShardCache:
 
     def missing(self, keys: Iterable[str]) -> list[str]:
         """Those of the keys that are not stored yet."""
-        return [key for key in keys if key not in self._places]
+        return [key for key in keys if key not in self]
 
     def unfit(self, values: Mapping[str, np.ndarray]) -> dict[str, str]:
         """Of values [steps, dimension] by key, those too large for half precision, with the reason."""
@@ -172,66 +167,82 @@ class ShardCache:
 
     def add(self, values: Mapping[str, np.ndarray]) -> None:
         """Write one shard; keys that are there already are left as they are. Values [steps, dimension] by key."""
-        fresh = {key: value for key, value in values.items() if key not in self._places}
+        fresh = {key: value for key, value in values.items() if key not in self}
         if not fresh:
             return
-        self._write(f"{sha256_of(sorted(fresh))[:24]}{SUFFIX}", fresh.items())
+        written = self._write(f"{sha256_of(sorted(fresh))[:24]}{SUFFIX}", fresh.items())
+        lengths = [len(value) if value.size else 0 for value in fresh.values()]
+        self._note(written, [list(zip(fresh, lengths, strict=True))], len(fresh))
 
-    def _write(self, name: str, values: Iterable[tuple[str, np.ndarray]]) -> None:
+    def _write(self, name: str, values: Iterable[tuple[str, np.ndarray]]) -> _Written:
         path = self.folder / name
         with RaggedWriter.open(path, self.dimension, self.dtype, hashed=False) as writer:  # nobody compares shards
             for key, value in values:
                 writer.append(key, value)
-        shard = Shard.read(path)
-        self._take(shard)
-        self._note([shard])
+        header, base = read_header(path)
+        return _Written(name, path.stat().st_size, base + header["values"]["data_offsets"][0])
+
+    def _note(self, written: _Written, parts: Iterable[list[tuple[str, int]]], clips: int) -> None:
+        """What was written lies there from now on: keys and steps, some at a time, of that many clips."""
+        first, start, width = 0, written.start, self.dimension * self.dtype.itemsize
+        for part in parts:
+            ids, lengths = zip(*part, strict=True)
+            block = Block(written.name, written.size, clips, first, start, self.dtype.str, self.dimension, ids, lengths)
+            self._take(block)
+            add_to_index(self.folder, [block])
+            first, start = first + len(ids), start + sum(lengths) * width
 
     def merge(self) -> None:
         """Put small shards together to some hundred megabytes each. Killed at any point, it leaves every clip there:
         a new file stands before those it is made of go, and of two that hold a clip either serves."""
         groups = list(self._groups())
-        for keys, _ in groups:
-            if not keys:
-                continue  # files of a run that was stopped here before: all they hold stands elsewhere
-            self._write(f"{TOGETHER}{sha256_of(sorted(keys))[:24]}{SUFFIX}", ((key, self[key]) for key in keys))
-        used = {name for name, _, _ in self._places.values()}
-        gone = [name for _, members in groups for name in members if name not in used]
-        for name in gone:
-            self._shards.pop(name, None)
+        try:
+            for members in groups:
+                self._put_together(members)
+        except FileNotFoundError:
+            return self._look()  # another run does the same, and is further
+        holds = "SELECT 1 FROM places WHERE file = ? LIMIT 1"
+        gone = {
+            name for members in groups for number, name in members
+            if self._database.execute(holds, (number,)).fetchone() is None
+        }  # fmt: skip
         if gone:
-            with write_atomically(self.folder / INDEX) as temporary:
-                text = "\n".join(json.dumps(asdict(shard)) for shard in self._shards.values())
-                temporary.write_text(text, encoding="ascii")
+            take_from_index(self.folder, gone)
         for name in gone:
+            self._forget(name)
             (self.folder / name).unlink(missing_ok=True)
 
-    def _groups(self) -> Iterator[tuple[list[str], list[str]]]:
-        """(keys, files) to be put together: small files in their order, until they are big enough."""
-        small = [shard for shard in self._shards.values() if shard.size < MERGED // 2]
+    def _put_together(self, members: list[tuple[int, str]]) -> None:
+        """One file of what lies in some, of which it may be nothing: files of a run that was stopped here before."""
+        count = "SELECT COUNT(*) FROM places WHERE file = ?"
+        clips = sum(self._database.execute(count, (number,)).fetchone()[0] for number, _ in members)
+        if not clips:
+            return
+        in_order = "SELECT key, steps FROM places WHERE file = ? ORDER BY start, key"
+        keys = (key for number, _ in members for key, _ in self._database.execute(in_order, (number,)))
+        name = f"{TOGETHER}{sha256_of(sorted(name for _, name in members))[:24]}{SUFFIX}"
+        written = self._write(name, ((key, self._read(key)) for key in keys))
+
+        def moved() -> Iterator[list[tuple[str, int]]]:
+            for number, _ in members:  # a part that has been noted no longer lies there
+                while part := self._database.execute(f"{in_order} LIMIT {LINE}", (number,)).fetchall():
+                    yield part
+
+        self._note(written, moved(), clips)
+
+    def _groups(self) -> Iterator[list[tuple[int, str]]]:
+        """Numbers and names of files to be put together: small ones in their order, until they are big enough."""
+        few = "SELECT number, name, size FROM files WHERE size < ? ORDER BY number"
+        small = self._database.execute(few, (MERGED // 2,)).fetchall()
         if len(small) <= FEW:
             return
-        keys: list[str] = []
-        files: list[str] = []
-        size = 0
-        for shard in small:
-            keys += [key for key in shard.ids if self._places[key][0] == shard.file]
-            files.append(shard.file)
-            size += shard.size
-            if size >= MERGED:
-                yield keys, files
-                keys, files, size = [], [], 0
+        files: list[tuple[int, str]] = []
+        total = 0
+        for number, name, size in small:
+            files.append((number, name))
+            total += size
+            if total >= MERGED:
+                yield files
+                files, total = [], 0
         if len(files) > 1:
-            yield keys, files
-
-
-def _sizes(folder: Path) -> list[tuple[str, int]]:
-    """Names and bytes of the shards in a folder, in order."""
-    sizes = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.endswith(SUFFIX) and not entry.name.startswith("."):
-                try:
-                    sizes.append((entry.name, entry.stat().st_size))
-                except FileNotFoundError:
-                    continue  # gone since the folder was listed
-    return sorted(sizes)
+            yield files

@@ -78,6 +78,11 @@ class Clips(Sequence[Clip]):
             for row, number in zip(cells, self._dialogue_of[rows].tolist(), strict=True)
         ]
 
+    def names(self) -> Iterator[str]:
+        """The ids of the clips, in order."""
+        for start in range(0, len(self), BLOCK):
+            yield from self._table["utterance_id"].iloc[start : start + BLOCK].tolist()
+
     def with_words(self, times: Stream) -> Clips:
         """The same clips; what they say of the times of words is told by that stream, where it says anything."""
         return Clips(self._table, self._root, self._waveform, (times, *self._times))
@@ -168,3 +173,8 @@ def with_words(clips: Sequence[Clip], times: Stream) -> Sequence[Clip]:
 def taken(clips: Sequence[Clip], rows: Sequence[int]) -> list[Clip]:
     """Some of the clips, by their places."""
     return clips.take(rows) if isinstance(clips, Clips) else [clips[row] for row in rows]
+
+
+def names_of(clips: Sequence[Clip]) -> Iterator[str]:
+    """The ids of the clips, in order."""
+    return clips.names() if isinstance(clips, Clips) else (clip.utterance_id for clip in clips)

@@ -165,11 +165,10 @@ def _make(
         metadata = {"stream": name, "provenance": provenance.model_dump_json(), "plan": fingerprint}
         each = name == WAVEFORM  # what is made of sound asks what it is, time and again
         with RaggedWriter.open(path, extractor.dimension, extractor.stored_dtype, metadata, each=each) as writer:
-            for identity, key in zip(plan.ids, plan.keys, strict=True):
+            for identity, key in plan.each():
                 writer.append(identity, extractor.absent if key in failures else shards[key])
     shards.merge()
     stream = Stream.load(path)
     if progress and (remark := extractor.remark(stream.ragged)):
         sys.stderr.write(f"{name}: {remark}\n")
-    named = zip(plan.ids, plan.keys, strict=True)
-    return stream, {identity: failures[key] for identity, key in named if key in failures}
+    return stream, {identity: failures[key] for identity, key in plan.each() if key in failures}

@@ -7,13 +7,15 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 from demeanor.data.files import sha256_of
+from demeanor.data.private_database import private_database
 from demeanor.data.provenance import Provenance
 from demeanor.features.base import Clip, Extractor
 from demeanor.features.cache import ShardCache
-from demeanor.features.clips import taken
-from demeanor.features.tasks import Partner, Task, chunks
+from demeanor.features.clips import names_of, taken
+from demeanor.features.tasks import Partner, Task
 
 #: Clips per shard: of clip-wise extractors at most, and of encoders, which sort more of them by length.
 SHARD, ENCODER_SHARD = 16, 256
@@ -25,27 +27,30 @@ Group = dict[str, Clip]
 
 
 class Plan:
-    """The clips of one extractor whose values are missing, found while the first of them are worked on already: what is
-    kept of a clip is its name and the hash of its content.
+    """The clips of one extractor whose values are missing, found while the first of them are worked on already. What
+    is known of each clip is on disk, not in memory.
 
-    ids, keys  of the clips that have been looked at, in order: all of them once the last group was taken
     failures   key -> reason of those that the system does not let us read
+    different  contents among the clips that have been looked at
     passed     clips so far that need no work: their values are there, or are made for one with the same content
     wanted     clips so far that do
     """
 
     def __init__(self, extractor: Extractor, clips: Sequence[Clip], shards: ShardCache):
         self.extractor, self.clips, self.shards = extractor, clips, shards
-        self.ids: list[str] = []
-        self.keys: list[str] = []
         self.failures: dict[str, str] = {}
-        self.passed = self.wanted = 0
-        self._seen: set[str] = set()
+        self.different = self.passed = self.wanted = 0
+        #: Clips by their places, with the keys of their content; the first with each counts where they are batched.
+        self._looked = private_database(
+            "CREATE TABLE looked (row INTEGER PRIMARY KEY, key TEXT, batched INTEGER, cost REAL)",
+            "CREATE INDEX by_key ON looked (key)",
+        )
 
-    @property
-    def different(self) -> int:
-        """Contents among the clips that were looked at."""
-        return len(self._seen)
+    def each(self) -> Iterator[tuple[str, str]]:
+        """Id of a clip and the hash of its content, of all that have been looked at, in order: of every clip once the
+        last group was taken."""
+        keys = self._looked.execute("SELECT key FROM looked ORDER BY row")
+        return ((name, key) for (key,), name in zip(keys, names_of(self.clips), strict=False))
 
     def groups(self, workers: int) -> tuple[int, Iterator[Group]]:
         """What has to be made, task by task; and how many clips that is, of more than some hundred at least so many.
@@ -59,18 +64,20 @@ class Plan:
         missing = self._missing()
         ahead = list(islice(missing, TASKS_EACH * workers * SHARD))
         size = min(SHARD, max(len(ahead) // (TASKS_EACH * workers), 1))
-        return len(ahead), _parted(chain(ahead, missing), size)
+        return len(ahead), (dict(part) for part in _parted(chain(ahead, missing), size))
 
     def _looked_at(self) -> Iterator[tuple[str, Clip, bool]]:
         """Key and clip, one after the other, and whether it can be read and is the first with this content."""
-        for clip in self.clips:
+        for row, clip in enumerate(self.clips):
             key, reason = key_of(self.extractor, clip)
+            new = self._looked.execute("SELECT 1 FROM looked WHERE key = ?", (key,)).fetchone() is None
+            self.different += new
             if reason:
                 self.failures[key] = reason
-            self.ids.append(clip.utterance_id)
-            self.keys.append(key)
-            first = not reason and key not in self._seen
-            self._seen.add(key)
+            first = new and not reason
+            batched = first and self.extractor.batched
+            cost = self.extractor.cost(clip) if batched else None
+            self._looked.execute("INSERT INTO looked VALUES (?, ?, ?, ?)", (row, key, batched, cost))
             yield key, clip, first
 
     def _missing(self) -> Iterator[tuple[str, Clip]]:
@@ -82,25 +89,27 @@ class Plan:
                 self.passed += 1
 
     def _by_cost(self) -> tuple[int, Iterator[Group]]:
-        cost = self.extractor.cost
-        found = [(cost(clip), key, row) for row, (key, clip, first) in enumerate(self._looked_at()) if first]
-        groups = [
-            group for group in chunks(sorted(found), ENCODER_SHARD) if self.shards.missing(key for _, key, _ in group)
-        ]
-        self.wanted = sum(map(len, groups))
+        for _ in self._looked_at():
+            pass
+        self.wanted = sum(map(len, self._incomplete()))
         self.passed = len(self.clips) - self.wanted
 
         def drawn() -> Iterator[Group]:
-            for group in groups:
-                clips = taken(self.clips, [row for _, _, row in group])
-                yield {key: clip for (_, key, _), clip in zip(group, clips, strict=True)}
+            for part in self._incomplete():
+                clips = taken(self.clips, [row for _, row in part])
+                yield {key: clip for (key, _), clip in zip(part, clips, strict=True)}
 
         return self.wanted, drawn()
+
+    def _incomplete(self) -> Iterator[list[tuple[str, int]]]:
+        """Keys and rows of the groups of like length of which anything is missing."""
+        by_cost = self._looked.execute("SELECT key, row FROM looked WHERE batched ORDER BY cost, key")
+        return (part for part in _parted(by_cost, ENCODER_SHARD) if self.shards.missing(key for key, _ in part))
 
     def fingerprint(self, stream: str, provenance: Provenance, failures: Iterable[str]) -> str:
         """Hash of what the finished stream holds; `failures` are the keys of what is absent there."""
         digest = hashlib.sha256(sha256_of([stream, provenance.model_dump(mode="json"), sorted(failures)]).encode())
-        for name, key in zip(self.ids, self.keys, strict=True):
+        for name, key in self.each():
             digest.update(json.dumps([name, key]).encode("ascii"))
         return digest.hexdigest()
 
@@ -113,7 +122,7 @@ class Beside:
         self.name = (extractor.name, as_json(extractor))
         self.provenance = extractor.provenance()
         self.shards = ShardCache.of(cache, extractor, self.provenance)
-        self._given: set[str] = set()
+        self._given = private_database("CREATE TABLE given (key TEXT PRIMARY KEY) WITHOUT ROWID")
 
     def partner(self, group: Group) -> Partner | None:
         """What a task on this group makes of it for this one; None where all of that is there."""
@@ -123,10 +132,9 @@ class Beside:
     def _wanted(self, clip: Clip) -> str | None:
         """Clips that are one to this extractor are looked at once."""
         key, reason = key_of(self.extractor, clip)
-        if reason or key in self.shards or key in self._given:
+        if reason or key in self.shards:
             return None
-        self._given.add(key)
-        return key
+        return key if self._given.execute("INSERT OR IGNORE INTO given VALUES (?)", (key,)).rowcount else None
 
 
 def tasks_of(
@@ -162,6 +170,6 @@ def as_json(extractor: Extractor) -> str:
     return json.dumps(extractor.options(), sort_keys=True)
 
 
-def _parted(items: Iterator[tuple[str, Clip]], size: int) -> Iterator[Group]:
-    while group := dict(islice(items, size)):
-        yield group
+def _parted(items: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    while part := list(islice(items, size)):
+        yield part

@@ -46,29 +46,24 @@ def read_corpus(settings: CorpusSettings, folder: str) -> Corpus:
 
 def probe_media(corpus: Corpus) -> dict[str, MediaProbe]:
     """Open every recording once: utterance id -> what was found. Corpora without media give nothing."""
-    table = corpus.utterances
-    columns = {
-        name: table.loc[table[name].notna(), ["utterance_id", name]] for name in ("media", "audio") if name in table
-    }
-    paths = {
-        name: {str(key): located(corpus.root, str(path)) for key, path in found.itertuples(index=False)}
-        for name, found in columns.items()
-    }
-    probes = _probed(paths["media"])
-    for name, sound in _probed(paths.get("audio", {})).items():
+    table, root = corpus.utterances, Path(corpus.root)
+    probes = _probed(table, "media", root)
+    for name, sound in _probed(table, "audio", root).items() if "audio" in table else ():
         probes[name] = with_sound(probes[name], sound) if name in probes else sound
     return probes
 
 
-def _probed(paths: Mapping[str, Path | RemoteFile]) -> dict[str, MediaProbe]:
+def _probed(table: pd.DataFrame, column: str, root: Path) -> dict[str, MediaProbe]:
     """In threads, which are enough as decoding releases the interpreter's lock; a block of recordings at a time."""
     from demeanor.data.processors import available_cores
-    from demeanor.features.tasks import chunks
 
+    rows = table.loc[table[column].notna(), ["utterance_id", column]]
     probes: dict[str, MediaProbe] = {}
     with ThreadPoolExecutor(available_cores() + 1) as pool:
-        for names in chunks(list(paths), WAITING):
-            probes |= zip(names, pool.map(probe_one, [paths[name] for name in names]), strict=True)
+        for start in range(0, len(rows), WAITING):
+            block = rows.iloc[start : start + WAITING]
+            places = [located(root, str(place)) for place in block[column]]
+            probes |= zip(block["utterance_id"].tolist(), pool.map(probe_one, places), strict=True)
     return probes
 
 
