@@ -72,8 +72,8 @@ def written(result: Mapping[str, Any]) -> str:
             "",
             f"At most {files} files were open at once. Values and clips stream: no step holds those of all. What is "
             f"held of each clip is its row ({large['ingest']['row bytes']:.0f} bytes in columns of Arrow; Parquet on "
-            "disk), its name and, where it was probed, what was found; the hash of its content and the place of its values are "
-            "on disk. So memory is not quite flat: the last column.",
+            "disk), its name and, where it was probed, what was found; the hash of its content and the place of its "
+            "values are on disk. So memory is not quite flat: the last column.",
             "",
             "## Killed on the way",
             "",
