@@ -87,7 +87,8 @@ def test_going_through_many_clips_holds_a_block_of_them():
         return most
 
     two, six = (peak(table_of(blocks * BLOCK, turns=4)) for blocks in (2, 6))
-    assert (six - two) / (4 * BLOCK) < 100, "bytes of a clip that is not under way; one that is takes a thousand"
+    # What waits for the garbage collector differs from run to run: 20 to 200 bytes.
+    assert (six - two) / (4 * BLOCK) < 400, "bytes of a clip that is not under way; one that is takes a thousand"
 
 
 def test_work_begins_before_all_clips_have_been_looked_at(tmp_path: Path):

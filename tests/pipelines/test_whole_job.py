@@ -18,8 +18,8 @@ from click.testing import CliRunner
 
 from demeanor.commands.predict import predict
 from demeanor.data.bundle import Bundle
+from demeanor.data.ragged import Ragged
 from demeanor.data.stream import Stream
-from demeanor.features.cache import Shard
 from demeanor.inference.model import TrainedModel
 from tests.project import BRANCHES, change_settings, command, copy_of, kedro, make_project, start, typed
 
@@ -255,7 +255,7 @@ def test_kill_9_in_features_then_a_second_run_gives_the_same_metrics_to_the_last
     killed(folder, lambda: len(list(cache.glob("*/*.safetensors"))) >= 3, "kedro", "run")
     # Functionals are made together with the frames: what is kept of them is not told apart.
     shards = [path for path in cache.glob("*/*.safetensors") if "functionals" not in path.parent.name]
-    made = sum(len(Shard.read(path).ids) for path in shards)
+    made = sum(len(Ragged.load(path)) for path in shards)
     told = kedro(folder, "run", "--pipelines", "ingestion,feature_engineering,fusion_training")
     kept = [int(count) for count in re.findall(r"clips made, (\d+) kept from before", told)]
     assert sum(kept) == made > 0, "finished features were made again"
