@@ -106,8 +106,9 @@ def test_what_lies_where_is_not_in_memory(tmp_path: Path):
         lines.append(Block("a.safetensors", 9, 60_000, first, first, "<f4", WIDTH, ids, (1,) * len(ids)))
         first += len(ids)
     (tmp_path / "a.safetensors").write_bytes(b"nine byte")
-    add_to_index(tmp_path, lines)
-    del lines
+    for block in lines:
+        add_to_index(tmp_path, block)
+    del lines, block
     before = resident()
     found = opened(tmp_path)
     assert resident() - before < 8 << 20

@@ -52,7 +52,7 @@ def media(corpus: Corpus, probes: Mapping[str, MediaProbe] | None) -> tuple[list
     if "audio" in table:
         apart = table[table["audio"].notna()]
         sounds = dict(zip(apart["utterance_id"], apart["audio"], strict=True))
-    silent, faceless, short, without_audio, without_video = [], [], [], [], []
+    concerned: dict[str, _Concerned] = defaultdict(_Concerned)
     for name, path in zip(table["utterance_id"], table["media"], strict=True):
         probe = probes.get(name) if probes is not None else None
         place = located(corpus.root, path)
@@ -65,11 +65,15 @@ def media(corpus: Corpus, probes: Mapping[str, MediaProbe] | None) -> tuple[list
             unusable[name] = "recording has neither sound nor picture"
         elif probe is not None:
             video = place.suffix.lower() in VIDEO_SUFFIXES
-            silent += [name] if probe.silent and probe.has_audio else []
-            faceless += [name] if probe.face is False and probe.has_video else []
-            without_audio += [name] if not probe.has_audio and "audio" not in probe.broken else []
-            without_video += [name] if video and not probe.has_video and "vision" not in probe.broken else []
-            short += [name] if probe.duration is not None and probe.duration < SHORTEST_SECONDS else []
+            seen = {
+                "silent_audio": probe.silent and probe.has_audio,
+                "no_face": probe.face is False and probe.has_video,
+                "no_audio_track": not probe.has_audio and "audio" not in probe.broken,
+                "no_video_track": video and not probe.has_video and "vision" not in probe.broken,
+                "short_media": probe.duration is not None and probe.duration < SHORTEST_SECONDS,
+            }
+            for kind in (kind for kind, so in seen.items() if so):
+                concerned[kind].add(name)
     findings = []
     reasons: dict[str, list[str]] = defaultdict(list)
     for name, reason in unusable.items():
@@ -79,15 +83,16 @@ def media(corpus: Corpus, probes: Mapping[str, MediaProbe] | None) -> tuple[list
         kind = {"recording is missing": "missing_media"}.get(reason, "undecodable_media")
         told = [name + unusable[name].removeprefix(reason) for name in names] if kind == "missing_media" else names
         findings.append(Finding(kind, "error", reason, len(names), _three(told), advice))
-    for kind, names, message, hint in (
-        ("silent_audio", silent, "the audio is silent", "Audio counts as absent there."),
-        ("no_face", faceless, "no face was found", "Vision counts as absent there."),
-        ("no_audio_track", without_audio, "there is no audio track", "Audio counts as absent there."),
-        ("no_video_track", without_video, "a video file without a picture", "Vision counts as absent there."),
-        ("short_media", short, f"shorter than {SHORTEST_SECONDS} s", "Look whether they were cut wrongly."),
+    for kind, message, hint in (
+        ("silent_audio", "the audio is silent", "Audio counts as absent there."),
+        ("no_face", "no face was found", "Vision counts as absent there."),
+        ("no_audio_track", "there is no audio track", "Audio counts as absent there."),
+        ("no_video_track", "a video file without a picture", "Vision counts as absent there."),
+        ("short_media", f"shorter than {SHORTEST_SECONDS} s", "Look whether they were cut wrongly."),
     ):
-        if names:
-            findings.append(Finding(kind, "warning", message, len(names), _three(names), hint))
+        if kind in concerned:
+            found = concerned[kind]
+            findings.append(Finding(kind, "warning", message, found.count, tuple(found.first), hint))
     return findings + _remarked(table, probes or {}), unusable
 
 

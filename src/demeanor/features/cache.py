@@ -11,7 +11,7 @@ none stays open or mapped between two readings, whatever a system's limits are.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,7 +48,6 @@ LARGEST_HALF = float(np.finfo(np.float16).max)
 TABLES = (
     "CREATE TABLE files (number INTEGER PRIMARY KEY, name TEXT UNIQUE, size INTEGER)",
     "CREATE TABLE places (key TEXT PRIMARY KEY, file INTEGER, start INTEGER, steps INTEGER) WITHOUT ROWID",
-    "CREATE INDEX in_order ON places (file, start, key)",
 )
 
 
@@ -99,7 +98,7 @@ class ShardCache:
             try:
                 for block in blocks_of(self.folder / name):
                     self._take(block)
-                    add_to_index(self.folder, [block])
+                    add_to_index(self.folder, block)
             except FileNotFoundError:
                 self._forget(name)  # another run has put it together with others meanwhile
             except InputError:
@@ -189,18 +188,26 @@ class ShardCache:
             ids, lengths = zip(*part, strict=True)
             block = Block(written.name, written.size, clips, first, start, self.dtype.str, self.dimension, ids, lengths)
             self._take(block)
-            add_to_index(self.folder, [block])
+            add_to_index(self.folder, block)
             first, start = first + len(ids), start + sum(lengths) * width
 
     def merge(self) -> None:
         """Put small shards together to some hundred megabytes each. Killed at any point, it leaves every clip there:
         a new file stands before those it is made of go, and of two that hold a clip either serves."""
         groups = list(self._groups())
+        if not groups:
+            return
+        self._database.execute("CREATE INDEX in_order ON places (file, start, key)")  # nobody else asks by file
         try:
-            for members in groups:
-                self._put_together(members)
+            self._merge(groups)
         except FileNotFoundError:
-            return self._look()  # another run does the same, and is further
+            self._look()  # another run does the same, and is further
+        finally:
+            self._database.execute("DROP INDEX in_order")
+
+    def _merge(self, groups: Sequence[list[tuple[int, str]]]) -> None:
+        for members in groups:
+            self._put_together(members)
         holds = "SELECT 1 FROM places WHERE file = ? LIMIT 1"
         gone = {
             name for members in groups for number, name in members

@@ -31,7 +31,6 @@ class Plan:
     is known of each clip is on disk, not in memory.
 
     failures   key -> reason of those that the system does not let us read
-    different  contents among the clips that have been looked at
     passed     clips so far that need no work: their values are there, or are made for one with the same content
     wanted     clips so far that do
     """
@@ -39,12 +38,17 @@ class Plan:
     def __init__(self, extractor: Extractor, clips: Sequence[Clip], shards: ShardCache):
         self.extractor, self.clips, self.shards = extractor, clips, shards
         self.failures: dict[str, str] = {}
-        self.different = self.passed = self.wanted = 0
-        #: Clips by their places, with the keys of their content; the first with each counts where they are batched.
+        self.passed = self.wanted = 0
+        #: The key of every clip that has been looked at, by its place; of contents that can be read, the first clip.
         self._looked = private_database(
-            "CREATE TABLE looked (row INTEGER PRIMARY KEY, key TEXT, batched INTEGER, cost REAL)",
-            "CREATE INDEX by_key ON looked (key)",
+            "CREATE TABLE looked (row INTEGER PRIMARY KEY, key TEXT)",
+            "CREATE TABLE contents (key TEXT PRIMARY KEY, row INTEGER, cost REAL) WITHOUT ROWID",
         )
+
+    @property
+    def different(self) -> int:
+        """Contents among the clips that have been looked at."""
+        return int(self._looked.execute("SELECT COUNT(*) FROM contents").fetchone()[0]) + len(self.failures)
 
     def each(self) -> Iterator[tuple[str, str]]:
         """Id of a clip and the hash of its content, of all that have been looked at, in order: of every clip once the
@@ -70,15 +74,14 @@ class Plan:
         """Key and clip, one after the other, and whether it can be read and is the first with this content."""
         for row, clip in enumerate(self.clips):
             key, reason = key_of(self.extractor, clip)
-            new = self._looked.execute("SELECT 1 FROM looked WHERE key = ?", (key,)).fetchone() is None
-            self.different += new
+            self._looked.execute("INSERT INTO looked VALUES (?, ?)", (row, key))
             if reason:
                 self.failures[key] = reason
-            first = new and not reason
-            batched = first and self.extractor.batched
-            cost = self.extractor.cost(clip) if batched else None
-            self._looked.execute("INSERT INTO looked VALUES (?, ?, ?, ?)", (row, key, batched, cost))
-            yield key, clip, first
+                yield key, clip, False
+                continue
+            content = (key, row, self.extractor.cost(clip) if self.extractor.batched else None)
+            added = self._looked.execute("INSERT OR IGNORE INTO contents VALUES (?, ?, ?)", content)
+            yield key, clip, added.rowcount == 1
 
     def _missing(self) -> Iterator[tuple[str, Clip]]:
         for key, clip, first in self._looked_at():
@@ -103,7 +106,7 @@ class Plan:
 
     def _incomplete(self) -> Iterator[list[tuple[str, int]]]:
         """Keys and rows of the groups of like length of which anything is missing."""
-        by_cost = self._looked.execute("SELECT key, row FROM looked WHERE batched ORDER BY cost, key")
+        by_cost = self._looked.execute("SELECT key, row FROM contents ORDER BY cost, key")
         return (part for part in _parted(by_cost, ENCODER_SHARD) if self.shards.missing(key for key, _ in part))
 
     def fingerprint(self, stream: str, provenance: Provenance, failures: Iterable[str]) -> str:

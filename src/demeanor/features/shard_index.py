@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -67,11 +67,10 @@ def read_index(folder: Path) -> Iterator[Block]:
                 continue  # empty, or torn when a run was killed
 
 
-def add_to_index(folder: Path, blocks: Iterable[Block]) -> None:
-    """Append lines: each begins with a line break, so that it never continues a torn one."""
+def add_to_index(folder: Path, block: Block) -> None:
+    """Append a line: it begins with a line break, so that it never continues a torn one."""
     with open(folder / INDEX, "ab") as handle:
-        for block in blocks:
-            handle.write(f"\n{json.dumps(asdict(block))}".encode("ascii"))
+        handle.write(f"\n{json.dumps(asdict(block))}".encode("ascii"))
 
 
 def take_from_index(folder: Path, files: Collection[str]) -> None:

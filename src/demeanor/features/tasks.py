@@ -7,11 +7,10 @@ its reason.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
@@ -179,9 +178,3 @@ def after_death(task: Task, error: BaseException) -> tuple[Outcome | None, list[
         reason = f"its worker process died {task.attempt} times ({type(error).__name__})"
         return Outcome(task, failures={task.keys[0]: reason}), []
     return None, [replace(task, attempt=task.attempt + 1, alone=True, partners=())]
-
-
-def chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    """Consecutive pieces of at most `size` items."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

@@ -46,9 +46,9 @@ def read_corpus(settings: CorpusSettings, folder: str) -> Corpus:
 
 def probe_media(corpus: Corpus) -> dict[str, MediaProbe]:
     """Open every recording once: utterance id -> what was found. Corpora without media give nothing."""
-    table, root = corpus.utterances, Path(corpus.root)
-    probes = _probed(table, "media", root)
-    for name, sound in _probed(table, "audio", root).items() if "audio" in table else ():
+    table = corpus.utterances
+    probes = _probed(table, "media", corpus.root)
+    for name, sound in _probed(table, "audio", corpus.root).items() if "audio" in table else ():
         probes[name] = with_sound(probes[name], sound) if name in probes else sound
     return probes
 
