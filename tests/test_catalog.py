@@ -200,3 +200,12 @@ def test_what_is_not_there_names_the_pipeline(tmp_path: Path):
     catalog = catalog_at(str(tmp_path), "development", versioned=True)
     with pytest.raises(Exception, match="--pipelines feature_engineering"):
         catalog.load("development")
+
+
+def test_what_ingestion_hands_on_is_not_copied():
+    """A corpus that comes with features has them on disk: a copy for each of its readers would bring them to memory."""
+    pattern = "ingestion.{handed}"
+    catalog = DataCatalog.from_config({pattern: loader_of(PROJECT / "conf")["catalog"][pattern]})
+    corpus = {"streams": toy_examples().streams}
+    catalog["ingestion.raw_corpus"].save(corpus)
+    assert catalog["ingestion.raw_corpus"].load() is corpus

@@ -281,7 +281,7 @@ def test_ingestion_sees_the_same_in_threads_and_no_recording_stops_it(monkeypatc
 
     monkeypatch.setattr(media, "opened", guarded)
     monkeypatch.setattr(nodes, "WAITING", 5)
-    found = nodes.probe_media(corpus)
+    found = dict(nodes.probe_media(corpus))
     assert "Permission denied" in (found.pop("u8").error or "")
     alone = [nodes.probe_one(film) for film in FILMS]
     assert list(found.values()) == [alone[n % len(FILMS)] for n in range(8)]

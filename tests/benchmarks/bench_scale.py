@@ -93,14 +93,13 @@ def ingest(base: Path, clips: int, workers: int, timed: Callable[..., Any]) -> f
 
 def extract(base: Path, clips: int, workers: int, timed: Callable[..., Any], cluster: str | None, place: str) -> None:
     """Streams of sound and of text, into a cache of their own (`place`)."""
-    import pandas as pd
-
     from demeanor.data.stream import load_streams
+    from demeanor.data.table_on_disk import read_parquet
     from demeanor.features.clips import clips_of
     from demeanor.features.engine import StreamRequest, extract_streams
 
     work = base / f"{clips}"
-    table = pd.read_parquet(work / "utterances.parquet")
+    table = read_parquet(work / "utterances.parquet")
     given = timed("clips of the table", clips_of, table, "/", load_streams(work / "streams"))
     sound = {FUNCTIONALS: StreamRequest(extractor="librosa_functionals", parameters=SOUND)}
     text = {TOKENS: StreamRequest(extractor="hf_tokens")}
@@ -111,9 +110,8 @@ def extract(base: Path, clips: int, workers: int, timed: Callable[..., Any], clu
 
 def train(base: Path, clips: int, timed: Callable[..., Any], place: str) -> float:
     """The cut, two epochs of one branch, and the mean absolute error on the sealed test."""
-    import pandas as pd
-
     from demeanor.data.stream import load_streams
+    from demeanor.data.table_on_disk import read_parquet
     from demeanor.data.task import Task
     from demeanor.evaluation.metrics import score
     from demeanor.inference.model import TrainedModel
@@ -121,7 +119,7 @@ def train(base: Path, clips: int, timed: Callable[..., Any], place: str) -> floa
     from demeanor.training.fit import fit
     from demeanor.training.settings import BranchSettings
 
-    table = pd.read_parquet(base / f"{clips}" / "utterances.parquet")
+    table = read_parquet(base / f"{clips}" / "utterances.parquet")
     task = Task(name="sentiment", kind="regression", column="sentiment", low=-3.0, high=3.0)
     development, test = timed("cut", cut, table, load_streams(base / place / "features"), {}, {}, {})
     timed("data hash", lambda: development.data_hash)

@@ -70,10 +70,11 @@ def written(result: Mapping[str, Any]) -> str:
             "|---|---|---|---|---|",
             *_memory(small, large, part, clips),
             "",
-            f"At most {files} files were open at once. Values and clips stream: no step holds those of all. What is "
-            f"held of each clip is its row ({large['ingest']['row bytes']:.0f} bytes in columns of Arrow; Parquet on "
-            "disk), its name and, where it was probed, what was found; the hash of its content and the place of its "
-            "values are on disk. So memory is not quite flat: the last column.",
+            f"At most {files} files were open at once. Values and clips stream: no step holds those of all. Of the row "
+            f"of a clip ({large['ingest']['row bytes']:.0f} bytes in columns of Arrow) the text is in a mapped file, and "
+            "the hash of its content and the place of its values are in another; in memory are numbers, some of every "
+            "stream, and its name in UTF-8. Columns of the table that are looked at as a whole come on top: the last "
+            "column.",
             "",
             "## Killed on the way",
             "",

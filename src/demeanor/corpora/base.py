@@ -15,6 +15,7 @@ from demeanor.data.errors import InputError
 from demeanor.data.places import ProjectPath
 from demeanor.data.settings import Settings
 from demeanor.data.stream import Stream
+from demeanor.data.table_on_disk import on_disk
 from demeanor.data.texts import has_content
 
 Severity = Literal["error", "warning", "note"]
@@ -208,7 +209,7 @@ class CorpusSettings(Settings):
             from demeanor.corpora.swap_noise import add_swap_noise
 
             corpus = add_swap_noise(corpus, self.valid_swap_noise, output)
-        return corpus
+        return replace(corpus, utterances=on_disk(corpus.utterances))
 
     def _split(self, corpus: Corpus) -> Corpus:
         from demeanor.corpora.splits import SplitSettings

@@ -18,7 +18,8 @@ from demeanor.data.media import HARMLESS, REMARKS, MediaProbe
 from demeanor.data.ragged import Ragged
 from demeanor.data.remote import RemoteFile, located
 from demeanor.data.stream import Stream
-from demeanor.data.utterances import has_text
+from demeanor.data.table_on_disk import on_disk
+from demeanor.data.utterances import cells, has_text, names_in
 
 CHUNK_BYTES = 1 << 26
 #: Characters per second of speech: (slowest, fastest) that still look like the transcript of the recording.
@@ -44,7 +45,8 @@ def _why_not_there(root: Path, files: list[str], finder: MediaFolder, taken: Cal
 
 def media(corpus: Corpus, probes: Mapping[str, MediaProbe] | None) -> tuple[list[Finding], dict[str, str]]:
     """Findings about recordings, and the utterances that cannot be used because of theirs."""
-    table = corpus.utterances[corpus.utterances["media"].notna()]
+    there = corpus.utterances["media"].notna()
+    table = corpus.utterances if there.all() else on_disk(corpus.utterances, np.flatnonzero(there))
     unusable: dict[str, str] = {}
     finder = MediaFolder(corpus.root)
     taken = cache(lambda: frozenset(table["media"]))
@@ -53,7 +55,7 @@ def media(corpus: Corpus, probes: Mapping[str, MediaProbe] | None) -> tuple[list
         apart = table[table["audio"].notna()]
         sounds = dict(zip(apart["utterance_id"], apart["audio"], strict=True))
     concerned: dict[str, _Concerned] = defaultdict(_Concerned)
-    for name, path in zip(table["utterance_id"], table["media"], strict=True):
+    for name, path in zip(names_in(table), cells(table["media"]), strict=True):
         probe = probes.get(name) if probes is not None else None
         place = located(corpus.root, path)
         reason = _why_not_there(corpus.root, [str(path), *([sounds[name]] if name in sounds else [])], finder, taken)
@@ -99,7 +101,7 @@ def media(corpus: Corpus, probes: Mapping[str, MediaProbe] | None) -> tuple[list
 def _remarked(table: pd.DataFrame, probes: Mapping[str, MediaProbe]) -> list[Finding]:
     """What probing remarked: modalities that are broken, tracks that are not read, how the sound was put together."""
     concerned: dict[tuple[str, str, str, str], _Concerned] = defaultdict(_Concerned)
-    for name in table["utterance_id"]:
+    for name in names_in(table):
         probe = probes.get(name, MediaProbe())
         for modality, reason in probe.broken.items():
             what = "sound" if modality == "audio" else "picture"
@@ -170,10 +172,8 @@ def durations(table: pd.DataFrame, probes: Mapping[str, MediaProbe] | None) -> p
     seconds = (table["end"] - table["start"]).astype(float)
     if probes is None:
         return seconds
-    probed = pd.Series(
-        [probes[name].duration if name in probes else None for name in table["utterance_id"]],
-        index=table.index, dtype=float,
-    )  # fmt: skip
+    lengths = (probes[name].duration if name in probes else None for name in names_in(table))
+    probed = np.fromiter((np.nan if length is None else length for length in lengths), float, len(table))
     return seconds.fillna(probed - table["start"])
 
 

@@ -23,6 +23,7 @@ from demeanor.corpora.splits import random_split
 from demeanor.corpora.tables import listed, numbers, read_table
 from demeanor.data.errors import InputError, nearest
 from demeanor.data.names import MEDIA_SUFFIXES, Index
+from demeanor.data.table_on_disk import LARGE, assembled
 from demeanor.data.texts import NO_NUMBER, has_content, spoken
 from demeanor.data.utterances import make_table
 
@@ -135,27 +136,34 @@ def rows_of_table(
     labels = _label_columns(table, settings, problems)
     if problems:
         return pd.DataFrame(), []
-    clean = _clean(table, separator, Path(settings.path))
+    blocks = (table.iloc[start : start + LARGE] for start in range(0, max(len(table), 1), LARGE))
+    clean = assembled(_clean(block, separator, Path(settings.path)) for block in blocks).set_axis(table.index)
     values = {name: _label(table[name].astype(str).str.strip(), separator) for name in labels}
     places = line if line is not None else pd.Series(range(1, len(table) + 1), index=table.index)
     for wrong, what in _checks(clean, values, settings):
         if wrong.any():
             problems.append(f"{what} in {listed(places[wrong])}")
+    blocks = (clean.iloc[start : start + LARGE] for start in range(0, max(len(clean), 1), LARGE))
+    rows = assembled(_rows(block, settings) for block in blocks).set_axis(table.index)
+    if rows["audio"].isna().all():
+        rows = rows.drop(columns="audio")
+    return rows.assign(turn=_turns(clean), **values), labels
+
+
+def _rows(clean: pd.DataFrame, settings: FolderSettings) -> pd.DataFrame:
+    """What the utterances table has of them, but for their turns, splits and labels."""
     filled = {name: clean[name].where(clean[name] != "", None) for name in ("speaker", "media", "audio")}
     language = clean["language"].where(clean["language"] != "", settings.language)
-    rows = pd.DataFrame(
-        {"utterance_id": clean["id"], "corpus": settings.name, "dialogue": clean["dialogue"], "turn": _turns(clean),
+    return pd.DataFrame(
+        {"utterance_id": clean["id"], "corpus": settings.name, "dialogue": clean["dialogue"],
          "speaker": filled["speaker"], "start": clean["start"].fillna(0.0), "end": clean["end"],
-         "text": clean["text"].map(spoken), "language": language, "media": filled["media"]}
+         "text": clean["text"].map(spoken), "language": language, "media": filled["media"], "audio": filled["audio"]}
     )  # fmt: skip
-    if clean["audio"].ne("").any():
-        rows["audio"] = filled["audio"]
-    return rows.assign(**values), labels
 
 
 def _clean(table: pd.DataFrame, separator: str, root: Path) -> pd.DataFrame:
     """All known columns, as strings or numbers; empty where the manifest has none. Paths are those below `root`."""
-    nothing = pd.Series("", index=table.index, dtype=object)
+    nothing = pd.Series("", index=table.index, dtype="str")
     stripped = {name: table[name].astype(str).str.strip() if name in table else nothing for name in KNOWN}
     clean = pd.DataFrame({name: stripped[name] for name in ("text", "speaker", "language")})
     clean["id"] = stripped["id"].map(as_identifier)
@@ -200,10 +208,11 @@ def _where(column: pd.Series, holds: Callable[[str], bool]) -> pd.Series:
     return pd.Series([bool(holds(cell)) for cell in column], index=column.index, dtype=bool)
 
 
-def _turns(clean: pd.DataFrame) -> list[int]:
+def _turns(clean: pd.DataFrame) -> pd.Series:
     """Position within the dialogue: by `turn` where it is given, else in the order of the manifest."""
-    order = clean.assign(position=range(len(clean))).sort_values(["turn", "position"], kind="stable")
-    return order.groupby("dialogue").cumcount().reindex(clean.index).tolist()
+    order = clean[["dialogue", "turn"]].assign(position=range(len(clean)))
+    order = order.sort_values(["turn", "position"], kind="stable")
+    return order.groupby("dialogue").cumcount().reindex(clean.index)
 
 
 def _label_columns(table: pd.DataFrame, settings: FolderSettings, problems: list[str]) -> list[str]:

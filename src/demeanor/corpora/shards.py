@@ -27,10 +27,13 @@ from demeanor.data.names import AUDIO_SUFFIXES, VIDEO_SUFFIXES
 from demeanor.data.places import anchored
 from demeanor.data.progress import with_progress
 from demeanor.data.remote import ADDRESS, RemoteError, RemoteFile, labelled, opened, refusals_told
+from demeanor.data.table_on_disk import assembled, on_disk
 from demeanor.data.texts import decode
 from demeanor.data.utterances import make_table
 
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+#: A recording's column -> that of where it lies.
+AT = {"video": "video lies at", "audio": "audio lies at"}
 #: Of files in a pattern, and bytes of the words or the JSON of an utterance.
 MOST_SHARDS, LONGEST_TEXT = 100_000, 1 << 20
 #: Bytes that are read at once while headers are looked for: over a network the recordings between them are skipped.
@@ -71,21 +74,9 @@ class ShardReader(FolderReader):
 
     def read(self, settings: Any, output: Path) -> Corpus:
         problems: list[str] = []
-        parts, places = [], []
-        addresses = shards_of(settings.path)
-        for address in with_progress(addresses, "looking through the tar files", "files"):
-            utterances: dict[str, dict[str, Any]] = {}
-            files: dict[str, RemoteFile] = {}
-            try:
-                _look_through(address, settings.language, utterances, files, problems)
-            except RemoteError as error:
-                problems.append(str(error))
-            except DAMAGE as error:
-                problems.append(f"{labelled(address)}: not a readable tar file ({str(error) or type(error).__name__})")
-            # Of a million rows those of one file are dictionaries, the others columns of text.
-            parts.append(pd.DataFrame(list(utterances.values()), dtype="str"))
-            places.append(pd.Series({name: str(place) for name, place in files.items()}, dtype="str"))
-        table = _joined(parts, problems)
+        addresses = with_progress(shards_of(settings.path), "looking through the tar files", "files")
+        whole = _joined(assembled(_part(address, settings.language, problems) for address in addresses), problems)
+        table = whole.drop(columns=list(AT.values()), errors="ignore")
         if table.empty and not problems:
             problems.append("there is no recording and no text in them")
         if problems:
@@ -96,24 +87,36 @@ class ShardReader(FolderReader):
         splits = [] if found else splits_of(table, rows, labels, settings, findings, found)
         if found:
             raise InputError(settings.path, found, "docs/corpora.md#tar-files shows such files.")
-        address_of = pd.concat(places)
-        for column in (name for name in ("media", "audio") if name in rows):
-            rows[column] = rows[column].map(address_of)
-        checked = make_table(rows.assign(split=splits), settings.path)
+        picture, sound = (whole.get(place, pd.Series("", whole.index, "str")) for place in AT.values())
+        for column, address in (("media", picture.where(picture != "", sound)), ("audio", sound)):
+            if column in rows:
+                rows[column] = address.where(rows[column].notna(), None)
+        checked = make_table(on_disk(rows.assign(split=splits)), settings.path)
         return Corpus(settings.name, checked, output, Card(settings.name, "that of your own recordings"),
                       findings=tuple(findings))  # fmt: skip
 
 
-def _joined(parts: list[pd.DataFrame], problems: list[str]) -> pd.DataFrame:
-    """One table of what the files hold; of an utterance whose members lie in several, one row."""
-    table = pd.concat(parts, ignore_index=True)
+def _part(address: str, language: str, problems: list[str]) -> pd.DataFrame:
+    """What one file holds: of a million rows those of one file are dictionaries, the others columns of text."""
+    utterances: dict[str, dict[str, Any]] = {}
+    try:
+        _look_through(address, language, utterances, problems)
+    except RemoteError as error:
+        problems.append(str(error))
+    except DAMAGE as error:
+        problems.append(f"{labelled(address)}: not a readable tar file ({str(error) or type(error).__name__})")
+    return pd.DataFrame(list(utterances.values()), dtype="str")
+
+
+def _joined(table: pd.DataFrame, problems: list[str]) -> pd.DataFrame:
+    """The table of what the files hold; of an utterance whose members lie in several, one row."""
     if not table.empty and table["id"].duplicated().any():
         by_id = table.groupby("id", sort=False)
         for column in (name for name in ("video", "audio") if name in table):
             counts = by_id[column].count()
             problems += [f"utterance {key} has a second {column} in another file" for key in counts.index[counts > 1]]
         table = by_id.last().reset_index()
-    return table.fillna("")
+    return on_disk(table.fillna(""))
 
 
 def shards_of(pattern: str) -> list[str]:
@@ -137,11 +140,8 @@ def shards_of(pattern: str) -> list[str]:
     return made
 
 
-def _look_through(
-    address: str, language: str, utterances: dict[str, dict[str, Any]], files: dict[str, RemoteFile],
-    problems: list[str],
-) -> None:  # fmt: skip
-    """Adds what a tar file holds: a row of a manifest by key, and where each recording lies by the name in its row."""
+def _look_through(address: str, language: str, utterances: dict[str, dict[str, Any]], problems: list[str]) -> None:
+    """Adds what a tar file holds: a row of a manifest by key, with where each of its recordings lies."""
     for place, member, content in _members(address):
         name = PurePosixPath(place.name)
         stem, _, extension = name.name.partition(".")
@@ -155,8 +155,7 @@ def _look_through(
             column = "video" if suffix in VIDEO_SUFFIXES else "audio"
             if column in row:
                 problems.append(f"{where}: utterance {key} has a second {column}")
-            row[column] = f"{key}{suffix}"
-            files[row[column]] = place
+            row[column], row[AT[column]] = f"{key}{suffix}", str(place)
         elif suffix == ".txt":
             row["text"] = decode(content, where, language).content.strip()
         elif suffix == ".json":
@@ -174,7 +173,8 @@ def _described(content: bytes, where: str, problems: list[str]) -> dict[str, str
         problems.append(f"{where}: not an object")
         return {}
     plain = {key: value for key, value in told.items() if isinstance(value, str | int | float)}
-    return {key: str(value) for key, value in plain.items() if key not in ("id", "video", "audio", "media")}
+    taken = ("id", "video", "audio", "media", *AT.values())
+    return {key: str(value) for key, value in plain.items() if key not in taken}
 
 
 def _members(address: str) -> Iterator[tuple[RemoteFile, str, bytes]]:

@@ -41,9 +41,7 @@ class Batches:
         self.batching = batching
         table = examples.utterances
         self._ragged = {role: examples.stream(value.stream).ragged for role, value in inputs.items()}
-        # The streams' names of the same rows: the table would make a string of its own for each.
-        names = next((ragged.ids for ragged in self._ragged.values()), table["utterance_id"])
-        self._ids = np.array(names, dtype=object)
+        self._ids = table["utterance_id"]
         self._dialogue = table["dialogue"].astype("category").cat.codes.to_numpy(copy=True)
         self._turn = table["turn"].to_numpy(copy=True)
         self._party = parties(self._dialogue, self._turn, table["speaker"])
@@ -56,7 +54,7 @@ class Batches:
         self.lengths = np.max(lengths, axis=0) if lengths else np.ones(len(table), dtype=np.int64)
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self._dialogue)
 
     def __getitem__(self, rows: Sequence[int] | np.ndarray) -> Batch:
         rows = np.asarray(rows, dtype=np.int64)
@@ -67,7 +65,7 @@ class Batches:
         turn = np.arange(len(rows)) - first[dialogue]
         return Batch(
             inputs={role: self._padded(role, rows) for role in self.inputs},
-            ids=tuple(self._ids[rows]),
+            ids=tuple(self._ids.iloc[rows].tolist()),
             rows=torch.from_numpy(rows),
             dialogue=torch.from_numpy(dialogue.astype(np.int64)),
             turn=torch.from_numpy(turn.astype(np.int64)),

@@ -10,12 +10,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from demeanor.data.errors import InputError, nearest
 from demeanor.data.files import read_json, sha256_of, write_atomically, write_json
+from demeanor.data.ids import Ids
 from demeanor.data.stream import SUFFIX, Stream
-from demeanor.data.utterances import validate
+from demeanor.data.table_on_disk import let_go, on_disk, read_parquet
+from demeanor.data.utterances import names_in, validate
 
 #: Rows of the table that are held as text.
 ROWS_AT_ONCE = 1_000
@@ -31,8 +34,8 @@ class Examples:
     @classmethod
     def of(cls, utterances: pd.DataFrame, streams: Mapping[str, Stream]) -> Examples:
         """Restrict every stream to the rows of `utterances`; an utterance that a stream lacks is an error."""
-        utterances = utterances.reset_index(drop=True)
-        ids = list(utterances["utterance_id"])
+        utterances = on_disk(utterances.reset_index(drop=True))
+        ids = Ids(names_in(utterances))
         return cls(utterances, {name: stream.select(ids) for name, stream in streams.items()})
 
     def __len__(self) -> int:
@@ -41,11 +44,12 @@ class Examples:
     @property
     def ids(self) -> list[str]:
         """Name of the utterances, in the table's order."""
-        return list(self.utterances["utterance_id"])
+        return list(names_in(self.utterances))
 
     def split(self, *names: str) -> Examples:
         """The utterances of one or several splits."""
-        return Examples.of(self.utterances[self.utterances["split"].isin(names)], self.streams)
+        rows = np.flatnonzero(self.utterances["split"].isin(names))
+        return Examples.of(on_disk(self.utterances, rows), self.streams)
 
     def select(self, ids: Iterable[str]) -> Examples:
         """The named utterances with their part of every stream, in the given order. KeyError for an unknown one."""
@@ -75,6 +79,7 @@ class Examples:
             text = rows.to_json(orient="records", double_precision=15)[1:-1]
             digest.update(b"," if start else b"")
             digest.update(json.dumps(text, ensure_ascii=False)[1:-1].encode())
+            let_go()
         digest.update(b']", ' + json.dumps(streams, sort_keys=True, ensure_ascii=False).encode() + b"]")
         return digest.hexdigest()[:16]
 
@@ -84,6 +89,7 @@ class Examples:
         with write_atomically(folder) as temporary:
             temporary.mkdir()
             self.utterances.to_parquet(temporary / "utterances.parquet", index=False)
+            let_go()
             listed = {}
             for name, stream in self.streams.items():
                 if stream.path is None:
@@ -98,7 +104,7 @@ class Examples:
     def load(cls, folder: Path | str) -> Examples:
         """Memory-map what `save` wrote; a stream that was made anew since then is an InputError."""
         folder = Path(folder)
-        table = validate(pd.read_parquet(folder / "utterances.parquet"), str(folder))
+        table = validate(read_parquet(folder / "utterances.parquet"), str(folder))
         streams, problems = {}, []
         for name, entry in read_json(folder / "streams.json").items():
             path = folder / entry["path"]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from math import isnan, nan
 from typing import Any
+
+from demeanor.data.ids import Ids
 
 #: Remark -> what is said of how a recording was read, and what to do.
 REMARKS = {
@@ -83,3 +87,40 @@ class MediaProbe:
     def as_dict(self) -> dict[str, Any]:
         """Its values by column, as the table of probes has them."""
         return asdict(self)
+
+
+class Probes(Mapping[str, MediaProbe]):
+    """Utterance id -> what was found. Of a million recordings nearly all are alike but for their length, so each is a
+    number of seconds and one of the few kinds."""
+
+    def __init__(self, found: Iterable[tuple[str, MediaProbe]] = ()):
+        seconds, kinds = array("d"), array("l")
+        known: dict[tuple[Any, ...], int] = {}
+        self._kinds: list[MediaProbe] = []
+
+        def names() -> Iterator[str]:
+            for name, probe in found:
+                kind = replace(probe, duration=None)
+                values = tuple(getattr(kind, slot) for slot in kind.__slots__ if slot != "broken")
+                number = known.setdefault((*values, *probe.broken.items()), len(known))
+                if number == len(self._kinds):
+                    self._kinds.append(kind)
+                seconds.append(nan if probe.duration is None else probe.duration)
+                kinds.append(number)
+                yield name
+
+        self._ids = Ids(names())
+        self._seconds, self._of = seconds, kinds
+
+    def __getitem__(self, name: str) -> MediaProbe:
+        place = self._ids.place(name)
+        if place is None:
+            raise KeyError(name)
+        seconds = self._seconds[place]
+        return replace(self._kinds[self._of[place]], duration=None if isnan(seconds) else seconds)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ids)
+
+    def __len__(self) -> int:
+        return len(self._ids)

@@ -10,11 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from demeanor.data.errors import InputError
-from demeanor.data.ragged_file import Names, RaggedWriter, mapped
+from demeanor.data.ids import Ids
+from demeanor.data.ragged_file import RaggedWriter, mapped
 
 __all__ = ["Ragged", "RaggedWriter"]
 #: Bytes that a process may have gathered from a mapped file before it lets its pages go.
 HELD = 4 << 20
+#: Bytes that the system maps around what is read of a file somewhere.
+AROUND = 1 << 16
 
 
 class Ragged:
@@ -30,11 +33,9 @@ class Ragged:
     modality, an ordinary value.
     """
 
-    def __init__(
-        self, values: np.ndarray, offsets: np.ndarray, ids: Sequence[str] | Names, digests: np.ndarray | None = None
-    ):
+    def __init__(self, values: np.ndarray, offsets: np.ndarray, ids: Sequence[str], digests: np.ndarray | None = None):
         offsets = np.asarray(offsets, dtype=np.int64)
-        names = ids if isinstance(ids, Names) else Names(ids)
+        names = ids if isinstance(ids, Ids) else Ids(ids)
         problems = []
         if values.ndim != 2:
             problems.append(f"values must be two-dimensional [steps, features], found shape {values.shape}")
@@ -42,19 +43,18 @@ class Ragged:
             problems.append("offsets must start at 0 and never fall")
         elif offsets[-1] != len(values):
             problems.append(f"the last offset is {offsets[-1]} but there are {len(values)} steps")
-        if len(names.ids) != len(offsets) - 1:
-            problems.append(f"{len(names.ids)} ids for {len(offsets) - 1} sequences")
+        if len(names) != len(offsets) - 1:
+            problems.append(f"{len(names)} ids for {len(offsets) - 1} sequences")
         if problems:
             raise InputError("ragged array", problems)
         self.values = values
         self._plain = values.view(np.ndarray)  # the same memory: a slice of a map costs four times as much
         self.offsets = offsets
         self._digests = digests
-        self.ids = names.ids
         self._names = names
         self._rows = np.arange(len(offsets) - 1)
         self._chosen = False
-        #: Of a selection: row of `values` -> its place here, or -1; made when it is asked for.
+        #: What `_inverse` gives of a selection, made when it is asked for.
         self._places: np.ndarray | None = None
         self._held = 0
 
@@ -98,11 +98,20 @@ class Ragged:
         """[N] steps of each sequence."""
         return self.offsets[self._rows + 1] - self.offsets[self._rows]
 
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids of its sequences, in order, made when they are asked for."""
+        return tuple(self.names(np.arange(len(self))))
+
+    def names(self, positions: Sequence[int] | np.ndarray) -> list[str]:
+        """The ids of some sequences, positions [M]."""
+        return self._names.of(self._rows[np.asarray(positions, dtype=np.int64)])
+
     def __getitem__(self, key: int | str) -> np.ndarray:
         """[T_n, D], a view unless it is stored as float16."""
         row = self._rows[self.position(key) if isinstance(key, str) else key]
         sequence = self._plain[self.offsets[row] : self.offsets[row + 1]]
-        self._let_go(sequence.nbytes)
+        self._let_go(max(sequence.nbytes, mmap.PAGESIZE))
         return sequence.astype(self.dtype, copy=False)
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -113,14 +122,18 @@ class Ragged:
 
     def _place(self, key: str) -> int | None:
         """Of the sequence with this id, None where there is none."""
-        row = self._names.places.get(key)
+        row = self._names.place(key)
         if row is None or not self._chosen:
             return row
-        if self._places is None:
-            self._places = np.full(len(self._names.ids), -1, dtype=np.int32)
-            self._places[self._rows] = np.arange(len(self._rows), dtype=np.int32)
-        place = int(self._places[row])
+        place = int(self._inverse()[row])
         return None if place < 0 else place
+
+    def _inverse(self) -> np.ndarray:
+        """[rows + 1] place of each row of the values among those chosen, or -1; last what no row is."""
+        if self._places is None:
+            self._places = np.full(len(self._names) + 1, -1, dtype=np.int32)
+            self._places[self._rows] = np.arange(len(self._rows), dtype=np.int32)
+        return self._places
 
     def position(self, key: str) -> int:
         """Row of the sequence with id `key`; InputError if there is none."""
@@ -134,15 +147,14 @@ class Ragged:
 
         InputError names the ids that it lacks.
         """
-        ids = list(ids)
-        found = (self._place(name) for name in ids)
-        places = np.fromiter((-1 if place is None else place for place in found), np.int64, len(ids))
-        missing = [ids[n] for n in np.flatnonzero(places < 0)]
+        ids = ids if isinstance(ids, Sequence) else list(ids)
+        rows = self._names.places(ids)
+        places = self._inverse()[rows] if self._chosen else rows
+        missing = [ids[n] for n in np.flatnonzero(places < 0).tolist()]
         if missing:
             raise InputError("ragged array", [f"no sequence with id '{name}'" for name in missing])
         chosen = copy(self)
         chosen._rows, chosen._chosen, chosen._places, chosen._held = self._rows[places], True, None, 0
-        chosen.ids = tuple(map(self._names.ids.__getitem__, chosen._rows.tolist()))  # one string for all that have it
         return chosen
 
     def digest(self, key: str) -> str | None:
@@ -168,7 +180,7 @@ class Ragged:
         for n, (start, length) in enumerate(zip(starts, lengths, strict=True)):
             values[n, :length] = self._plain[start : start + length]
         mask = np.arange(width)[None, :] < lengths[:, None]
-        self._let_go(values.nbytes)
+        self._let_go(values.nbytes + AROUND * len(rows))
         return values, mask
 
     def _let_go(self, read: int) -> None:

@@ -11,38 +11,21 @@ import hashlib
 import json
 import struct
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
-from weakref import WeakValueDictionary
+from typing import IO, BinaryIO, NamedTuple
 
 import numpy as np
 
 from demeanor.data.errors import InputError
-from demeanor.data.files import parse_json, write_atomically
+from demeanor.data.files import write_atomically
+from demeanor.data.ids import Ids, ids_of
 from demeanor.data.safetensors_header import DTYPES, read_header
+from demeanor.data.spools import pieces, spool
 
 HEADER_ROOM = 1 << 16
 DTYPE_NAMES = {np.dtype(value): key for key, value in DTYPES.items()}
-
-
-class Names:
-    """Ids in order, and where each stands. The streams of a corpus have the same ones: those that are read from files
-    share them, and so do their selections."""
-
-    def __init__(self, ids: Iterable[str]):
-        self.ids: tuple[str, ...] = tuple(ids)
-
-    @cached_property
-    def places(self) -> dict[str, int]:
-        """id -> its place; of two with one name the later one."""
-        return {name: n for n, name in enumerate(self.ids)}
-
-
-#: Hash of a list of ids -> what was read of it, as long as anybody has it.
-_KNOWN: WeakValueDictionary[bytes, Names] = WeakValueDictionary()
 
 
 class Mapped(NamedTuple):
@@ -50,7 +33,7 @@ class Mapped(NamedTuple):
 
     values: np.ndarray
     offsets: np.ndarray
-    names: Names
+    names: Ids
     digests: np.ndarray | None
 
 
@@ -58,17 +41,17 @@ class RaggedWriter:
     """Append sequences one after the other; use `RaggedWriter.open` so that the file appears whole or not at all."""
 
     def __init__(
-        self, handle: BinaryIO, dimension: int, dtype: np.dtype, metadata: Mapping[str, str], hashed: bool = True,
-        each: bool = False,
+        self, handle: BinaryIO, ids: IO[bytes], digests: IO[bytes] | None, dimension: int, dtype: np.dtype,
+        metadata: Mapping[str, str], hashed: bool = True,
     ):  # fmt: skip
+        """`ids` and `digests` take what comes behind the values: of a million sequences it is not kept in memory."""
         if np.dtype(dtype) not in DTYPE_NAMES:
             raise InputError("ragged array", [f"values of type {dtype} cannot be stored"])
         self._handle, self.dimension, self.dtype = handle, dimension, np.dtype(dtype)
         self._metadata = dict(metadata)
         self._lengths = array("q")
-        self._ids = bytearray()  # as JSON: a million names as objects take ten times the room
+        self._ids, self._digests = ids, digests
         self._hash = hashlib.sha256() if hashed else None
-        self._digests: bytearray | None = bytearray() if each else None
         handle.write(b"\0" * (8 + HEADER_ROOM))
 
     @classmethod
@@ -85,8 +68,11 @@ class RaggedWriter:
         """A writer of sequences [time, dimension]; the file is there once the block has ended without an error. With
         `hashed` it says the hash of its content, for those who ask whether that has changed; with `each` that of every
         sequence as well (`Ragged.digest`)."""
-        with write_atomically(path) as temporary, open(temporary, "wb") as handle:
-            writer = cls(handle, dimension, np.dtype(dtype), metadata or {}, hashed, each)
+        with (
+            write_atomically(path) as temporary, open(temporary, "wb") as handle,
+            spool(temporary.parent) as ids, spool(temporary.parent) as digests,
+        ):  # fmt: skip
+            writer = cls(handle, ids, digests if each else None, dimension, np.dtype(dtype), metadata or {}, hashed)
             yield writer
             writer._finish()
 
@@ -102,11 +88,11 @@ class RaggedWriter:
         self._handle.write(content)
         self._add_to_hash(content)
         if self._digests is not None:
-            self._digests += hashlib.sha256(content).digest()
-        self._ids += f"{', ' if self._lengths else ''}{json.dumps(name, ensure_ascii=False)}".encode()
+            self._digests.write(hashlib.sha256(content).digest())
+        self._ids.write(f"{', ' if self._lengths else '['}{json.dumps(name, ensure_ascii=False)}".encode())
         self._lengths.append(len(sequence))
 
-    def _add_to_hash(self, content: bytes | bytearray) -> None:
+    def _add_to_hash(self, content: bytes | memoryview) -> None:
         if self._hash is not None:
             self._hash.update(content)
 
@@ -116,17 +102,20 @@ class RaggedWriter:
         steps = int(offsets[-1])
         ends = [steps * self.dimension * self.dtype.itemsize]
         # Alignment: the format wants no gaps, so the 8-byte offsets follow the values wherever those end.
-        self._handle.write(offsets.tobytes())
+        self._handle.write(offsets.data)
+        self._add_to_hash(offsets.data)
         ends.append(ends[-1] + offsets.nbytes)
-        names = b"[" + self._ids + b"]"
-        self._handle.write(names)
-        self._add_to_hash(offsets.tobytes())
-        self._add_to_hash(names)
-        ends.append(ends[-1] + len(names))
+        self._ids.write(b"]" if self._lengths else b"[]")
+        names = self._ids.tell()
+        ends.append(ends[-1] + names)
+        for content in pieces(self._ids):
+            self._handle.write(content)
+            self._add_to_hash(content)
         digests = {}
         if self._digests is not None:
-            self._handle.write(self._digests)
-            digests = {"digests": _entry("U8", [len(self._lengths), 32], ends[2], ends[2] + len(self._digests))}
+            digests = {"digests": _entry("U8", [len(self._lengths), 32], ends[2], ends[2] + self._digests.tell())}
+            for content in pieces(self._digests):
+                self._handle.write(content)
         header = {
             "__metadata__": {
                 **self._metadata,
@@ -135,7 +124,7 @@ class RaggedWriter:
             },
             "values": _entry(DTYPE_NAMES[self.dtype], [steps, self.dimension], 0, ends[0]),
             "offsets": _entry("I64", [len(offsets)], ends[0], ends[1]),
-            "ids": _entry("U8", [len(names)], ends[1], ends[2]),
+            "ids": _entry("U8", [names], ends[1], ends[2]),
             **digests,
         }
         text = json.dumps(header, ensure_ascii=True).encode("ascii")
@@ -166,21 +155,7 @@ def mapped(path: Path | str) -> Mapped:
             return np.zeros(shape, dtype=dtype)
         return np.memmap(path, dtype=dtype, mode="r", offset=base + entry["data_offsets"][0], shape=shape)
 
-    names = _names(array("ids").tobytes(), path)
+    names = ids_of(array("ids").tobytes(), str(path))
     noted = header.get("digests", {})
-    known = (noted.get("dtype"), noted.get("shape")) == ("U8", [len(names.ids), 32])
+    known = (noted.get("dtype"), noted.get("shape")) == ("U8", [len(names), 32])
     return Mapped(array("values"), np.array(array("offsets")), names, array("digests") if known else None)
-
-
-def _names(content: bytes, path: Path | str) -> Names:
-    digest = hashlib.sha256(content).digest()
-    known = _KNOWN.get(digest)
-    if known is not None:
-        return known
-    try:
-        ids = parse_json(content.decode("utf-8"), str(path))
-    except UnicodeDecodeError:
-        ids = None
-    if not isinstance(ids, list) or not all(isinstance(name, str) for name in ids):
-        raise InputError(str(path), ["its ids are no list of names"])
-    return _KNOWN.setdefault(digest, Names(ids))

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from demeanor.data.errors import InputError
+from demeanor.data.table_on_disk import let_go
 from demeanor.data.texts import has_content
 
 if TYPE_CHECKING:
     import pandera.pandas as pa
 
 SPLITS = ("train", "valid", "test")
+BLOCK = 4096
 MODALITIES = ("text", "audio", "vision")
 
 #: Columns that every corpus has; a reader adds its label columns (sentiment, emotion, ...) after them.
@@ -121,6 +124,18 @@ def _arranged(rows: list[dict[str, Any]] | pd.DataFrame) -> pd.DataFrame:
     return table[known + [name for name in table if name not in COLUMNS]]
 
 
+def names_in(table: pd.DataFrame) -> Iterator[str]:
+    """The ids of the utterances, in order."""
+    return cells(table["utterance_id"])
+
+
+def cells(column: pd.Series) -> Iterator[Any]:
+    """The cells of a column, in order; some thousand are strings of Python at a time."""
+    for start in range(0, len(column), BLOCK):
+        let_go()  # what was read of it for those before
+        yield from column.iloc[start : start + BLOCK].tolist()
+
+
 def has_text(table: pd.DataFrame) -> pd.Series:
     """True where there is a transcript with at least one visible character."""
-    return table["text"].map(has_content).astype(bool)
+    return pd.Series(list(map(has_content, cells(table["text"]))), index=table.index, dtype=bool)

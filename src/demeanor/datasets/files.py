@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import fsspec
+import pandas as pd
 from kedro.io.core import get_filepath_str
 from kedro_datasets.json import JSONDataset
 from kedro_datasets.pandas import CSVDataset, ParquetDataset
@@ -17,6 +18,7 @@ from kedro_datasets.text import TextDataset
 from kedro_datasets.yaml import YAMLDataset
 
 from demeanor.data.files import write_atomically
+from demeanor.data.table_on_disk import read_parquet
 from demeanor.datasets.previews import HTMLPreview, TablePreview, table_of, text_of
 
 LOCAL = "file"
@@ -69,7 +71,13 @@ class _Table(Whole):
 
 
 class ParquetFile(_Table, ParquetDataset):
-    """pandas.ParquetDataset, saved whole."""
+    """pandas.ParquetDataset, saved whole; what is read of a large one on the local disk stays on disk."""
+
+    def load(self) -> pd.DataFrame:
+        """The table."""
+        if self._protocol == LOCAL and not self._load_args:
+            return read_parquet(str(self._get_load_path()))
+        return super().load()
 
 
 class CSVFile(_Table, CSVDataset):

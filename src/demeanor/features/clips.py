@@ -14,6 +14,8 @@ import pandas as pd
 from demeanor.data.places import anchored
 from demeanor.data.remote import located
 from demeanor.data.stream import Stream
+from demeanor.data.table_on_disk import let_go
+from demeanor.data.utterances import names_in
 from demeanor.features.base import Clip, Word
 
 WAVEFORM, WORD_TIMES = "audio.waveform", "text.word_times"
@@ -70,6 +72,7 @@ class Clips(Sequence[Clip]):
     def take(self, places: Sequence[int]) -> list[Clip]:
         """The clips of these rows."""
         rows = np.asarray(places, dtype=np.int64)
+        let_go()  # what was read of the table for the rows before
         columns = self._cells(rows, COLUMNS)
         self._dialogues = dialogues = self._dialogues_of(rows)
         cells = (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
@@ -80,7 +83,7 @@ class Clips(Sequence[Clip]):
 
     def names(self) -> Iterator[str]:
         """The ids of the clips, in order."""
-        return iter(self._table["utterance_id"])
+        return names_in(self._table)
 
     def with_words(self, times: Stream) -> Clips:
         """The same clips; what they say of the times of words is told by that stream, where it says anything."""

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
 from demeanor.corpora.base import Corpus, CorpusSettings
 from demeanor.corpora.doctor import DoctorSettings, Report, examine, require_share
 from demeanor.data.errors import InputError, MissingExtraError
-from demeanor.data.media import OF_PICTURES, MediaProbe
+from demeanor.data.media import OF_PICTURES, MediaProbe, Probes
 from demeanor.data.places import anchored, from_root
 from demeanor.data.remote import RemoteFile, content_of, located
 from demeanor.data.settings import Settings
 from demeanor.data.stream import Stream
+from demeanor.data.table_on_disk import on_disk
 from demeanor.features.recognition import RecognitionSettings
 
 logger = logging.getLogger(__name__)
@@ -44,27 +46,27 @@ def read_corpus(settings: CorpusSettings, folder: str) -> Corpus:
     return settings.read(anchored(folder))
 
 
-def probe_media(corpus: Corpus) -> dict[str, MediaProbe]:
+def probe_media(corpus: Corpus) -> Probes:
     """Open every recording once: utterance id -> what was found. Corpora without media give nothing."""
     table = corpus.utterances
-    probes = _probed(table, "media", corpus.root)
-    for name, sound in _probed(table, "audio", corpus.root).items() if "audio" in table else ():
-        probes[name] = with_sound(probes[name], sound) if name in probes else sound
-    return probes
+    probes = Probes(_probed(table, "media", corpus.root))
+    if "audio" not in table:
+        return probes
+    sounds = Probes(_probed(table, "audio", corpus.root))
+    both = ((name, with_sound(probe, sounds[name]) if name in sounds else probe) for name, probe in probes.items())
+    return Probes(chain(both, ((name, sound) for name, sound in sounds.items() if name not in probes)))
 
 
-def _probed(table: pd.DataFrame, column: str, root: Path) -> dict[str, MediaProbe]:
+def _probed(table: pd.DataFrame, column: str, root: Path) -> Iterator[tuple[str, MediaProbe]]:
     """In threads, which are enough as decoding releases the interpreter's lock; a block of recordings at a time."""
     from demeanor.data.processors import available_cores
 
     rows = table.loc[table[column].notna(), ["utterance_id", column]]
-    probes: dict[str, MediaProbe] = {}
     with ThreadPoolExecutor(available_cores() + 1) as pool:
         for start in range(0, len(rows), WAITING):
             block = rows.iloc[start : start + WAITING]
             places = [located(root, str(place)) for place in block[column]]
-            probes |= zip(block["utterance_id"].tolist(), pool.map(probe_one, places), strict=True)
-    return probes
+            yield from zip(block["utterance_id"].tolist(), pool.map(probe_one, places), strict=True)
 
 
 def with_sound(picture: MediaProbe, sound: MediaProbe) -> MediaProbe:
@@ -155,7 +157,7 @@ def _one_line(error: Exception) -> str:
 
 
 def examine_corpus(
-    corpus: Corpus, probes: dict[str, MediaProbe], settings: DoctorSettings
+    corpus: Corpus, probes: Mapping[str, MediaProbe], settings: DoctorSettings
 ) -> tuple[Report, dict[str, Any], str]:
     """The doctor's report: as an object, as JSON, and as text."""
     report = examine(corpus, settings, probes)
@@ -171,7 +173,10 @@ def keep_usable(corpus: Corpus, report: Report, settings: DoctorSettings) -> pd.
     for name, reason in report.set_aside.items():
         logger.warning("set aside: %s: %s", name, reason)
     table = corpus.utterances
-    return table[~table["utterance_id"].isin(list(report.set_aside))].reset_index(drop=True)
+    if not report.set_aside:
+        return table.reset_index(drop=True)
+    rows = np.flatnonzero(~table["utterance_id"].isin(list(report.set_aside)))
+    return on_disk(table, rows).reset_index(drop=True)
 
 
 def recognise_speech(
