@@ -71,9 +71,9 @@ def written(result: Mapping[str, Any]) -> str:
             *_memory(small, large, part, clips),
             "",
             f"At most {files} files were open at once. Values and clips stream: no step holds those of all. Of the row "
-            f"of a clip ({large['ingest']['row bytes']:.0f} bytes in columns of Arrow) the text is in a mapped file, and "
-            "the hash of its content and the place of its values are in another; in memory are numbers, some of every "
-            "stream, and its name in UTF-8. Columns of the table that are looked at as a whole come on top: the last "
+            f"of a clip ({large['ingest']['row bytes']:.0f} bytes in columns of Arrow) the text is in a mapped file, "
+            "the hash of its content and the place of its values in another. In memory are numbers, some of every "
+            "stream, and its name in UTF-8; columns of the table that are looked at as a whole come on top: the last "
             "column.",
             "",
             "## Killed on the way",
