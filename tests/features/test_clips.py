@@ -108,6 +108,26 @@ def test_work_begins_before_all_clips_have_been_looked_at(tmp_path: Path):
     assert [len(group) for group in small.groups(2)[1]] == [1] * 19
 
 
+def test_a_run_that_goes_on_begins_with_what_is_missing(tmp_path: Path):
+    extractor = find_extractor("librosa_functionals", {})
+    table = table_of(2 * BLOCK).assign(media=None)
+    sounds = {name: np.full((1, 1), n, np.int16) for n, name in enumerate(table["utterance_id"])}
+    given = Stream("audio.waveform", Ragged.from_sequences(sounds), Provenance(extractor="waveform", version="1"))
+    clips = clips_of(table, Path("/corpus"), {"audio.waveform": given})
+    shards = ShardCache.of(tmp_path, extractor, extractor.provenance())
+    whole = Plan(extractor, clips, shards)
+    made = [key for group in whole.groups(2)[1] for key in group]
+    shards.add({key: np.zeros((1, extractor.dimension), np.float32) for key in made[:BLOCK]})
+    again = Plan(extractor, clips, shards)
+    _, groups = again.groups(2)
+    first = next(groups)
+    assert list(first) == made[BLOCK : BLOCK + len(first)]
+    assert again.passed == 0
+    assert [key for group in (first, *groups) for key in group] == made[BLOCK:]
+    assert (again.wanted, again.passed) == (BLOCK, BLOCK)
+    assert list(again.each()) == list(whole.each())
+
+
 def test_the_hash_of_stored_samples_is_noted_and_is_that_of_the_samples(tmp_path: Path):
     sounds = {"u0": np.arange(5, dtype=np.int16)[:, None], "u1": np.zeros((0, 1), np.int16)}
     for name, each in (("noted", True), ("plain", False)):

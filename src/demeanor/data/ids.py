@@ -71,11 +71,11 @@ class Ids(Sequence[str]):
 
     def place(self, name: str) -> int | None:
         """Where a name stands, the last place if it does so twice; None if it does not."""
-        wanted = hash(name)
+        wanted, text = hash(name), name.encode("utf-8", "surrogatepass")
         at = int(self._hashes.searchsorted(wanted, side="right")) - 1
-        while at >= 0 and self._hashes[at] == wanted:  # another name may have the same hash
-            place = int(self._order[at])
-            if self[place] == name:
+        while at >= 0 and self._hashes.item(at) == wanted:  # another name may have the same hash
+            place = int(self._order.item(at))
+            if self._text[self._ends.item(place) : self._ends.item(place + 1)] == text:
                 return place
             at -= 1
         return None

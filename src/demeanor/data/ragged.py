@@ -50,7 +50,7 @@ class Ragged:
         self.values = values
         self._plain = values.view(np.ndarray)  # the same memory: a slice of a map costs four times as much
         self.offsets = offsets
-        self._digests = digests
+        self._digests = None if digests is None else digests.view(np.ndarray)
         self._names = names
         self._rows = np.arange(len(offsets) - 1)
         self._chosen = False

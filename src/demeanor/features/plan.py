@@ -14,7 +14,7 @@ from demeanor.data.private_database import private_database
 from demeanor.data.provenance import Provenance
 from demeanor.features.base import Clip, Extractor
 from demeanor.features.cache import ShardCache
-from demeanor.features.clips import names_of, taken
+from demeanor.features.clips import BLOCK, names_of, taken
 from demeanor.features.tasks import Partner, Task
 
 #: Clips per shard: of clip-wise extractors at most, and of encoders, which sort more of them by length.
@@ -70,9 +70,17 @@ class Plan:
         size = min(SHARD, max(len(ahead) // (TASKS_EACH * workers), 1))
         return len(ahead), (dict(part) for part in _parted(chain(ahead, missing), size))
 
+    def _rows(self) -> Iterator[tuple[int, Clip]]:
+        """Rows and clips, beginning where a run that was killed will have stopped: what it made is looked at while the
+        rest is worked on."""
+        count, stopped = len(self.clips), len(self.shards)
+        for begin, end in ((stopped, count), (0, min(stopped, count))):
+            for start in range(begin, end, BLOCK):
+                yield from enumerate(self.clips[start : min(start + BLOCK, end)], start)
+
     def _looked_at(self) -> Iterator[tuple[str, Clip, bool]]:
         """Key and clip, one after the other, and whether it can be read and is the first with this content."""
-        for row, clip in enumerate(self.clips):
+        for row, clip in self._rows():
             key, reason = key_of(self.extractor, clip)
             self._looked.execute("INSERT INTO looked VALUES (?, ?)", (row, key))
             if reason:
