@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +114,17 @@ def test_reading_all_of_a_mapped_file_holds_little_of_it(tmp_path):
         highest = max(highest, held())
     assert highest - before < 24 << 20
     assert kept.sum() == 3 * len(kept)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda stored: pickle.loads(pickle.dumps(stored))])
+def test_a_copy_of_what_is_mapped_is_read_like_it(tmp_path, copied):
+    """Kedro copies what lies in memory between nodes; the copy is no map, though numpy calls it one."""
+    with RaggedWriter.open(tmp_path / "a.safetensors", 1, np.float32) as writer:
+        for n in range(8):
+            writer.append(f"u{n}", np.full((1 << 18, 1), n, np.float32))
+    stored = copied(Ragged.load(tmp_path / "a.safetensors"))
+    assert [float(sequence[0, 0]) for sequence in stored] == list(range(8))
+    assert stored.position("u7") == 7
 
 
 def test_a_selection_finds_its_own_sequences_alone():

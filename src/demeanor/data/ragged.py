@@ -187,8 +187,10 @@ class Ragged:
         """Give back the pages of a mapped file every `HELD` bytes: they count as this process' memory although the
         system's cache has them, from where they return at once when they are wanted again, views on them included."""
         self._held += read
-        if self._held > HELD and isinstance(self.values, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
-            self.values._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+        if self._held > HELD and hasattr(mmap, "MADV_DONTNEED"):
+            file = getattr(self.values, "_mmap", None)  # none in what is held as an array, and in the copy of a map
+            if file is not None:
+                file.madvise(mmap.MADV_DONTNEED)
             self._held = 0
 
     def save(self, path: Path | str, metadata: Mapping[str, str] | None = None) -> None:
