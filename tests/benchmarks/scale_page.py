@@ -80,7 +80,8 @@ def written(result: Mapping[str, Any]) -> str:
             "",
             f"* The extraction of {clips:,} clips was killed (`kill -9`) when {whole['clips kept']:,} were there and "
             f"started again. The first new ones were there after {waited:.1f} s by the clock: Python, the table, the "
-            "hashes of those before them, the index, the start of the workers; from the tar files to the score all "
+            "index, the start of the workers (those before them are looked at while the rest is worked on, 45 to 90 us "
+            "each); from the tar files to the score all "
             f"took {_wall(large):.0f} s ({100 * waited / _wall(large):.2f} %). That is for the "
             f"most part the same for any number of clips ({run['seconds until it went on']:.1f} s for {part:,}). "
             f"At most {twice} clips, those under way, were made twice ({100 * twice / clips:.2f} %).",
