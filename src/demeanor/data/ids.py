@@ -1,4 +1,4 @@
-"""Ids: the names of a million utterances, in a third of the memory that as many strings and a dictionary of them take.
+"""Ids: the names of a million utterances, in a quarter of the room that strings and a dictionary of them take.
 
 The streams of a corpus have the same ids in the same order: those that are read from files share them, and so do their
 selections.

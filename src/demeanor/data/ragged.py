@@ -101,11 +101,7 @@ class Ragged:
     @property
     def ids(self) -> tuple[str, ...]:
         """The ids of its sequences, in order, made when they are asked for."""
-        return tuple(self.names(np.arange(len(self))))
-
-    def names(self, positions: Sequence[int] | np.ndarray) -> list[str]:
-        """The ids of some sequences, positions [M]."""
-        return self._names.of(self._rows[np.asarray(positions, dtype=np.int64)])
+        return tuple(self._names.of(self._rows))
 
     def __getitem__(self, key: int | str) -> np.ndarray:
         """[T_n, D], a view unless it is stored as float16."""

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from threading import Lock
 from typing import IO, Any
 from weakref import WeakValueDictionary
 
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 LARGE = 8_192
 #: Begin of its bytes in memory -> map, of those that any column stands on.
 _MAPS: WeakValueDictionary[int, mmap.mmap] = WeakValueDictionary()
+_LOCK = Lock()
 
 
 def on_disk(table: pd.DataFrame, rows: np.ndarray | None = None) -> pd.DataFrame:
@@ -93,9 +95,15 @@ def _assembled(parts: Iterable[pd.DataFrame], made: _Growing) -> pd.DataFrame:
 def let_go() -> None:
     """Give back the pages of all such files: they count as this process' memory although the system's cache has them,
     from where they return when they are wanted again."""
-    for each in list(_MAPS.values()):
-        if hasattr(mmap, "MADV_DONTNEED"):
+    if hasattr(mmap, "MADV_DONTNEED"):
+        for each in _maps().values():
             each.madvise(mmap.MADV_DONTNEED)
+
+
+def _maps() -> dict[int, mmap.mmap]:
+    """Those there are now: another thread may make one meanwhile."""
+    with _LOCK:
+        return dict(_MAPS.items())
 
 
 def is_text(column: pd.Series) -> bool:
@@ -106,7 +114,7 @@ def is_text(column: pd.Series) -> bool:
 def _lies_on_disk(column: pd.Series) -> bool:
     held: Any = column.array
     buffers = [buffer for chunk in held._pa_array.chunks for buffer in chunk.buffers() if buffer is not None]
-    spans = [(begin, begin + len(each)) for begin, each in _MAPS.items()]
+    spans = [(begin, begin + len(each)) for begin, each in _maps().items()]
     return all(any(begin <= buffer.address < end for begin, end in spans) for buffer in buffers)
 
 
@@ -146,7 +154,8 @@ class _Growing:
         columns: dict[Any, Any] = {name: pd.concat(parts, ignore_index=True) for name, parts in self._others.items()}
         if mapped is not None:
             whole = pa.py_buffer(mapped)
-            _MAPS[whole.address] = mapped
+            with _LOCK:
+                _MAPS[whole.address] = mapped
             dtype: Any = pd.StringDtype("pyarrow", na_value=np.nan)
             for name, places in spans.items():
                 buffers = [whole.slice(start, size) for start, size in places]
@@ -174,8 +183,7 @@ class _Text:
                 self._text.write(memoryview(text)[int(ends[0]) : int(ends[-1])])
             self._ends.write((ends[1:] + (self._end - ends[0])).tobytes())
             self._end += int(ends[-1] - ends[0])
-        valid = made.is_valid().to_numpy(zero_copy_only=False) if isinstance(made, pa.Array) else column.notna()
-        self._valid.write(np.packbits(np.asarray(valid, bool), bitorder="little").tobytes())
+        self._valid.write(np.packbits(column.notna().to_numpy(dtype=bool), bitorder="little").tobytes())
 
     def copied(self, file: IO[bytes]) -> list[tuple[int, int]]:
         """Where in the file each of the three begins, and its bytes."""
