@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from demeanor.data import table_on_disk
+from demeanor.data.errors import InputError
 from demeanor.data.examples import Examples
 from demeanor.data.table_on_disk import assembled, on_disk, read_parquet
 
@@ -82,6 +83,8 @@ def test_on_a_full_disk_it_stays_in_memory(table, tmp_path, monkeypatch):
     assert on_disk(table) is table
     pd.testing.assert_frame_equal(on_disk(table, np.arange(9_000)), table.iloc[:9_000])
     pd.testing.assert_frame_equal(read_parquet(tmp_path / "table.parquet"), table)
+    with pytest.raises(InputError, match="the disk is full"):  # what is read block by block is nowhere as a whole
+        assembled([table])
 
 
 def test_parts_of_a_corpus_share_no_memory_with_it(table):

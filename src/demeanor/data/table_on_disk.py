@@ -20,6 +20,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 import pandas as pd
 
+from demeanor.data.files import disk_errors_told
 from demeanor.data.spools import pieces, scratch, spool
 
 logger = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ def on_disk(table: pd.DataFrame, rows: np.ndarray | None = None) -> pd.DataFrame
             yield table.iloc[start : start + LARGE] if rows is None else table.iloc[rows[start : start + LARGE]]
 
     try:
-        return assembled(parts()).set_axis(table.index if rows is None else table.index[rows])
+        return _assembled(parts()).set_axis(table.index if rows is None else table.index[rows])
     except OSError as error:
         logger.info("text of %d rows stays in memory: %s", count, error)
         return table if rows is None else table.iloc[rows]
@@ -59,7 +60,7 @@ def read_parquet(path: Path | str) -> pd.DataFrame:
         if file.metadata.num_rows < LARGE or any(isinstance(name, str) for name in indexed):
             return pd.read_parquet(path)
         try:
-            return assembled(part.to_pandas() for part in file.iter_batches(LARGE))
+            return _assembled(part.to_pandas() for part in file.iter_batches(LARGE))
         except OSError as error:
             logger.info("text of %s stays in memory: %s", path, error)
             return pd.read_parquet(path)
@@ -67,12 +68,17 @@ def read_parquet(path: Path | str) -> pd.DataFrame:
 
 def assembled(parts: Iterable[pd.DataFrame]) -> pd.DataFrame:
     """One table of many, with rows numbered from 0 and a column wherever a part has one, as pandas.concat makes it; of
-    a large one the text is never in memory as a whole."""
+    a large one the text is never in memory as a whole. InputError where the disk has no room for it."""
+    with disk_errors_told(scratch() or tempfile.gettempdir()):
+        return _assembled(parts)
+
+
+def _assembled(parts: Iterable[pd.DataFrame]) -> pd.DataFrame:
     with ExitStack() as files:
-        return _assembled(parts, _Growing(files))
+        return _written(parts, _Growing(files))
 
 
-def _assembled(parts: Iterable[pd.DataFrame], made: _Growing) -> pd.DataFrame:
+def _written(parts: Iterable[pd.DataFrame], made: _Growing) -> pd.DataFrame:
     waiting: list[pd.DataFrame] = []
     rows = 0
     for part in parts:
