@@ -23,7 +23,7 @@ from demeanor.corpora.splits import random_split
 from demeanor.corpora.tables import listed, numbers, read_table
 from demeanor.data.errors import InputError, nearest
 from demeanor.data.names import MEDIA_SUFFIXES, Index
-from demeanor.data.table_on_disk import LARGE, assembled
+from demeanor.data.table_on_disk import assembled, blocks
 from demeanor.data.texts import NO_NUMBER, has_content, spoken
 from demeanor.data.utterances import make_table
 
@@ -136,15 +136,13 @@ def rows_of_table(
     labels = _label_columns(table, settings, problems)
     if problems:
         return pd.DataFrame(), []
-    blocks = (table.iloc[start : start + LARGE] for start in range(0, max(len(table), 1), LARGE))
-    clean = assembled(_clean(block, separator, Path(settings.path)) for block in blocks).set_axis(table.index)
+    clean = assembled(_clean(block, separator, Path(settings.path)) for block in blocks(table)).set_axis(table.index)
     values = {name: _label(table[name].astype(str).str.strip(), separator) for name in labels}
     places = line if line is not None else pd.Series(range(1, len(table) + 1), index=table.index)
     for wrong, what in _checks(clean, values, settings):
         if wrong.any():
             problems.append(f"{what} in {listed(places[wrong])}")
-    blocks = (clean.iloc[start : start + LARGE] for start in range(0, max(len(clean), 1), LARGE))
-    rows = assembled(_rows(block, settings) for block in blocks).set_axis(table.index)
+    rows = assembled(_rows(block, settings) for block in blocks(clean)).set_axis(table.index)
     if rows["audio"].isna().all():
         rows = rows.drop(columns="audio")
     return rows.assign(turn=_turns(clean), **values), labels

@@ -40,12 +40,9 @@ def on_disk(table: pd.DataFrame, rows: np.ndarray | None = None) -> pd.DataFrame
     if count < LARGE or not text or (rows is None and all(_lies_on_disk(table[name]) for name in text)):
         return table if rows is None else table.iloc[rows]
 
-    def parts() -> Iterator[pd.DataFrame]:
-        for start in range(0, count, LARGE):
-            yield table.iloc[start : start + LARGE] if rows is None else table.iloc[rows[start : start + LARGE]]
-
+    chosen = blocks(table) if rows is None else (table.iloc[part] for part in blocks(rows))
     try:
-        return _assembled(parts()).set_axis(table.index if rows is None else table.index[rows])
+        return _assembled(chosen).set_axis(table.index if rows is None else table.index[rows])
     except OSError as error:
         logger.info("text of %d rows stays in memory: %s", count, error)
         return table if rows is None else table.iloc[rows]
@@ -66,6 +63,13 @@ def read_parquet(path: Path | str) -> pd.DataFrame:
             return pd.read_parquet(path)
 
 
+def blocks(table: Any) -> Iterator[Any]:
+    """The table, or array of rows [M], some thousand rows at a time; one block of an empty one."""
+    rows = table.iloc if isinstance(table, pd.DataFrame) else table
+    for start in range(0, max(len(table), 1), LARGE):
+        yield rows[start : start + LARGE]
+
+
 def assembled(parts: Iterable[pd.DataFrame]) -> pd.DataFrame:
     """One table of many, with rows numbered from 0 and a column wherever a part has one, as pandas.concat makes it; of
     a large one the text is never in memory as a whole. InputError where the disk has no room for it."""
@@ -74,28 +78,25 @@ def assembled(parts: Iterable[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _assembled(parts: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    with ExitStack() as files:
-        return _written(parts, _Growing(files))
-
-
-def _written(parts: Iterable[pd.DataFrame], made: _Growing) -> pd.DataFrame:
     waiting: list[pd.DataFrame] = []
     rows = 0
-    for part in parts:
-        waiting.append(part)
-        rows += len(part)
-        if rows < LARGE:
-            continue
-        block = pd.concat(waiting, ignore_index=True)
-        whole = len(block) - len(block) % LARGE
-        for start in range(0, whole, LARGE):
-            made.write(block.iloc[start : start + LARGE])
-        waiting, rows = [block.iloc[whole:]], len(block) - whole
-    rest = pd.concat(waiting, ignore_index=True) if waiting else pd.DataFrame()
-    if not made.rows:
-        return rest
-    made.write(rest)
-    return made.finished()
+    with ExitStack() as files:
+        made = _Growing(files)
+        for part in parts:
+            waiting.append(part)
+            rows += len(part)
+            if rows < LARGE:
+                continue
+            block = pd.concat(waiting, ignore_index=True)
+            whole = len(block) - len(block) % LARGE
+            for full in blocks(block.iloc[:whole]):
+                made.write(full)
+            waiting, rows = [block.iloc[whole:]], len(block) - whole
+        rest = pd.concat(waiting, ignore_index=True) if waiting else pd.DataFrame()
+        if not made.rows:
+            return rest
+        made.write(rest)
+        return made.finished()
 
 
 def let_go() -> None:

@@ -23,6 +23,7 @@ from demeanor.data.remote import RemoteFile, content_of, located
 from demeanor.data.settings import Settings
 from demeanor.data.stream import Stream
 from demeanor.data.table_on_disk import on_disk
+from demeanor.data.utterances import cells, names_in
 from demeanor.features.recognition import RecognitionSettings
 
 logger = logging.getLogger(__name__)
@@ -61,12 +62,12 @@ def _probed(table: pd.DataFrame, column: str, root: Path) -> Iterator[tuple[str,
     """In threads, which are enough as decoding releases the interpreter's lock; a block of recordings at a time."""
     from demeanor.data.processors import available_cores
 
-    rows = table.loc[table[column].notna(), ["utterance_id", column]]
+    rows = zip(names_in(table), cells(table[column]), strict=True)
+    named = ((name, str(place)) for name, place in rows if pd.notna(place))
     with ThreadPoolExecutor(available_cores() + 1) as pool:
-        for start in range(0, len(rows), WAITING):
-            block = rows.iloc[start : start + WAITING]
-            places = [located(root, str(place)) for place in block[column]]
-            yield from zip(block["utterance_id"].tolist(), pool.map(probe_one, places), strict=True)
+        while block := list(islice(named, WAITING)):
+            probes = pool.map(probe_one, [located(root, place) for _, place in block])
+            yield from ((name, probe) for (name, _), probe in zip(block, probes, strict=True))
 
 
 def with_sound(picture: MediaProbe, sound: MediaProbe) -> MediaProbe:
